@@ -1,0 +1,42 @@
+#include <stdarg.h>
+
+#include "common/base/err.h"
+
+void err_set(struct err *e, const char *fmt, ...)
+{
+    if (e == NULL)
+        return;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(e->text, sizeof e->text, fmt, ap);
+    va_end(ap);
+    e->sys = 0;
+}
+
+void err_set_sys(struct err *e, int sys, const char *fmt, ...)
+{
+    if (e == NULL)
+        return;
+    char why[128];
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(e->text, sizeof e->text, fmt, ap);
+    va_end(ap);
+    e->sys = sys;
+    if (n >= 0 && (size_t)n < sizeof e->text)
+        snprintf(e->text + n, sizeof e->text - (size_t)n, ": %s", strerror_r(sys, why, sizeof why));
+}
+
+void err_prefix(struct err *e, const char *fmt, ...)
+{
+    if (e == NULL)
+        return;
+    char old[sizeof e->text];
+    memcpy(old, e->text, sizeof old);
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(e->text, sizeof e->text, fmt, ap);
+    va_end(ap);
+    if (n >= 0 && (size_t)n < sizeof e->text)
+        snprintf(e->text + n, sizeof e->text - (size_t)n, ": %s", old);
+}

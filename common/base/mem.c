@@ -1,0 +1,51 @@
+#include <stdarg.h>
+
+#include "common/base/mem.h"
+
+static void *checked(void *p)
+{
+    if (p == NULL) {
+        fputs("posthouse: out of memory\n", stderr);
+        abort();
+    }
+    return p;
+}
+
+void *xcalloc(size_t n, size_t size)
+{
+    return checked(calloc(n ? n : 1, size ? size : 1));
+}
+
+void *xmalloc(size_t size)
+{
+    return checked(malloc(size ? size : 1));
+}
+
+void *xrealloc(void *p, size_t size)
+{
+    return checked(realloc(p, size ? size : 1));
+}
+
+char *xstrndup(const char *p, size_t n)
+{
+    char *s = xmalloc(n + 1);
+    if (n > 0)
+        memcpy(s, p, n);
+    s[n] = '\0';
+    return s;
+}
+
+char *xstrdup(const char *s)
+{
+    return xstrndup(s, strlen(s));
+}
+
+char *xasprintf(const char *fmt, ...)
+{
+    va_list ap;
+    char *s = NULL;
+    va_start(ap, fmt);
+    int n = vasprintf(&s, fmt, ap);
+    va_end(ap);
+    return checked(n < 0 ? NULL : s);
+}
