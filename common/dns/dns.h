@@ -1,0 +1,85 @@
+/*
+ * dns: one thread that asks, many that get answers
+ *
+ * Purpose    queries over UDP with TCP fallback to the configured resolvers, single flight per question, a cache
+ *            that honours TTLs (also negative ones, RFC 2308). ldns builds and parses packets; sockets, ids and
+ *            ports are ours and random.
+ * Source     RFC 1034, 1035, 2308, 5452, 6840 (AD), 6891 (EDNS); dns_resolver_addresses (ours), resolv.conf(5)
+ * Threads    dns_query(), dns_query_wait(): any. Callbacks run on the dns thread (or at once on the caller's when the
+ *            answer is cached) and must not block.
+ * Ownership  answers are counted: each callback or return hands over one reference, dns_answer_unref() gives it back
+ * Limits     DNS_PENDING_MAX questions under way, DNS_CACHE_MAX answers kept
+ */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+#include <netinet/in.h>
+#include "common/base/attrs.h"
+#include "common/base/err.h"
+#include "common/base/log.h"
+#include "common/base/span.h"
+
+enum dns_type { DNS_A = 1, DNS_NS = 2, DNS_CNAME = 5, DNS_PTR = 12, DNS_MX = 15, DNS_TXT = 16, DNS_AAAA = 28,
+                DNS_SRV = 33, DNS_TLSA = 52 };
+
+enum dns_status {
+    DNS_OK,        /* at least one record of the type asked for */
+    DNS_NODATA,    /* the name exists, without this type */
+    DNS_NXDOMAIN,  /* no such name */
+    DNS_TEMPFAIL,  /* SERVFAIL, REFUSED, time-out, lame: try later */
+    DNS_INVALID,   /* malformed question name or answer */
+};
+
+struct dns_rr {
+    enum dns_type type;
+    uint32_t ttl_s;
+    const char *owner;      /* name of the record, no trailing dot, lower case */
+    union {
+        struct in_addr a;
+        struct in6_addr aaaa;
+        struct { uint16_t pref; const char *host; } mx;   /* host "" for the null MX (RFC 7505) */
+        struct { uint16_t prio, weight, port; const char *host; } srv;
+        const char *name;   /* NS, CNAME, PTR target, no trailing dot */
+        struct span txt;    /* strings of one record joined */
+        struct { uint8_t usage, selector, matching; struct span data; } tlsa;
+    };
+};
+
+struct dns_answer {
+    enum dns_status status;
+    bool secure;            /* AD bit from a resolver we were told to trust */
+    const char *qname;      /* as asked, lower case, no trailing dot */
+    const char *final_name; /* after CNAMEs; equals qname when there were none */
+    const char *why;        /* for people when status is not DNS_OK: "Host not found", "Host not found, try again", ... */
+    size_t count;
+    const struct dns_rr *rr; /* records of the type asked for */
+};
+
+struct dns_options {
+    const char *resolvers;   /* "address:port" or "[v6]:port" list (port default 53); "" = from resolv.conf */
+    int timeout_ms;          /* per try; 0: 5000 */
+    int tries;               /* per question over all servers; 0: 3 */
+    const struct log_src *log;
+};
+
+struct dns;
+typedef void dns_cb(void *arg, struct dns_answer *ans);
+
+/* Starts the thread. NULL with *e. */
+struct dns *dns_start(const struct dns_options *o, struct err *e) MUST_CHECK;
+/* Ends the thread; questions under way are answered DNS_TEMPFAIL first. Sets NULL. */
+void dns_stop(struct dns **d);
+/* Changes the resolvers (reload); the cache is emptied when they differ. */
+bool dns_reconfigure(struct dns *d, const struct dns_options *o, struct err *e) MUST_CHECK;
+/* Asks; cb is called exactly once. `name` is copied; a non-ASCII name is converted to A-labels (IDNA2008). */
+void dns_query(struct dns *d, struct span name, enum dns_type type, dns_cb *cb, void *arg);
+/* Asks and waits until the deadline at the latest (then DNS_TEMPFAIL). Never NULL. Not on the dns thread. */
+struct dns_answer *dns_query_wait(struct dns *d, struct span name, enum dns_type type, int64_t deadline_ms) MUST_CHECK;
+/* The answer if the cache has it now, else NULL. */
+struct dns_answer *dns_query_cached(struct dns *d, struct span name, enum dns_type type);
+struct dns_answer *dns_answer_ref(struct dns_answer *a);
+void dns_answer_unref(struct dns_answer **a);
+/* "4.3.2.1.in-addr.arpa" or the ip6.arpa form of an address into out (at least 80 bytes). */
+void dns_reverse_name(const struct sockaddr_storage *ss, char *out, size_t out_size);
+/* Builds an answer from a wire-format packet; NULL when it is no answer to (name, type). Used by the thread and the fuzz target. */
+struct dns_answer *dns_parse_packet(const uint8_t *wire, size_t n, struct span name, enum dns_type type);
