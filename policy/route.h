@@ -1,0 +1,84 @@
+/*
+ * route: address classes and where a recipient goes
+ *
+ * Purpose    one answer per recipient: class, validity, rewritten address, transport and next hop. The SMTP server asks
+ *            it at RCPT TO (relay control, recipient validation) and passes the answer on with the message; the
+ *            scheduler asks again for recovered mail and after a reload.
+ * Source     ADDRESS_CLASS_README, trivial-rewrite(8), transport(5) of Postfix for the meaning; postconf(5)
+ * Threads    struct policy is immutable after policy_compile(); tables inside have their own locks. Any thread.
+ */
+#pragma once
+#include "common/base/arena.h"
+#include "common/base/err.h"
+#include "common/base/log.h"
+#include "common/conf/conf.h"
+#include "common/net/ipaddr.h"
+
+/* A configuration snapshot compiled for policy: match lists parsed, tables opened, restrictions compiled per listener. */
+struct policy;
+
+struct policy_options {
+    struct conf *conf;             /* the policy takes a reference */
+    struct policy *previous;       /* tables that did not change are shared with it; may be NULL */
+    struct conf_report *report;    /* findings: tables that cannot be opened, bad restriction names, ... */
+    const struct log_src *log;
+};
+/* NULL when the report got a CONF_ERROR. */
+struct policy *policy_compile(const struct policy_options *o) MUST_CHECK;
+struct policy *policy_ref(struct policy *p);
+void policy_unref(struct policy **p);
+struct conf *policy_conf(const struct policy *p);
+
+enum lookup { LOOKUP_FOUND, LOOKUP_NONE, LOOKUP_TEMPFAIL };
+
+enum route_class { ROUTE_LOCAL, ROUTE_VIRTUAL_ALIAS, ROUTE_VIRTUAL_MAILBOX, ROUTE_RELAY, ROUTE_DEFAULT };
+
+struct route {
+    enum route_class cls;
+    bool is_unknown_user;          /* in one of our domains, but no such recipient (its *_maps say so) */
+    const char *unknown_table;     /* "local", "virtual alias", "virtual mailbox", "relay": for the reject text */
+    struct span recipient;         /* address to deliver to */
+    struct span transport, nexthop;
+};
+/* FOUND fills *out (in the arena); TEMPFAIL: a table failed, *e says which. NONE does not happen. */
+enum lookup route_resolve(const struct policy *p, struct span sender, struct span recipient, struct arena *a,
+                          struct route *out, struct err *e) MUST_CHECK;
+/*
+ * Virtual alias expansion (virtual_alias_maps) of one recipient with its limits; at least one result (the address itself when
+ * nothing matches). Results in the arena.
+ */
+enum lookup route_expand(const struct policy *p, struct span recipient, struct arena *a, struct span **out, size_t *count,
+                         struct err *e) MUST_CHECK;
+
+/* ---- relay control and the restriction language ---- */
+/* What is known of a session when a restriction list is evaluated; spans borrowed during the call. */
+struct policy_client {
+    struct ip_addr addr;
+    struct span addr_text;         /* without brackets */
+    struct span name;              /* verified name or "unknown" */
+    struct span reverse_name;
+    struct span port;
+    struct span helo;
+    struct span sender;
+    struct span recipient;         /* as given at RCPT TO */
+    const struct route *route;     /* of the recipient, when known */
+    struct span sasl_user, sasl_method;
+    bool has_tls, is_esmtp;
+    uint64_t size_bytes;
+    unsigned rcpt_count;
+    struct span queue_id;
+};
+enum policy_stage { STAGE_CONNECT, STAGE_HELO, STAGE_MAIL, STAGE_RCPT, STAGE_DATA, STAGE_END_OF_DATA, STAGE_ETRN, STAGE_VRFY };
+enum verdict { VERDICT_OK, VERDICT_REJECT, VERDICT_DEFER, VERDICT_DISCONNECT };
+struct verdict_reply {
+    int code;                      /* 554, 450, ... */
+    struct span dsn;               /* "5.7.1" */
+    struct span text;              /* without code and dsn, e.g. "<a@b>: Relay access denied" ; in the arena */
+};
+/* All restriction lists that apply at this stage of this listener, in Postfix's order, honouring smtpd_delay_reject. */
+enum verdict policy_check(const struct policy *p, const struct conf_service *listener, enum policy_stage stage,
+                          const struct policy_client *c, struct arena *a, struct verdict_reply *out) MUST_CHECK;
+/* Is the address in mynetworks / in a parameter's address list of that listener (e.g. "smtpd_client_event_limit_exceptions")? Tables inside may fail. */
+enum lookup policy_match_addr(const struct policy *p, const struct conf_service *svc, const char *parameter,
+                              const struct ip_addr *addr, struct span addr_text, struct span name);
+bool policy_is_mynetworks(const struct policy *p, const struct ip_addr *addr, struct span addr_text);

@@ -1,0 +1,60 @@
+/*
+ * index: index.db, the SQLite view of what is still queued
+ *
+ * Purpose    write-behind rows for messages that were not delivered soon; the place where the scheduler finds what
+ *            is due when it is not in memory, and where people ask questions in SQL. Can be deleted and rebuilt.
+ * Source     ours; DESIGN "The spool"; posthouse-index(5)
+ * Threads    index_flush(): hands over to the indexer thread. index_fetch_*() : any thread (own connection each).
+ * Locks      INDEX_INBOX (46)
+ */
+#pragma once
+#include "queue/spool.h"
+
+/* Copy of the progress of one recipient. Spans borrowed until index_flush() returns. */
+struct index_rcpt {
+    uint32_t rcpt;
+    uint8_t state;          /* enum rcpt_state, BUSY counts as TODO */
+    uint16_t attempts;
+    int64_t due_us;
+    struct span transport, nexthop, dsn, mta, reason;
+};
+
+enum index_kind { INDEX_UPSERT, INDEX_DELETE };
+
+/* Tells the index of one message. UPSERT: m must be committed; all recipients that changed are listed. */
+struct index_change {
+    enum index_kind kind;
+    uint64_t id;
+    struct msg *m;          /* UPSERT: borrowed until the call returns (what is needed is copied) */
+    bool is_new;            /* UPSERT: no row exists yet: envelope and all recipients are inserted */
+    bool on_hold;
+    int64_t due_us;         /* earliest due of its recipients */
+    bool delay_warned;
+    const struct index_rcpt *rcpts;
+    uint32_t rcpt_count;
+};
+
+struct index_mark {         /* what a flush covers; taken BEFORE the changes are collected */
+    struct journal_pos journal;
+    uint64_t results;
+};
+/* Result position first, then journal position (see spool_result_append). */
+struct index_mark spool_index_mark(struct spool *s);
+
+/* One transaction: all changes and the mark. cb runs on the indexer thread when it is durable in the index (status 0) or failed. */
+void index_flush(struct index *ix, const struct index_change *c, size_t n, const struct index_mark *mark,
+                 void (*cb)(void *arg, int status), void *arg);
+
+/*
+ * Messages with due_us <= until_us, in order of (due_us, id) after the cursor, at most `limit`, not on hold; each
+ * comes with one reference, envelope and recipient progress filled in (content not loaded). Returns the count;
+ * -1 with *e on a database error.
+ */
+struct index_cursor { int64_t due_us; uint64_t id; };
+int index_fetch_due(struct index *ix, int64_t until_us, struct index_cursor *cur, int limit, struct msg **out, struct err *e) MUST_CHECK;
+/* One message by id with progress, whatever its state; NULL when not there. *on_hold may be NULL. */
+struct msg *index_fetch(struct index *ix, uint64_t id, bool *on_hold, struct err *e) MUST_CHECK;
+/* Earliest due time among messages not on hold; INT64_MAX when none. */
+int64_t index_next_due_us(struct index *ix);
+/* Messages in the index. */
+int64_t index_count(struct index *ix);

@@ -1,0 +1,117 @@
+/*
+ * sched: what is tried when, how often at once, and what becomes of it
+ *
+ * Purpose    keeps the active messages, a queue per transport and destination with a concurrency window, hands jobs
+ *            to delivery threads, takes their results, computes retry times, sends bounces and warnings through
+ *            bounce.h, and feeds the index.
+ * Source     DESIGN "Delivery", "Threads"; qmgr(8) parameters of postconf(5); SCHEDULER_README of Postfix for the meaning
+ * Threads    sched_committed(): committer. sched_next()/sched_report(): delivery threads. Commands: control thread.
+ *            The scheduler thread does what has a time: retries, fetching due rows, warnings, expiry, index flushes,
+ *            routes of recovered messages. State is guarded by SCHED_INBOX's lock (rank 30), short sections, no I/O
+ *            inside; there is no hop through the scheduler thread on the path of a message.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+#include "common/base/attrs.h"
+#include "common/base/err.h"
+#include "common/base/log.h"
+#include "common/conf/conf.h"
+#include "queue/spool.h"
+
+/* What delivers: one conversation's worth of one message. Belongs to the delivery thread until sched_finish(). */
+struct job_rcpt {
+    uint32_t index;             /* into msg->env.rcpts */
+    bool reported;
+};
+struct job {
+    struct msg *msg;            /* counted */
+    struct conf *conf;          /* counted: the snapshot this job was made with */
+    const struct conf_service *transport;
+    struct span nexthop;        /* valid while the job is */
+    uint32_t rcpt_count;
+    struct job_rcpt *rcpts;
+    int64_t active_us, taken_us; /* wall: entered the active queue; given to the delivery thread (delays=) */
+    void *sched_private;
+};
+
+/* A result in the words of the delivery agent; spans borrowed during the call. */
+struct delivery_result {
+    enum outcome outcome;       /* SENT, DEFERRED or BOUNCED; the scheduler turns the last into deferral under soft_bounce, and an old deferral into EXPIRED */
+    struct span dsn;            /* "2.0.0" */
+    struct span relay;          /* for the log: "host[addr]:port", "none", "virtual" */
+    struct span reason;         /* for log, queue listing, bounce: "250 2.0.0 Ok: queued as X" */
+    struct span remote_mta;     /* host name, "" when none */
+    struct span diagnostic;     /* SMTP reply for Diagnostic-Code, "" when the words are ours */
+    int64_t conn_us, xfer_us;   /* c and d of delays= : connection set-up, transmission */
+    unsigned conn_use;          /* > 1: connection reuse count for the log */
+};
+
+/* How the destination fared as a whole; drives the concurrency window and dead-site back-off. */
+enum site_verdict {
+    SITE_OK,          /* it talked to us and took or refused mail for its own reasons */
+    SITE_UNAVAILABLE, /* could not connect, or refused before the first recipient: counts as a failed cohort */
+    SITE_NEUTRAL,     /* no conversation took place (error:, discard:, DNS permanent failure) */
+};
+
+struct sched_options {
+    struct spool *spool;
+    struct conf *conf;          /* first snapshot; the scheduler takes its own reference */
+    const struct log_src *log;  /* program name "qmgr" */
+    /*
+     * Resolves one recipient under snapshot c: fills route (copies into the arena) and may rewrite. 0 found; -1 temporary
+     * failure (why filled; the recipient is deferred with 4.3.0 or as dsn says); 1 permanent failure (bounced with dsn/why).
+     */
+    int (*resolve)(void *arg, struct conf *c, struct span sender, struct msg_rcpt *r, struct arena *a, struct span *dsn, struct span *why);
+    void *resolve_arg;
+    /* Called with no lock held when jobs became available and idle delivery threads should look: count = how many new ones may start. */
+    void (*wake)(void *arg, unsigned count);
+    void *wake_arg;
+};
+
+struct sched;
+struct sched *sched_new(const struct sched_options *o, struct err *e) MUST_CHECK;
+int sched_start(struct sched *s) MUST_CHECK; /* errno */
+/* No new jobs are given out; the thread ends after a last index flush. Delivery threads must have finished. */
+void sched_stop(struct sched *s);
+void sched_free(struct sched **s);
+/* spool_sink.committed */
+void sched_committed(void *arg, struct msg *m);
+/* A new snapshot: limits and routes of what is queued follow it; running jobs keep theirs. */
+void sched_reconfigure(struct sched *s, struct conf *c);
+
+/* ---- delivery threads ---- */
+/*
+ * The next job, or NULL when nothing may start now (the thread then waits for its pool's wake-up). With hint != NULL the
+ * job must be for the same transport and next hop as *hint (same conf generation): for the connection the thread holds.
+ */
+struct job *sched_next(struct sched *s, const struct job *hint);
+/*
+ * Reports one recipient: writes the result record, logs the delivery line (tag of the transport), updates state,
+ * bounces when it must. May be called from the delivery thread only, once per recipient. LMTP calls it as replies come.
+ */
+void sched_report(struct sched *s, struct job *j, uint32_t job_rcpt, const struct delivery_result *r);
+/* The same result for all recipients not yet reported, in one result record write. */
+void sched_report_all(struct sched *s, struct job *j, const struct delivery_result *r);
+/* Ends the job (all recipients reported; those that were not are retried soon), adjusts the window, frees it, sets NULL. */
+void sched_finish(struct sched *s, struct job **j, enum site_verdict v);
+
+/* ---- commands (control thread); they work on memory and index alike ---- */
+enum sched_cmd_status { SCHED_CMD_OK, SCHED_CMD_NOT_FOUND, SCHED_CMD_BUSY, SCHED_CMD_FAILED };
+/* Everything now (queue flush), or one message, or one next hop: due time becomes now, dead-site marks are cleared. */
+void sched_flush_all(struct sched *s);
+enum sched_cmd_status sched_flush_id(struct sched *s, uint64_t id);
+void sched_flush_nexthop(struct sched *s, struct span nexthop);
+/* Durable when they return. DELETE of a message in delivery takes effect after the attempt: BUSY. */
+enum sched_cmd_status sched_admin(struct sched *s, enum spool_admin what, uint64_t id, struct err *e);
+
+enum sched_where { SCHED_ACTIVE, SCHED_DEFERRED, SCHED_HOLD, SCHED_INCOMING };
+/* Calls fn for every queued message, memory and index, one by one, no lock held during the call, m valid during it. Stops when fn returns false. */
+void sched_list(struct sched *s, bool (*fn)(void *arg, struct msg *m, enum sched_where w), void *arg);
+/* The message with its current progress (a snapshot copy), one reference; NULL when not queued. */
+struct msg *sched_find(struct sched *s, uint64_t id, enum sched_where *w);
+
+struct sched_counts { uint64_t active, deferred, hold, in_delivery, jobs_waiting; };
+struct sched_counts sched_counts(struct sched *s);
+/* True when nothing is in delivery (drain at stop). */
+bool sched_is_idle(struct sched *s);

@@ -1,0 +1,143 @@
+/*
+ * spool: journal, result log, large files and index as one thing
+ *
+ * Purpose    makes messages durable (group commit), remembers results, and finds it all again after a crash.
+ *            What is due when is the scheduler's (sched.h); the spool calls it through struct spool_sink.
+ * Source     ours; DESIGN "The spool"; posthouse-spool(5)
+ * Threads    spool_submit(), results, admin records, content reading: any. open/start/stop/close: main.
+ *            committer and indexer threads live in here.
+ * Locks      JOURNAL_BATCH (40), RESULT_LOG (42), SEGMENTS (44), INDEX_INBOX (46), MSG_CONTENT (48)
+ * Errors     SPOOL_FULL: answer 452; SPOOL_IO: answer 451, the segment was closed for good
+ *
+ * Two streams. Messages and administrative records go through the committer into journal/ with one fdatasync per
+ * batch. Results need no flush of their own and must reach the kernel at once (a killed process must not repeat a
+ * delivery), so they are appended by the thread that got the reply to a second, small log beside it, instead of
+ * waiting behind a flush in the committer's queue.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+#include "common/base/attrs.h"
+#include "common/base/err.h"
+#include "common/base/log.h"
+#include "queue/msg.h"
+
+enum spool_status {
+    SPOOL_OK,
+    SPOOL_FULL,  /* no space, or below minfree_bytes */
+    SPOOL_IO,    /* write or flush failed */
+    SPOOL_STOPPING,
+};
+
+enum spool_open_status {
+    SPOOL_OPEN_OK,
+    SPOOL_OPEN_LOCKED,   /* another daemon has it */
+    SPOOL_OPEN_OWNER,    /* owned by someone else */
+    SPOOL_OPEN_NEWER,    /* written by a newer format */
+    SPOOL_OPEN_FAILED,
+};
+
+struct spool_options {
+    const char *dir;              /* queue_directory; created when missing (parents too) */
+    int64_t segment_bytes;        /* journal_segment_size */
+    int64_t buffer_limit_bytes;   /* largest message kept in memory and in the journal; larger ones go to large/ */
+    int64_t memory_limit_bytes;   /* of content held in memory by the whole process */
+    int64_t minfree_bytes;        /* queue_minfree */
+    int64_t index_flush_ms;       /* how often the index catches up */
+    bool create;                  /* make a new spool when there is none */
+    bool read_only;               /* tools while no daemon runs: no lock taken for writing, no threads */
+    const struct log_src *log;
+};
+
+/* What one delivery attempt of one recipient came to. */
+enum outcome { OUTCOME_SENT, OUTCOME_DEFERRED, OUTCOME_BOUNCED, OUTCOME_EXPIRED };
+
+struct spool_result {
+    uint64_t id;          /* message */
+    uint32_t rcpt;        /* index into env.rcpts */
+    enum outcome outcome;
+    int64_t when_us;      /* wall clock */
+    int64_t due_us;       /* OUTCOME_DEFERRED: next attempt */
+    struct span dsn;      /* "2.0.0" */
+    struct span mta;      /* remote host, "" when none */
+    struct span reason;   /* reply or our words */
+};
+
+/* One row for the indexer: the state of a message that is still here, or its end. */
+struct index_change;
+
+/* What the scheduler offers the spool. Called on spool threads; must not block. */
+struct spool_sink {
+    /* Committed messages, in journal order, before done_cb answers the client. Takes a reference of its own. */
+    void (*committed)(void *arg, struct msg *m);
+    void *arg;
+};
+
+struct spool;
+
+enum spool_open_status spool_open(const struct spool_options *o, struct spool **out, struct err *e) MUST_CHECK;
+/* Starts committer and indexer. Messages recovered from the journal tail are given to sink.committed first. */
+bool spool_start(struct spool *s, const struct spool_sink *sink, struct err *e) MUST_CHECK;
+/* Commits what was submitted, writes the index, ends the threads. */
+void spool_stop(struct spool *s);
+void spool_close(struct spool **s);
+struct qid_source *spool_qids(struct spool *s);
+/* True while space is above minfree and the last write succeeded: MAIL FROM answers 452 otherwise. `need_bytes` is SIZE=. */
+bool spool_has_room(struct spool *s, uint64_t need_bytes);
+
+/* ---- receiving content ---- */
+/*
+ * Content arrives piece by piece; it stays in memory up to buffer_limit_bytes while the process is within
+ * memory_limit_bytes, else it goes to large/. One owner at a time.
+ */
+struct content_writer;
+struct content_writer *content_begin(struct spool *s, uint64_t id);
+/* SPOOL_OK, SPOOL_FULL or SPOOL_IO; after a failure further appends are ignored (the caller goes on reading the client). */
+enum spool_status content_append(struct content_writer *w, struct span bytes);
+uint64_t content_bytes(const struct content_writer *w);
+/* Moves the content into m (fsyncs a large file and its directory) and frees *w. On failure frees it too. */
+enum spool_status content_finish(struct content_writer **w, struct msg *m) MUST_CHECK;
+/* Throws the content away; NULL is fine. */
+void content_abort(struct content_writer **w);
+
+/* ---- committing ---- */
+/*
+ * Hands a complete message to the committer; takes the caller's reference. m->done_cb(m->done_arg, m, enum spool_status)
+ * is called exactly once on the committer thread after the flush that made it durable (or failed); it must not block,
+ * and m is valid during the call only unless it takes a reference. Never fails at once: errors come by done_cb.
+ */
+void spool_submit(struct spool *s, struct msg *m);
+
+/* ---- results ---- */
+struct result_token { struct result_token *prev, *next; uint64_t pos; };
+/*
+ * Appends results (one write) and returns when the kernel has them. The token stays linked until
+ * spool_result_applied(): the index never claims to cover a result that the scheduler has not applied.
+ */
+enum spool_status spool_result_append(struct spool *s, const struct spool_result *r, size_t n, struct result_token *t) MUST_CHECK;
+void spool_result_applied(struct spool *s, struct result_token *t);
+/* The message is finished (all recipients done): its journal space may be reused, its large file is unlinked. Called with no lock held. */
+void spool_message_done(struct spool *s, struct msg *m);
+
+/* ---- administrative records (hold, release, delete, requeue); durable before cb ---- */
+enum spool_admin { ADMIN_HOLD = 1, ADMIN_RELEASE, ADMIN_DELETE, ADMIN_REQUEUE, ADMIN_READDRESS, ADMIN_EXPIRE };
+void spool_admin_submit(struct spool *s, enum spool_admin what, uint64_t id, struct span detail,
+                        void (*cb)(void *arg, int status), void *arg);
+
+/* ---- content for delivery ---- */
+struct content_view {
+    const char *p;      /* whole content, valid until content_release() */
+    size_t n;
+    void *private_data;
+    int private_kind;
+};
+/* Content of a message as one run of bytes: from memory, or mapped or read from disk. False with *e when it cannot be read or its checksum is wrong. */
+bool content_acquire(struct spool *s, struct msg *m, struct content_view *v, struct err *e) MUST_CHECK;
+void content_release(struct content_view *v);
+/* Gives the in-memory content back (it is on disk): for messages that will not be tried soon. */
+void content_drop(struct spool *s, struct msg *m);
+
+/* ---- index ---- */
+/* See queue/index.h: flush of change sets with the positions they cover, fetch of due messages, listing for tools. */
+struct index;
+struct index *spool_index(struct spool *s);
