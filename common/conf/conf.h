@@ -58,6 +58,8 @@ struct transport_limits {
     const char *destination_concurrency_negative_feedback;
     int64_t recipient_limit;
     int64_t extra_recipient_limit;
+    int64_t recipient_refill_limit;
+    int64_t recipient_refill_delay_ms;
     int64_t minimum_delivery_slots;
     int64_t delivery_slot_cost, delivery_slot_discount, delivery_slot_loan;
     int64_t time_limit_ms;

@@ -1,0 +1,22 @@
+/* Forgets the row macros of the .def tables after each use. Included again and again: no #pragma once. */
+#undef P_BOOL
+#undef P_INT
+#undef P_BYTES
+#undef P_TIME
+#undef P_STR
+#undef P_STR_AS
+#undef P_LIST
+#undef P_TABLES
+#undef P_RESTR
+#undef P_ENUM
+#undef C_BOOL
+#undef C_INT
+#undef C_TIME
+#undef C_STR
+#undef C_LIST
+#undef C_TABLES
+#undef C_ENUM
+#undef T_INT
+#undef T_TIME
+#undef T_FEEDBACK
+#undef O_PARAM
