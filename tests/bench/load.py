@@ -10,13 +10,14 @@ import subprocess
 import threading
 import time
 
-from servers import DOMAIN, die_with_parent, free_port, package_environment, wait_for
+from servers import DOMAIN, free_port, package_environment, wait_for
 
 
 class Tools:
     """smtp-source and smtp-sink of the unpacked Postfix package."""
 
-    def __init__(self, root):
+    def __init__(self, guard, root):
+        self.guard = guard
         self.root = root
         self.env = package_environment(root)
 
@@ -39,16 +40,21 @@ def send(tools, port, count, size, sessions, keep, limit_s):
     command.append(f"127.0.0.1:{port}")
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begin = time.monotonic()
+    proc = tools.guard.popen(command, env=tools.env, stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT, text=True)
     try:
-        done = subprocess.run(command, env=tools.env, stdin=subprocess.DEVNULL,
-                              capture_output=True, text=True, timeout=limit_s,
-                              preexec_fn=die_with_parent)
+        said, _ = proc.communicate(timeout=limit_s)
     except subprocess.TimeoutExpired:
         raise RuntimeError(f"smtp-source had not sent {count} messages after {limit_s} s") from None
+    finally:
+        if proc.returncode is None:
+            proc.kill()
+            proc.communicate()
+        tools.guard.forget(proc)
     took = time.monotonic() - begin
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode != 0:
-        raise RuntimeError("smtp-source: " + (done.stderr + done.stdout).strip()[-300:])
+    if proc.returncode != 0:
+        raise RuntimeError("smtp-source: " + said.strip()[-300:])
     own = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return took, own
 
@@ -66,9 +72,9 @@ class Sink:
             command += ["-u", "nobody"]
         command += [f"127.0.0.1:{self.port}", "500"]
         self.messages = 0
-        self.proc = subprocess.Popen(command, env=tools.env, stdin=subprocess.DEVNULL,
-                                     stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                     preexec_fn=die_with_parent)
+        self.guard = tools.guard
+        self.proc = self.guard.popen(command, env=tools.env, stdout=subprocess.PIPE,
+                                     stderr=subprocess.STDOUT)
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
         if not wait_for(self.listens, 10):
@@ -94,6 +100,7 @@ class Sink:
     def stop(self):
         self.proc.kill()
         self.proc.wait()
+        self.guard.forget(self.proc)
         self.reader.join(5)
         self.proc.stdout.close()
 
@@ -125,8 +132,9 @@ class Crowd:
         self.connected = self.greeted = self.closed = 0
         self.size = size
 
-    def gather(self, limit_s):
-        """Returns once all have their EHLO answer, or after limit_s."""
+    def gather(self, stall_s, limit_s):
+        """Returns once all have their EHLO answer, when none had news for
+        stall_s, or after limit_s."""
         sel = selectors.DefaultSelector()
         for _ in range(self.size):
             s = socket.socket()
@@ -136,7 +144,10 @@ class Crowd:
             sel.register(s, selectors.EVENT_WRITE, "connecting")
         end = time.monotonic() + limit_s
         while self.greeted + self.closed < self.size and time.monotonic() < end:
-            for key, _ in sel.select(0.5):
+            ready = sel.select(stall_s)
+            if not ready:
+                break
+            for key, _ in ready:
                 self.step(sel, key)
         sel.close()
 

@@ -5,7 +5,6 @@ them needs is added by its class.  Server.start() returns when the server
 greets a client, Server.stop() when no process of it is left.
 """
 
-import ctypes
 import grp
 import os
 import pathlib
@@ -19,7 +18,6 @@ import time
 import measure
 
 DOMAIN = "bench.example"            # every recipient is rcpt@DOMAIN
-PROCESS_LIMIT = 100                 # Postfix's default_process_limit
 START_S = 20
 STOP_S = 20
 
@@ -122,12 +120,6 @@ def free_port():
         return s.getsockname()[1]
 
 
-def die_with_parent():
-    """Run in the child: a harness that is killed leaves nothing behind."""
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
-
-
 def wait_for(condition, limit_s, step_s=0.02):
     """Poll until condition() is true; the last answer, false on time-out."""
     end = time.monotonic() + limit_s
@@ -143,7 +135,8 @@ class Server:
 
     name = "?"
 
-    def __init__(self, top):
+    def __init__(self, top, guard):
+        self.guard = guard
         self.work = pathlib.Path(top) / self.name
         self.conf = self.work / "conf"
         self.spool = self.work / "spool"
@@ -151,7 +144,7 @@ class Server:
         self.log = self.work / "log" / "maillog"
         self.proc = None
         self.port = 0
-        self.limit = PROCESS_LIMIT
+        self.limit = 100               # default_process_limit
         self.owner = self.find_owner()
 
     def find_owner(self):
@@ -191,18 +184,14 @@ class Server:
         self.port = free_port()
         self.write_files(transport)
         with open(self.work / "stderr", "wb") as err:
-            self.proc = subprocess.Popen(
-                self.command(), env=self.environment(), start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=err, stderr=err,
-                preexec_fn=die_with_parent)
+            self.proc = self.guard.popen(self.command(), env=self.environment(),
+                                         stdout=err, stderr=err)
         if not wait_for(self.greets, START_S):
-            why = self.last_words()
-            self.stop()
-            raise RuntimeError(f"{self.name} does not greet on port {self.port}:\n{why}")
+            raise RuntimeError(f"{self.name} does not greet on port {self.port}")
 
     def greets(self):
         if self.proc.poll() is not None:
-            raise RuntimeError(f"{self.name} ended with {self.proc.returncode}:\n{self.last_words()}")
+            raise RuntimeError(f"{self.name} ended with status {self.proc.returncode}")
         try:
             with socket.create_connection(("127.0.0.1", self.port), 1) as s:
                 return s.recv(512).startswith(b"220")
@@ -210,16 +199,17 @@ class Server:
             return False
 
     def last_words(self):
-        text = (self.work / "stderr").read_text(errors="replace")
-        if self.log.exists():
-            text += self.log.read_text(errors="replace")
-        return "\n".join(text.splitlines()[-15:])
+        lines = []
+        for path in (self.log, self.work / "stderr"):
+            if path.exists():
+                lines += path.read_text(errors="replace").splitlines()[-8:]
+        return "\n".join(lines)
 
     def stop(self):
         """Ask, then insist: afterwards the whole process group is gone."""
         if self.proc is None:
             return
-        group = self.proc.pid          # start_new_session made it the leader
+        group = self.proc.pid
         members = lambda: [p for p in measure.group_members(group) if p != group]
         if self.proc.poll() is None:
             self.proc.terminate()
@@ -231,6 +221,7 @@ class Server:
         wait_for(lambda: not members(), 5)
         for pid in members():
             os.kill(pid, signal.SIGKILL)
+        self.guard.forget(self.proc)
         self.proc = None
 
     def wipe(self):
@@ -242,10 +233,10 @@ class Server:
 class Postfix(Server):
     name = "postfix"
 
-    def __init__(self, top, root):
+    def __init__(self, top, guard, root):
         if os.geteuid() != 0:
             raise Unavailable("Postfix's master(8) runs only as root")
-        super().__init__(top)
+        super().__init__(top, guard)
         self.root = root
         self.group = first_existing(
             grp.getgrnam, ("postdrop", "operator", "staff"), "group").gr_name
@@ -279,9 +270,9 @@ class Postfix(Server):
 class Posthouse(Server):
     name = "posthouse"
 
-    def __init__(self, top, build):
+    def __init__(self, top, guard, build):
         self.binary = self.find_binary(build)
-        super().__init__(top)
+        super().__init__(top, guard)
 
     @staticmethod
     def find_binary(build):
