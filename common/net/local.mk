@@ -1,0 +1,17 @@
+noinst_LIBRARIES += libnet.a
+libnet_a_SOURCES = \
+	common/net/dest.c common/net/dest.h \
+	common/net/dial.c common/net/dial.h \
+	common/net/ipaddr.c common/net/ipaddr.h \
+	common/net/listen.c common/net/listen.h \
+	common/net/stream.c common/net/stream.h
+EXTRA_DIST += common/net/README.md
+
+if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/test_net_addr tests/unit/test_net_stream
+TESTS += tests/unit/test_net_addr tests/unit/test_net_stream
+tests_unit_test_net_addr_SOURCES = tests/unit/test_net_addr.c
+tests_unit_test_net_addr_LDADD = libnet.a libbase.a $(TEST_LIBS)
+tests_unit_test_net_stream_SOURCES = tests/unit/test_net_stream.c
+tests_unit_test_net_stream_LDADD = libnet.a libbase.a $(TEST_LIBS)
+endif
