@@ -223,12 +223,18 @@ static enum stream_status fill(struct stream *s, size_t want_cap)
     return STREAM_OK;
 }
 
+/* NULL when all was read. */
+static const char *unread(const struct stream *s)
+{
+    return s->in_n > s->in_at ? s->in + s->in_at : NULL;
+}
+
 /* Passes over the rest of a line that was too long. */
 static enum stream_status skip_rest(struct stream *s)
 {
     while (s->skip_line) {
-        const char *at = s->in + s->in_at;
-        const char *lf = s->in_n > s->in_at ? memchr(at, '\n', s->in_n - s->in_at) : NULL;
+        const char *at = unread(s);
+        const char *lf = at ? memchr(at, '\n', s->in_n - s->in_at) : NULL;
         if (lf) {
             s->in_at += (size_t)(lf - at) + 1;
             s->skip_line = false;
@@ -257,7 +263,7 @@ enum stream_status stream_read_line(struct stream *s, size_t line_max, struct sp
         return st;
     for (;;) {
         size_t have = s->in_n - s->in_at;
-        const char *at = s->in + s->in_at;
+        const char *at = unread(s);
         const char *lf = have > seen ? memchr(at + seen, '\n', have - seen) : NULL;
         if (lf) {
             size_t n = (size_t)(lf - at), text = n > 0 && lf[-1] == '\r' ? n - 1 : n;
@@ -292,7 +298,8 @@ enum stream_status stream_read_some(struct stream *s, struct span *out)
 
 bool stream_has_line(const struct stream *s)
 {
-    return !s->skip_line && s->in_n > s->in_at && memchr(s->in + s->in_at, '\n', s->in_n - s->in_at) != NULL;
+    const char *at = unread(s);
+    return !s->skip_line && at && memchr(at, '\n', s->in_n - s->in_at) != NULL;
 }
 
 bool stream_has_input(const struct stream *s)
