@@ -48,13 +48,14 @@ struct sess {
     struct reactor *reactor;
     int fd;                        /* nonblocking; closed by the reactor after WAIT_DONE */
     _Atomic uint8_t place;         /* enum sess_place; changed by sess_set_place() only */
-    uint8_t want;                  /* enum sess_wait of the last step */
+    uint8_t wake;                  /* enum sess_wake: why the next step runs */
     bool is_armed;                 /* known to epoll */
     bool was_shutdown;             /* the daemon is stopping */
     _Atomic uint8_t resume_state;  /* reactor's: whether a callback came before the step had returned */
     int64_t deadline_ms;           /* monotonic; for WAIT_INPUT, WAIT_OUTPUT, WAIT_TIMER */
     uint32_t slot, generation;     /* in the reactor's table */
     struct sess *run_next;         /* run queue */
+    struct worker *worker;         /* running it now; borrowed, worker.c only */
     struct sess *wheel_prev, *wheel_next; /* timer wheel */
     int64_t wheel_at_ms;
     struct ip_addr peer;
