@@ -84,6 +84,8 @@ void sched_reconfigure(struct sched *s, struct conf *c);
 /*
  * The next job, or NULL when nothing may start now (the thread then waits for its pool's wake-up). With hint != NULL the
  * job must be for the same transport and next hop as *hint (same conf generation): for the connection the thread holds.
+ * Of *hint only conf, transport and nexthop are read: it is a copy made before the last job was finished, so that the
+ * place of that job in the destination's window is free again when the next one is asked for.
  */
 struct job *sched_next(struct sched *s, const struct job *hint);
 /*
