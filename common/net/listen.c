@@ -26,7 +26,7 @@ static const char *hint(int sys)
     }
 }
 
-bool listen_tcp(const struct ip_addr *addr, uint16_t port, int backlog, struct listener *out, struct err *e)
+bool listen_tcp(const struct ip_addr *addr, uint16_t port, int backlog, struct listen_socket *out, struct err *e)
 {
     struct sockaddr_storage ss;
     socklen_t len = ip_to_sockaddr(addr, port, &ss);
@@ -48,7 +48,7 @@ bool listen_tcp(const struct ip_addr *addr, uint16_t port, int backlog, struct l
     len = sizeof ss;
     if (getsockname(fd, (struct sockaddr *)&ss, &len) != 0)
         goto fail;
-    *out = (struct listener){ .fd = fd, .addr = *addr };
+    *out = (struct listen_socket){ .fd = fd, .addr = *addr };
     struct ip_addr bound;
     if (ip_from_sockaddr((struct sockaddr *)&ss, &bound, &out->port))
         out->addr = bound;

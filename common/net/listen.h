@@ -17,14 +17,14 @@
 #include "common/base/span.h"
 #include "common/net/ipaddr.h"
 
-struct listener {
+struct listen_socket {
     int fd;               /* owned by the set; -1 when somebody took it over */
     struct ip_addr addr;  /* what it is bound to */
     uint16_t port;        /* the real one, also when 0 was asked for */
 };
 
 struct listen_set {
-    struct listener *l;   /* owned */
+    struct listen_socket *l;   /* owned */
     size_t count;
 };
 
@@ -32,7 +32,7 @@ struct listen_set {
  * One socket bound to addr:port; port 0 lets the system choose. An IPv6 socket is for IPv6 only.
  * False with *e; e->sys is EADDRINUSE, EACCES, EADDRNOTAVAIL, ...
  */
-bool listen_tcp(const struct ip_addr *addr, uint16_t port, int backlog, struct listener *out, struct err *e) MUST_CHECK;
+bool listen_tcp(const struct ip_addr *addr, uint16_t port, int backlog, struct listen_socket *out, struct err *e) MUST_CHECK;
 /*
  * A socket for each address of `hosts`, a comma or space separated list of addresses (brackets allowed), host names,
  * "all" (the wildcard address of each protocol) and "loopback-only". v4, v6: which protocols (inet_protocols). Names
