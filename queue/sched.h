@@ -45,6 +45,8 @@ struct delivery_result {
     struct span diagnostic;     /* SMTP reply for Diagnostic-Code, "" when the words are ours */
     int64_t conn_us, xfer_us;   /* c and d of delays= : connection set-up, transmission */
     unsigned conn_use;          /* > 1: connection reuse count for the log */
+    bool dsn_handed_on;         /* SENT: the next hop took the DSN parameters over; a success notice is not ours to send */
+    bool is_final;              /* SENT: into a mailbox; a success notice says "delivered" instead of "relayed" */
 };
 
 /* How the destination fared as a whole; drives the concurrency window and dead-site back-off. */
