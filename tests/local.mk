@@ -1,0 +1,9 @@
+# Whole-daemon tests: scenarios (our own client and next hop), interop (real peers), crash.
+TEST_EXTENSIONS = .py
+PY_LOG_COMPILER = python3
+AM_TESTS_ENVIRONMENT = POSTHOUSE_BUILD='$(abs_top_builddir)'; export POSTHOUSE_BUILD; \
+	PYTHONDONTWRITEBYTECODE=1; export PYTHONDONTWRITEBYTECODE;
+
+SCENARIOS = tests/scenarios/first_path.py
+TESTS += $(SCENARIOS)
+EXTRA_DIST += $(SCENARIOS) tests/lib/hub.py tests/lib/client.py tests/lib/sink.py tests/lib/cases.py
