@@ -1,0 +1,19 @@
+noinst_LIBRARIES += libmail.a
+libmail_a_SOURCES = \
+	common/mail/address.c common/mail/address.h \
+	common/mail/headers.c common/mail/headers.h common/mail/headers.def \
+	common/mail/maildate.c common/mail/maildate.h \
+	common/mail/smtpreply.c common/mail/smtpreply.h \
+	common/mail/xtext.c common/mail/xtext.h
+EXTRA_DIST += common/mail/README.md
+
+if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/test_address tests/unit/test_xtext tests/unit/test_mailtext
+TESTS += tests/unit/test_address tests/unit/test_xtext tests/unit/test_mailtext
+tests_unit_test_address_SOURCES = tests/unit/test_address.c
+tests_unit_test_address_LDADD = libmail.a libnet.a libbase.a $(IDN2_LIBS) $(TEST_LIBS)
+tests_unit_test_xtext_SOURCES = tests/unit/test_xtext.c
+tests_unit_test_xtext_LDADD = libmail.a libbase.a $(TEST_LIBS)
+tests_unit_test_mailtext_SOURCES = tests/unit/test_mailtext.c
+tests_unit_test_mailtext_LDADD = libmail.a libnet.a libbase.a $(IDN2_LIBS) $(TEST_LIBS)
+endif
