@@ -96,6 +96,7 @@ struct conf_options {
     const char *dir;                 /* directory of main.cf and master.cf */
     const char *main_cf_text;        /* instead of DIR/main.cf when not NULL (tests, quickstart, fuzzing) */
     const char *master_cf_text;      /* instead of DIR/master.cf when not NULL */
+    const char *hostname;            /* instead of gethostname() when not NULL (tests) */
 };
 
 /* Reads, expands, checks. On failure NULL. The report (never NULL) is filled in either case; caller frees it. */

@@ -12,7 +12,7 @@
  * P_INT     int64_t                digits, within the row's range
  * P_BYTES   int64_t                bytes, with an optional k, M or G (our own parameters only)
  * P_TIME    int64_t milliseconds   digits and s, m, h, d or w; without a letter the row's unit
- * P_STR     const char *           text, expanded
+ * P_STR     const char *           text, expanded; P_NAME: not empty; P_RAW: not expanded
  * P_LIST    const char *           items for conf_list_next()
  * P_TABLES  const char *           type:name items for conf_list_next()
  * P_RESTR   const char *           restrictions for conf_list_next()
@@ -23,7 +23,6 @@
 #include <stdint.h>
 #include "common/base/attrs.h"
 
-/* What a row says of itself; shown by `posthousectl check` and counted by `make ledger`. See param_status.def. */
 #define PARAM_TIME_MAX (INT64_C(2147483647) * 1000)
 
 #define P_BOOL(n, ...)       bool n;
@@ -32,6 +31,8 @@
 #define P_TIME(n, ...)       int64_t n;
 #define P_STR(n, ...)        const char *n;
 #define P_STR_AS(n, ...)     const char *n;
+#define P_NAME(n, ...)       const char *n;
+#define P_RAW(n, ...)        const char *n;
 #define P_LIST(n, ...)       const char *n;
 #define P_TABLES(n, ...)     const char *n;
 #define P_RESTR(n, ...)      const char *n;
@@ -44,6 +45,7 @@ struct params {
 #define C_INT(n, ...)        int64_t n;
 #define C_TIME(n, ...)       int64_t n;
 #define C_STR(n, ...)        const char *n;
+#define C_NAME(n, ...)       const char *n;
 #define C_LIST(n, ...)       const char *n;
 #define C_TABLES(n, ...)     const char *n;
 #define C_ENUM(n, ...)       const char *n;

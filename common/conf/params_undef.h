@@ -5,6 +5,8 @@
 #undef P_TIME
 #undef P_STR
 #undef P_STR_AS
+#undef P_NAME
+#undef P_RAW
 #undef P_LIST
 #undef P_TABLES
 #undef P_RESTR
@@ -13,6 +15,7 @@
 #undef C_INT
 #undef C_TIME
 #undef C_STR
+#undef C_NAME
 #undef C_LIST
 #undef C_TABLES
 #undef C_ENUM
@@ -20,3 +23,7 @@
 #undef T_TIME
 #undef T_FEEDBACK
 #undef O_PARAM
+#undef IN
+#undef ROW
+#undef CLIENT
+#undef TRANSPORT
