@@ -19,3 +19,15 @@ libconf_a_SOURCES = \
 	common/conf/param_value.c common/conf/param_value.h \
 	common/conf/params.h common/conf/params_undef.h
 EXTRA_DIST += common/conf/README.md
+
+if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/test_conf_expand tests/unit/test_conf_load tests/unit/test_conf_check
+TESTS += tests/unit/test_conf_expand tests/unit/test_conf_load tests/unit/test_conf_check
+CONF_TEST_LIBS = libconf.a libbase.a $(IDN2_LIBS) $(TEST_LIBS)
+tests_unit_test_conf_expand_SOURCES = tests/unit/test_conf_expand.c
+tests_unit_test_conf_expand_LDADD = $(CONF_TEST_LIBS)
+tests_unit_test_conf_load_SOURCES = tests/unit/test_conf_load.c
+tests_unit_test_conf_load_LDADD = $(CONF_TEST_LIBS)
+tests_unit_test_conf_check_SOURCES = tests/unit/test_conf_check.c
+tests_unit_test_conf_check_LDADD = $(CONF_TEST_LIBS)
+endif

@@ -154,13 +154,15 @@ static struct master_line *read_line(struct reader *r, struct span text)
 {
     struct span col[COLUMNS], rest = text;
     for (int i = 0; i < COLUMNS; i++) {
-        const char *expected = "";
         if (!span_next_token(&rest, " \t\r\n\v\f", &col[i])) {
             conf_report_add(r->report, CONF_ERROR, r->file, r->line,
                             "the \"%s\" column is missing: a line is service type private unpriv chroot wakeup maxproc "
                             "command", column_names[i]);
             return NULL;
         }
+    }
+    for (int i = 0; i < COLUMNS; i++) {
+        const char *expected = "";
         if (!column_is_valid(i, col[i], &expected)) {
             conf_report_add(r->report, CONF_ERROR, r->file, r->line, "column \"%s\": \"%.*s\" found, %s expected",
                             column_names[i], SPAN_ARG(col[i]), expected);
