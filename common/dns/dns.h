@@ -6,7 +6,10 @@
  *            ports are ours and random.
  * Source     RFC 1034, 1035, 2308, 5452, 6840 (AD), 6891 (EDNS); dns_resolver_addresses (ours), resolv.conf(5)
  * Threads    dns_query(), dns_query_wait(): any. Callbacks run on the dns thread (or at once on the caller's when the
- *            answer is cached) and must not block.
+ *            answer is cached, the name is no name, or DNS_PENDING_MAX is reached) and must not block; they may ask
+ *            again.
+ * Locks      dns.cache (DNS_CACHE, rank 52): cached answers, questions under way, the inbox of the thread. Never held
+ *            across a callback or a system call.
  * Ownership  answers are counted: each callback or return hands over one reference, dns_answer_unref() gives it back
  * Limits     DNS_PENDING_MAX questions under way, DNS_CACHE_MAX answers kept
  */
@@ -56,11 +59,17 @@ struct dns_answer {
 };
 
 struct dns_options {
-    const char *resolvers;   /* "address:port" or "[v6]:port" list (port default 53); "" = from resolv.conf */
+    const char *resolvers;   /* "address:port" or "[v6]:port" list (port default 53); "" or NULL = from resolv.conf */
+    const char *resolv_conf; /* NULL: /etc/resolv.conf; read at start and at dns_reconfigure() */
+    bool trust_ad;           /* believe the AD bit of resolvers on other machines too (resolv.conf: options trust-ad) */
     int timeout_ms;          /* per try; 0: 5000 */
     int tries;               /* per question over all servers; 0: 3 */
-    const struct log_src *log;
+    const struct log_src *log; /* borrowed for the life of the dns; may be NULL */
 };
+
+#define DNS_PENDING_MAX  8192   /* different questions under way; more are answered DNS_TEMPFAIL */
+#define DNS_INFLIGHT_MAX 256    /* of these, how many have a socket; the others wait their turn */
+#define DNS_CACHE_MAX    20000  /* answers kept */
 
 struct dns;
 typedef void dns_cb(void *arg, struct dns_answer *ans);
@@ -81,5 +90,16 @@ struct dns_answer *dns_answer_ref(struct dns_answer *a);
 void dns_answer_unref(struct dns_answer **a);
 /* "4.3.2.1.in-addr.arpa" or the ip6.arpa form of an address into out (at least 80 bytes). */
 void dns_reverse_name(const struct sockaddr_storage *ss, char *out, size_t out_size);
-/* Builds an answer from a wire-format packet; NULL when it is no answer to (name, type). Used by the thread and the fuzz target. */
+/* Builds an answer from a wire-format packet; NULL when it is no answer to (name, type), or cut short (TC). */
 struct dns_answer *dns_parse_packet(const uint8_t *wire, size_t n, struct span name, enum dns_type type);
+
+struct dns_stats {
+    uint64_t queries;      /* questions from callers */
+    uint64_t hits;         /* answered from the cache at once */
+    uint64_t joined;       /* waited for a question already under way */
+    uint64_t refused;      /* DNS_PENDING_MAX was reached */
+    uint64_t sent;         /* packets sent, by UDP or TCP */
+    uint64_t timeouts;     /* tries that nobody answered */
+    size_t cached, pending;
+};
+void dns_stats(struct dns *d, struct dns_stats *out);
