@@ -47,13 +47,23 @@ void index_flush(struct index *ix, const struct index_change *c, size_t n, const
 
 /*
  * Messages with due_us <= until_us, in order of (due_us, id) after the cursor, at most `limit`, not on hold; each
- * comes with one reference, envelope and recipient progress filled in (content not loaded). Returns the count;
+ * comes with one reference, envelope and recipient progress filled in (content not loaded, routes left empty; a message
+ * whose sender was warned of the delay has ENV_NO_DELAY_WARNING). Returns the count;
  * -1 with *e on a database error.
  */
 struct index_cursor { int64_t due_us; uint64_t id; };
 int index_fetch_due(struct index *ix, int64_t until_us, struct index_cursor *cur, int limit, struct msg **out, struct err *e) MUST_CHECK;
 /* One message by id with progress, whatever its state; NULL when not there. *on_hold may be NULL. */
 struct msg *index_fetch(struct index *ix, uint64_t id, bool *on_hold, struct err *e) MUST_CHECK;
+/* Every message (held ones too) with an id above after_id, in order of id, at most `limit`; like index_fetch_due() otherwise. */
+int index_list(struct index *ix, uint64_t after_id, int limit, struct msg **out, bool *on_hold, struct err *e) MUST_CHECK;
+/*
+ * Makes the waiting messages that are not on hold due at due_us if they are due later: all of them, or those with a
+ * recipient for this next hop. Runs behind the flushes handed over before it; cb as in index_flush().
+ */
+void index_make_due(struct index *ix, int64_t due_us, const struct span *nexthop, void (*cb)(void *arg, int status), void *arg);
+/* Messages on hold. */
+int64_t index_hold_count(struct index *ix);
 /* Earliest due time among messages not on hold; INT64_MAX when none. */
 int64_t index_next_due_us(struct index *ix);
 /* Messages in the index. */

@@ -45,8 +45,9 @@ struct delivery_result {
     struct span diagnostic;     /* SMTP reply for Diagnostic-Code, "" when the words are ours */
     int64_t conn_us, xfer_us;   /* c and d of delays= : connection set-up, transmission */
     unsigned conn_use;          /* > 1: connection reuse count for the log */
-    bool dsn_handed_on;         /* SENT: the next hop took the DSN parameters over; a success notice is not ours to send */
-    bool is_final;              /* SENT: into a mailbox; a success notice says "delivered" instead of "relayed" */
+    /* For SENT, RFC 3461 6.2; neither: the next hop does DSN and took over NOTIFY. */
+    bool is_final_delivery;     /* delivered to the mailbox (virtual, lmtp, discard): NOTIFY=SUCCESS is answered "delivered" */
+    bool is_dsn_relayed;        /* the next hop does not offer DSN: NOTIFY=SUCCESS is answered "relayed" */
 };
 
 /* How the destination fared as a whole; drives the concurrency window and dead-site back-off. */
@@ -86,8 +87,6 @@ void sched_reconfigure(struct sched *s, struct conf *c);
 /*
  * The next job, or NULL when nothing may start now (the thread then waits for its pool's wake-up). With hint != NULL the
  * job must be for the same transport and next hop as *hint (same conf generation): for the connection the thread holds.
- * Of *hint only conf, transport and nexthop are read: it is a copy made before the last job was finished, so that the
- * place of that job in the destination's window is free again when the next one is asked for.
  */
 struct job *sched_next(struct sched *s, const struct job *hint);
 /*
@@ -97,6 +96,12 @@ struct job *sched_next(struct sched *s, const struct job *hint);
 void sched_report(struct sched *s, struct job *j, uint32_t job_rcpt, const struct delivery_result *r);
 /* The same result for all recipients not yet reported, in one result record write. */
 void sched_report_all(struct sched *s, struct job *j, const struct delivery_result *r);
+/*
+ * sched_finish() and sched_next() for the same destination in one step: what a kept connection wants. The slot that *j held
+ * goes to the new job. NULL when nothing may start there. (sched_next(s, hint) before sched_finish() of the hint also counts
+ * the hint's slot as free; after sched_finish() the hint is gone and must not be used.)
+ */
+struct job *sched_finish_next(struct sched *s, struct job **j, enum site_verdict v);
 /* Ends the job (all recipients reported; those that were not are retried soon), adjusts the window, frees it, sets NULL. */
 void sched_finish(struct sched *s, struct job **j, enum site_verdict v);
 
