@@ -13,6 +13,7 @@
 #include "common/base/log.h"
 #include "common/conf/conf.h"
 #include "common/net/ipaddr.h"
+#include "common/table/table.h"
 
 /* A configuration snapshot compiled for policy: match lists parsed, tables opened, restrictions compiled per listener. */
 struct policy;
@@ -29,8 +30,6 @@ struct policy *policy_ref(struct policy *p);
 void policy_unref(struct policy **p);
 struct conf *policy_conf(const struct policy *p);
 
-enum lookup { LOOKUP_FOUND, LOOKUP_NONE, LOOKUP_TEMPFAIL };
-
 enum route_class { ROUTE_LOCAL, ROUTE_VIRTUAL_ALIAS, ROUTE_VIRTUAL_MAILBOX, ROUTE_RELAY, ROUTE_DEFAULT };
 
 struct route {
@@ -39,13 +38,20 @@ struct route {
     const char *unknown_table;     /* "local", "virtual alias", "virtual mailbox", "relay": for the reject text */
     struct span recipient;         /* address to deliver to */
     struct span transport, nexthop;
+    bool is_routed;                /* the local part names a further destination: user%x@, x!user@, "user@x"@ */
+    bool is_bad_address;           /* the domain is no domain: 501 5.1.3; transport and next hop are empty */
+    bool is_postmaster;            /* a bare <postmaster>: always ours to take (RFC 5321 4.5.1) */
+    const char *validity_error;    /* a *_maps table failed: whether the user exists is not known; else NULL */
 };
 /* FOUND fills *out (in the arena); TEMPFAIL: a table failed, *e says which. NONE does not happen. */
 enum lookup route_resolve(const struct policy *p, struct span sender, struct span recipient, struct arena *a,
                           struct route *out, struct err *e) MUST_CHECK;
+/* The same with the recipient maps of one listener (master.cf -o local_recipient_maps= and the like); svc may be NULL. */
+enum lookup route_resolve_for(const struct policy *p, const struct conf_service *svc, struct span sender,
+                              struct span recipient, struct arena *a, struct route *out, struct err *e) MUST_CHECK;
 /*
- * Virtual alias expansion (virtual_alias_maps) of one recipient with its limits; at least one result (the address itself when
- * nothing matches). Results in the arena.
+ * Virtual alias expansion (virtual_alias_maps) of one recipient with its limits, then aliases(5) for what is local; at least
+ * one result (the address itself when nothing matches). Results in the arena. TEMPFAIL: a table failed or a limit was passed.
  */
 enum lookup route_expand(const struct policy *p, struct span recipient, struct arena *a, struct span **out, size_t *count,
                          struct err *e) MUST_CHECK;
@@ -67,6 +73,29 @@ struct policy_client {
     uint64_t size_bytes;
     unsigned rcpt_count;
     struct span queue_id;
+    bool is_pipelining_early;      /* sent commands ahead of an answer it had to wait for (reject_unauth_pipelining) */
+    /*
+     * Owned by the session, zero to begin with, may be NULL: what defer_if_permit and defer_if_reject of an earlier stage
+     * still have to say at RCPT TO when smtpd_delay_reject = no. policy_carry_reset() with MAIL_AGAIN at RSET.
+     */
+    struct policy_carry *carry;
+};
+/* A postponed answer. */
+struct policy_later {
+    bool active;
+    int code;
+    char dsn[12];
+    char text[200];
+};
+struct policy_carry {
+    struct policy_later permit[3], reject[3]; /* after CONNECT, HELO, MAIL */
+};
+/* Something to be logged that did not decide: `warn_if_reject` ("reject_warning"), INFO, WARN from an access table. */
+struct policy_note {
+    struct policy_note *next;
+    const char *what;              /* "reject_warning", "info", "warn", "hold", ...: the word behind "NOQUEUE: " */
+    int code;                      /* reject_warning only */
+    struct span dsn, text;
 };
 enum policy_stage { STAGE_CONNECT, STAGE_HELO, STAGE_MAIL, STAGE_RCPT, STAGE_DATA, STAGE_END_OF_DATA, STAGE_ETRN, STAGE_VRFY };
 enum verdict { VERDICT_OK, VERDICT_REJECT, VERDICT_DEFER, VERDICT_DISCONNECT };
@@ -74,6 +103,7 @@ struct verdict_reply {
     int code;                      /* 554, 450, ... */
     struct span dsn;               /* "5.7.1" */
     struct span text;              /* without code and dsn, e.g. "<a@b>: Relay access denied" ; in the arena */
+    struct policy_note *notes;     /* in the arena, oldest first; also with VERDICT_OK */
 };
 /* All restriction lists that apply at this stage of this listener, in Postfix's order, honouring smtpd_delay_reject. */
 enum verdict policy_check(const struct policy *p, const struct conf_service *listener, enum policy_stage stage,

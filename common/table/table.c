@@ -1,0 +1,431 @@
+/*
+ * The registry is a plain list: tables are opened at configuration time only, a few dozen of them.
+ *
+ * Watching a file: the first lookup after a second takes the turn (compare and swap on next_check_ms), looks at the
+ * file and, when device, inode, size or times differ, reads it; lookups on other threads go on with the old content.
+ * A file whose last change is younger than its clock's grain when it is read may change again without looking
+ * different, so it counts as changed at the next look.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <sys/stat.h>
+#include <utlist.h>
+
+#include "common/base/ascii.h"
+#include "common/base/clock.h"
+#include "common/base/io.h"
+#include "common/base/lock.h"
+#include "common/base/mem.h"
+#include "common/table/table_internal.h"
+
+#define LOOK_EVERY_MS   1000
+#define GRAIN_NS        INT64_C(50000000)
+#define FILE_BYTES_MAX  (UINT64_C(4) << 30)
+#define FOLD_STACK      512
+
+struct file_state {
+    dev_t dev;
+    ino_t ino;
+    off_t size;
+    struct timespec mtime, ctime;
+    int error;       /* errno of stat(), 0 when it is there */
+    bool is_young;
+};
+
+struct table {
+    struct table *prev, *next;        /* guarded by registry lock */
+    unsigned refs;                    /* guarded by registry lock */
+    struct table_registry *registry;  /* counted */
+    const struct table_type *type;    /* NULL when the type is unknown */
+    char *spec;                       /* owned; "type:name" */
+    unsigned flags;
+    struct span name;                 /* in spec */
+    bool is_watched;                  /* immutable */
+    _Atomic int64_t next_check_ms;
+    atomic_bool is_loading;           /* one thread at a time looks at the file; it owns `seen` */
+    struct file_state seen;
+    struct lock lock;                 /* tables.content */
+    struct table_content *content;    /* guarded by lock when watched, else immutable; NULL: broken */
+    char broken[480];                 /* guarded by lock when watched; why content is NULL */
+    enum table_status status;         /* guarded by lock when watched */
+};
+
+struct table_registry {
+    struct lock lock;                 /* tables.registry */
+    unsigned refs;                    /* guarded by lock */
+    struct table *tables;             /* guarded by lock */
+    struct log_src log;               /* immutable */
+};
+
+struct table_registry *table_registry_new(const struct log_src *log)
+{
+    struct table_registry *r = xcalloc(1, sizeof *r);
+    lock_init(&r->lock, LOCK_TABLE_REGISTRY);
+    r->refs = 1;
+    if (log != NULL)
+        r->log = *log;
+    return r;
+}
+
+struct table_registry *table_registry_ref(struct table_registry *r)
+{
+    lock_take(&r->lock);
+    r->refs++;
+    lock_drop(&r->lock);
+    return r;
+}
+
+void table_registry_unref(struct table_registry **rp)
+{
+    struct table_registry *r = *rp;
+    if (r == NULL)
+        return;
+    *rp = NULL;
+    lock_take(&r->lock);
+    bool last = --r->refs == 0;
+    lock_drop(&r->lock);
+    if (!last)
+        return;
+    lock_destroy(&r->lock);
+    free(r);
+}
+
+/* ---- contents ---- */
+
+static void content_unref(struct table_content *c)
+{
+    /* acquire pairs with the releases of the other readers: nobody reads any more when it is freed */
+    if (c != NULL && atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) == 1)
+        c->ops->free(c);
+}
+
+static struct table_content *content_get(struct table *t, struct err *e)
+{
+    if (!t->is_watched) {
+        if (t->content == NULL)
+            err_set(e, "%s", t->broken);
+        return t->content;
+    }
+    lock_take(&t->lock);
+    struct table_content *c = t->content;
+    if (c != NULL)
+        atomic_fetch_add_explicit(&c->refs, 1, memory_order_relaxed);
+    else
+        err_set(e, "%s", t->broken);
+    lock_drop(&t->lock);
+    return c;
+}
+
+static void content_set(struct table *t, struct table_content *c, const struct err *why)
+{
+    lock_take(&t->lock);
+    struct table_content *old = t->content;
+    t->content = c;
+    t->status = c != NULL ? TABLE_OK : TABLE_BROKEN;
+    if (c == NULL)
+        snprintf(t->broken, sizeof t->broken, "%s", why->text);
+    lock_drop(&t->lock);
+    content_unref(old);
+}
+
+/* ---- files ---- */
+
+static void look(const char *path, struct file_state *s)
+{
+    struct stat st;
+    *s = (struct file_state){ .error = 0 };
+    if (stat(path, &st) != 0) {
+        s->error = errno;
+        return;
+    }
+    *s = (struct file_state){ .dev = st.st_dev, .ino = st.st_ino, .size = st.st_size, .mtime = st.st_mtim,
+                              .ctime = st.st_ctim };
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    int64_t age_s = (int64_t)now.tv_sec - st.st_ctim.tv_sec;
+    s->is_young = age_s < 2 && age_s * INT64_C(1000000000) + now.tv_nsec - st.st_ctim.tv_nsec < GRAIN_NS;
+}
+
+static bool is_same_time(const struct timespec *a, const struct timespec *b)
+{
+    return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+static bool is_same_file(const struct file_state *a, const struct file_state *b)
+{
+    return a->dev == b->dev && a->ino == b->ino && a->size == b->size && is_same_time(&a->mtime, &b->mtime)
+           && is_same_time(&a->ctime, &b->ctime) && a->error == b->error && !a->is_young;
+}
+
+static bool read_and_load(struct table *t, const struct table_notes *notes, bool strict, struct table_content **out,
+                          struct err *e)
+{
+    struct buf text = BUF_INIT(FILE_BYTES_MAX - 1);
+    struct table_load in = { .registry = t->registry, .spec = t->spec, .name = t->name, .flags = t->flags,
+                             .notes = notes, .strict = strict };
+    bool ok = false;
+    if (t->is_watched) {
+        const char *path = t->name.p; /* spec ends with its NUL */
+        look(path, &t->seen);         /* before reading: a change while we read shows at the next look */
+        if (!io_read_file(path, &text, e))
+            goto out;
+        in.text = &text;
+    }
+    ok = t->type->load(&in, out, e);
+out:
+    buf_free(&text);
+    return ok;
+}
+
+static void log_note(void *arg, bool is_error, const char *file, int line, const char *text)
+{
+    const struct log_src *log = arg;
+    (void)is_error;
+    if (line > 0)
+        log_warn(log, "%s, line %d: %s", file, line, text);
+    else
+        log_warn(log, "%s: %s", file, text);
+}
+
+static void reload(struct table *t)
+{
+    struct file_state now;
+    look(t->name.p, &now);
+    if (is_same_file(&t->seen, &now))
+        return;
+    lock_take(&t->lock);
+    bool had = t->content != NULL;
+    lock_drop(&t->lock);
+    struct table_notes notes = { .fn = log_note, .arg = &t->registry->log };
+    struct table_content *c = NULL;
+    struct err e = ERR_INIT;
+    if (read_and_load(t, &notes, had, &c, &e)) {
+        content_set(t, c, NULL);
+        log_info(&t->registry->log, "table %s: new content", t->spec);
+    } else if (had) {
+        log_warn(&t->registry->log, "table %s: keeping the old content: %s", t->spec, e.text);
+    } else {
+        err_prefix(&e, "table %s", t->spec);
+        content_set(t, NULL, &e);
+        log_warn(&t->registry->log, "%s", e.text);
+    }
+}
+
+static void watch(struct table *t)
+{
+    int64_t now = clock_mono_ms();
+    if (LIKELY(now < atomic_load_explicit(&t->next_check_ms, memory_order_relaxed)))
+        return;
+    bool idle = false;
+    /* acquire here pairs with the release below: `seen` is handed from one look to the next */
+    if (!atomic_compare_exchange_strong_explicit(&t->is_loading, &idle, true, memory_order_acquire,
+                                                 memory_order_relaxed))
+        return;
+    if (now >= atomic_load_explicit(&t->next_check_ms, memory_order_relaxed)) {
+        reload(t);
+        atomic_store_explicit(&t->next_check_ms, clock_mono_ms() + LOOK_EVERY_MS, memory_order_relaxed);
+    }
+    atomic_store_explicit(&t->is_loading, false, memory_order_release);
+}
+
+/* ---- helpers for types ---- */
+
+bool table_bad_line(const struct table_load *in, int line, struct err *e, const char *fmt, ...)
+{
+    char text[300];
+    char name[256];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    snprintf(name, sizeof name, "%.*s", in->text != NULL ? (int)in->name.n : 200, in->text != NULL ? in->name.p : in->spec);
+    if (in->strict) {
+        err_set(e, "%s, line %d: %s", name, line, text);
+        return false;
+    }
+    if (in->notes != NULL && in->notes->fn != NULL)
+        in->notes->fn(in->notes->arg, false, name, line, text);
+    return true;
+}
+
+enum lookup table_found(struct span value, struct arena *a, struct span *out)
+{
+    if (out != NULL)
+        *out = arena_dup_span(a, value);
+    return LOOKUP_FOUND;
+}
+
+/* ---- opening ---- */
+
+/* Splits "type:name"; proxy: is passed through. A name alone is a hash file. */
+static struct span split_type(struct span spec, struct span *name)
+{
+    while (span_istarts_with(spec, SPAN_LIT("proxy:")))
+        spec = span_from(spec, 6);
+    ptrdiff_t colon = span_find(spec, ':');
+    if (colon < 0) {
+        *name = spec;
+        return SPAN_LIT("hash");
+    }
+    *name = span_from(spec, (size_t)colon + 1);
+    return span_of(spec.p, (size_t)colon);
+}
+
+static struct table *make(struct table_registry *r, struct span type, struct span name, unsigned flags)
+{
+    struct table *t = xcalloc(1, sizeof *t);
+    t->registry = table_registry_ref(r);
+    t->refs = 1;
+    t->flags = flags;
+    t->spec = xasprintf("%.*s:%.*s", SPAN_ARG(type), SPAN_ARG(name));
+    t->name = span_cstr(t->spec + type.n + 1);
+    t->type = table_type_find(type);
+    t->is_watched = t->type != NULL && (t->type->flags & TT_FILE) && (t->name.n == 0 || t->name.p[0] != '{');
+    lock_init(&t->lock, LOCK_TABLE_CONTENT);
+    return t;
+}
+
+static void destroy(struct table *t)
+{
+    content_unref(t->content);
+    lock_destroy(&t->lock);
+    table_registry_unref(&t->registry);
+    free(t->spec);
+    free(t);
+}
+
+/* Only its maker knows the table yet. */
+static void load_first(struct table *t, const struct table_notes *notes)
+{
+    struct err e = ERR_INIT;
+    struct table_content *c = NULL;
+    t->status = TABLE_BAD;
+    if (t->type == NULL) {
+        bool is_ipv6 = strspn(t->spec, "0123456789abcdefABCDEF:") >= 2 && span_find(t->name, ':') >= 0;
+        snprintf(t->broken, sizeof t->broken, "unknown table type \"%.60s\"%s; known types: %s", t->spec,
+                 is_ipv6 ? " (an IPv6 address needs brackets)" : "", table_type_names());
+        return;
+    }
+    if (t->type->flags & TT_MISSING) {
+        t->status = TABLE_UNAVAILABLE;
+        snprintf(t->broken, sizeof t->broken, "table %.200s: tables of type \"%s\" are not available in this version",
+                 t->spec, t->type->name);
+        return;
+    }
+    if (read_and_load(t, notes, false, &c, &e)) {
+        t->content = c;
+        t->status = TABLE_OK;
+    } else {
+        t->status = t->is_watched ? TABLE_BROKEN : TABLE_BAD;
+        snprintf(t->broken, sizeof t->broken, "table %.160s: %.300s", t->spec, e.text);
+    }
+    atomic_store_explicit(&t->next_check_ms, clock_mono_ms() + LOOK_EVERY_MS, memory_order_relaxed);
+}
+
+static struct table *find_open(struct table_registry *r, const struct table *like)
+{
+    struct table *t;
+    DL_FOREACH(r->tables, t) {
+        if (t->flags == like->flags && strcmp(t->spec, like->spec) == 0)
+            return t;
+    }
+    return NULL;
+}
+
+struct table *table_open(struct table_registry *r, struct span spec, unsigned flags, const struct table_notes *notes,
+                         enum table_status *status, struct err *e)
+{
+    struct span name;
+    struct span type = split_type(spec, &name);
+    struct table *fresh = make(r, type, name, flags);
+    lock_take(&r->lock);
+    struct table *t = find_open(r, fresh);
+    if (t != NULL)
+        t->refs++;
+    lock_drop(&r->lock);
+    if (t != NULL) {
+        destroy(fresh);
+        if (t->is_watched) { /* a reload wants what is there now */
+            atomic_store_explicit(&t->next_check_ms, 0, memory_order_relaxed);
+            watch(t);
+        }
+    } else {
+        load_first(fresh, notes);
+        t = fresh;
+        lock_take(&r->lock);
+        DL_APPEND(r->tables, t); /* two threads may both have made one: they are equal, and each is found or not */
+        lock_drop(&r->lock);
+    }
+    lock_take(&t->lock);
+    *status = t->status;
+    if (t->status != TABLE_OK)
+        err_set(e, "%s", t->broken);
+    lock_drop(&t->lock);
+    return t;
+}
+
+void table_close(struct table **tp)
+{
+    struct table *t = *tp;
+    if (t == NULL)
+        return;
+    *tp = NULL;
+    lock_take(&t->registry->lock);
+    bool last = --t->refs == 0;
+    if (last)
+        DL_DELETE(t->registry->tables, t);
+    lock_drop(&t->registry->lock);
+    if (last)
+        destroy(t);
+}
+
+const char *table_name(const struct table *t)
+{
+    return t->spec;
+}
+
+bool table_is_fixed(const struct table *t)
+{
+    return t->type == NULL || !(t->type->flags & TT_PATTERN);
+}
+
+/* ---- lookup ---- */
+
+static bool has_upper(struct span s)
+{
+    for (size_t i = 0; i < s.n; i++) {
+        if (s.p[i] >= 'A' && s.p[i] <= 'Z')
+            return true;
+    }
+    return false;
+}
+
+static enum lookup search(const struct table *t, const struct table_content *c, struct span key, struct arena *a,
+                          struct span *value, struct err *e)
+{
+    if (!(t->type->flags & TT_FOLD) || !has_upper(key))
+        return c->ops->find(c, key, a, value, e);
+    char small[FOLD_STACK];
+    char *p = key.n <= sizeof small ? small : xmalloc(key.n);
+    memcpy(p, key.p, key.n);
+    ascii_lower_buf(p, key.n);
+    enum lookup answer = c->ops->find(c, span_of(p, key.n), a, value, e);
+    if (p != small)
+        free(p);
+    return answer;
+}
+
+enum lookup table_lookup(struct table *t, struct span key, struct arena *a, struct span *value, struct err *e)
+{
+    if (t->is_watched)
+        watch(t);
+    struct table_content *c = content_get(t, e);
+    if (c == NULL)
+        return LOOKUP_TEMPFAIL;
+    enum lookup answer = search(t, c, key, a, value, e);
+    if (t->is_watched)
+        content_unref(c);
+    if (answer == LOOKUP_TEMPFAIL)
+        err_prefix(e, "table %.200s", t->spec);
+    return answer;
+}

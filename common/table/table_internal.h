@@ -1,0 +1,63 @@
+/*
+ * table_internal: what a table type is, for the files of this folder
+ *
+ * A type loads a content, which is immutable from then on and counted: readers keep the one they began with while a
+ * newer one takes its place.
+ */
+#pragma once
+#include <stdatomic.h>
+#include "common/base/buf.h"
+#include "common/table/table.h"
+
+struct table_content;
+
+struct table_ops {
+    enum lookup (*find)(const struct table_content *c, struct span key, struct arena *a, struct span *value,
+                        struct err *e);
+    void (*free)(struct table_content *c);
+};
+
+/* First member of each type's own content. */
+struct table_content {
+    const struct table_ops *ops;
+    atomic_uint refs;
+};
+
+/* What a type gets to load from. */
+struct table_load {
+    struct table_registry *registry;
+    const char *spec;               /* "type:name", for messages */
+    struct span name;               /* behind "type:" */
+    struct buf *text;               /* TT_FILE: the file's bytes (the type may take the memory), else NULL */
+    unsigned flags;                 /* TABLE_ALIASES */
+    const struct table_notes *notes;
+    bool strict;                    /* a line with a mistake fails the load instead of being left out (reload) */
+};
+
+enum {
+    TT_FILE = 1,     /* the name is a file to read and watch, unless it begins with a brace */
+    TT_FOLD = 2,     /* keys are compared without case */
+    TT_PATTERN = 4,  /* see table_is_fixed() */
+    TT_MISSING = 8,  /* Postfix has it, this program does not */
+};
+
+struct table_type {
+    const char *name;
+    unsigned flags;
+    bool (*load)(const struct table_load *in, struct table_content **out, struct err *e);
+};
+
+/* The types, ordered by name; NULL when there is none. */
+const struct table_type *table_type_find(struct span name);
+
+bool table_text_load(const struct table_load *in, struct table_content **out, struct err *e);
+bool table_inline_load(const struct table_load *in, struct table_content **out, struct err *e);
+bool table_static_load(const struct table_load *in, struct table_content **out, struct err *e);
+bool table_fail_load(const struct table_load *in, struct table_content **out, struct err *e);
+bool table_environ_load(const struct table_load *in, struct table_content **out, struct err *e);
+bool table_unix_load(const struct table_load *in, struct table_content **out, struct err *e);
+
+/* A mistake on a line: tells the notes, and when `strict` fills *e. Returns false when the load should stop. */
+bool table_bad_line(const struct table_load *in, int line, struct err *e, const char *fmt, ...) PRINTF_FMT(4, 5);
+/* For find functions: copies when the caller wants the value. */
+enum lookup table_found(struct span value, struct arena *a, struct span *out);

@@ -1,0 +1,49 @@
+/* The table types by name, ordered for the search and for messages. */
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "common/base/ascii.h"
+#include "common/table/table_internal.h"
+
+#define TEXT_TYPE(n) { n, TT_FILE | TT_FOLD, table_text_load }
+#define MISSING(n)   { n, TT_MISSING, NULL }
+
+static const struct table_type types[] = {
+    TEXT_TYPE("btree"),
+    TEXT_TYPE("cdb"),
+    TEXT_TYPE("dbm"),
+    { "environ", 0, table_environ_load },
+    { "fail", 0, table_fail_load },
+    TEXT_TYPE("hash"),
+    { "inline", TT_FOLD, table_inline_load },
+    MISSING("internal"),
+    MISSING("ldap"),
+    TEXT_TYPE("lmdb"),
+    MISSING("memcache"),
+    MISSING("mongodb"),
+    MISSING("mysql"),
+    MISSING("nis"),
+    MISSING("nisplus"),
+    MISSING("pgsql"),
+    TEXT_TYPE("sdbm"),
+    MISSING("socketmap"),
+    MISSING("sqlite"),
+    { "static", 0, table_static_load },
+    MISSING("tcp"),
+    TEXT_TYPE("texthash"),
+    { "unix", 0, table_unix_load },
+};
+
+const struct table_type *table_type_find(struct span name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(types); i++) {
+        if (span_ieq_cstr(name, types[i].name))
+            return &types[i];
+    }
+    return NULL;
+}
+
+const char *table_type_names(void)
+{
+    return "btree cdb cidr environ fail hash inline lmdb pcre pipemap randmap regexp static texthash unionmap unix";
+}

@@ -1,0 +1,399 @@
+/*
+ * policy_compile: one snapshot of the configuration turned into match lists, tables and steps
+ *
+ * Each listener has its own values (master.cf -o), so lists and steps are made for main.cf and for each listener;
+ * tables are shared through the registry, which outlives the snapshots.
+ */
+#include <netdb.h>
+#include <stdarg.h>
+
+#include "common/base/mem.h"
+#include "common/conf/conf_report.h"
+#include "policy/policy_internal.h"
+
+static const char *const named_lists[] = {
+    "mynetworks", "debug_peer_list", "smtpd_client_event_limit_exceptions", "smtpd_authorized_xclient_hosts",
+    "smtpd_authorized_xforward_hosts", "smtpd_authorized_verp_clients", "smtpd_sasl_exceptions_networks",
+    "smtpd_forbid_bare_newline_exclusions", "permit_mx_backup_networks",
+};
+
+/* ---- findings ---- */
+
+/* The value is this listener's own (-o), not main.cf's: only then is the finding about master.cf. */
+static bool is_own_value(const struct compiler *c)
+{
+    if (c->svc == NULL)
+        return false;
+    const char *mine = conf_text(c->policy->conf, c->svc, span_cstr(c->parameter));
+    const char *global = conf_text(c->policy->conf, NULL, span_cstr(c->parameter));
+    return mine != NULL && (global == NULL || strcmp(mine, global) != 0);
+}
+
+void compile_finding(struct compiler *c, enum conf_severity severity, const char *fmt, ...)
+{
+    char text[700];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    bool own = is_own_value(c);
+    conf_report_add(c->report, severity, own ? "master.cf" : NULL, own ? c->svc->line : 0, "%s: %s", c->parameter, text);
+}
+
+static void list_problem(void *arg, enum table_status status, const char *text)
+{
+    compile_finding(arg, status == TABLE_BAD ? CONF_ERROR : CONF_WARNING, "%s", text);
+}
+
+static void maps_problem(void *arg, struct span spec, enum table_status status, const struct err *e)
+{
+    (void)spec;
+    list_problem(arg, status, e->text);
+}
+
+static void table_note(void *arg, bool is_error, const char *file, int line, const char *text)
+{
+    struct compiler *c = arg;
+    conf_report_add(c->report, is_error ? CONF_ERROR : CONF_WARNING, file, line, "%s", text);
+}
+
+/* ---- lists and maps ---- */
+
+bool policy_list_has(const char *list, const char *word)
+{
+    struct span rest = span_cstr(list), item;
+    bool braced;
+    while (conf_list_next(&rest, &item, &braced)) {
+        if (span_ieq_cstr(item, word))
+            return true;
+    }
+    return false;
+}
+
+static struct span without_proxy(struct span spec)
+{
+    while (span_istarts_with(spec, SPAN_LIT("proxy:")))
+        spec = span_from(spec, 6);
+    return spec;
+}
+
+/* Files that alias_maps or alias_database name are in aliases(5) format wherever else they are used. */
+static unsigned table_flags(void *arg, struct span spec)
+{
+    const struct compiler *c = arg;
+    struct span rest = c->alias_specs, item;
+    bool braced;
+    spec = without_proxy(spec);
+    while (conf_list_next(&rest, &item, &braced)) {
+        if (span_eq(without_proxy(item), spec))
+            return TABLE_ALIASES;
+    }
+    return 0;
+}
+
+struct maps *compile_maps(struct compiler *c, const char *parameter, struct span list)
+{
+    struct policy *p = c->policy;
+    struct table_notes notes = { .fn = table_note, .arg = c };
+    c->parameter = parameter;
+    struct maps *m = maps_open(p->registry, list, table_flags, maps_problem, &notes, c);
+    p->open_maps = xrealloc(p->open_maps, (p->open_maps_count + 1) * sizeof(struct maps *));
+    p->open_maps[p->open_maps_count++] = m;
+    return m;
+}
+
+struct match_list *compile_list(struct compiler *c, const char *parameter, struct span list, enum match_kind kind)
+{
+    struct policy *p = c->policy;
+    const struct params *values = c->svc != NULL ? c->svc->p : p->p;
+    c->parameter = parameter;
+    struct match_options o = {
+        .registry = p->registry, .list = list, .kind = kind, .title = parameter,
+        .parents = policy_list_has(values->parent_domain_matches_subdomains, parameter),
+        .notes = { .fn = table_note, .arg = c }, .problem = list_problem, .arg = c,
+    };
+    struct match_list *l = match_list_compile(&o);
+    p->open_lists = xrealloc(p->open_lists, (p->open_lists_count + 1) * sizeof(struct match_list *));
+    p->open_lists[p->open_lists_count++] = l;
+    return l;
+}
+
+/* ---- own addresses ---- */
+
+static void add_own(struct policy *p, struct ip_addr **all, const struct ip_addr *ip)
+{
+    for (size_t i = 0; i < p->own_addr_count; i++) {
+        if (ip_eq(&(*all)[i], ip))
+            return;
+    }
+    *all = xrealloc(*all, (p->own_addr_count + 1) * sizeof **all);
+    (*all)[p->own_addr_count++] = *ip;
+}
+
+static void add_interfaces(struct compiler *c, struct ip_addr **all, bool loopback_only)
+{
+    struct ip_local *here = NULL;
+    size_t n = 0;
+    struct err e = ERR_INIT;
+    if (!ip_local_list(&here, &n, &e))
+        compile_finding(c, CONF_WARNING, "the addresses of this machine are not known: %s", e.text);
+    for (size_t i = 0; i < n; i++) {
+        if (!loopback_only || here[i].loopback)
+            add_own(c->policy, all, &here[i].addr);
+    }
+    free(here);
+}
+
+static void add_host(struct compiler *c, struct ip_addr **all, struct span name)
+{
+    char host[256];
+    struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *list = NULL;
+    snprintf(host, sizeof host, "%.*s", SPAN_ARG(name));
+    int rc = getaddrinfo(host, NULL, &hints, &list);
+    if (rc != 0) {
+        compile_finding(c, CONF_WARNING, "host \"%s\": %s", host, gai_strerror(rc));
+        return;
+    }
+    for (const struct addrinfo *ai = list; ai != NULL; ai = ai->ai_next) {
+        struct ip_addr ip;
+        if (ip_from_sockaddr(ai->ai_addr, &ip, NULL))
+            add_own(c->policy, all, &ip);
+    }
+    freeaddrinfo(list);
+}
+
+static void add_own_list(struct compiler *c, struct ip_addr **all, const char *parameter, const char *list)
+{
+    struct span rest = span_cstr(list), item;
+    bool braced;
+    c->parameter = parameter;
+    while (conf_list_next(&rest, &item, &braced)) {
+        struct ip_addr ip;
+        if (span_ieq_cstr(item, "all") || span_ieq_cstr(item, "loopback-only"))
+            add_interfaces(c, all, item.n > 3);
+        else if (ip_parse_any(item, &ip))
+            add_own(c->policy, all, &ip);
+        else
+            add_host(c, all, item);
+    }
+}
+
+static void compile_own_addresses(struct compiler *c)
+{
+    struct policy *p = c->policy;
+    struct ip_addr *all = NULL;
+    add_own_list(c, &all, "inet_interfaces", p->p->inet_interfaces);
+    p->inet_addr_count = p->own_addr_count;
+    add_own_list(c, &all, "proxy_interfaces", p->p->proxy_interfaces);
+    p->own_addrs = arena_alloc(p->arena, (p->own_addr_count + 1) * sizeof *all);
+    if (p->own_addr_count > 0)
+        memcpy(p->own_addrs, all, p->own_addr_count * sizeof *all);
+    free(all);
+}
+
+/* ---- transports ---- */
+
+static struct xport split_xport(const char *text)
+{
+    struct span s = span_trim(span_cstr(text));
+    ptrdiff_t colon = span_find(s, ':');
+    if (colon < 0)
+        return (struct xport){ .transport = s };
+    return (struct xport){ span_of(s.p, (size_t)colon), span_from(s, (size_t)colon + 1) };
+}
+
+static bool is_usable(const struct compiler *c, struct span transport)
+{
+    return conf_transport(c->policy->conf, transport) != NULL;
+}
+
+static struct xport compile_transport(struct compiler *c, const char *parameter, const char *value)
+{
+    struct xport x = split_xport(value);
+    c->parameter = parameter;
+    if (x.transport.n == 0)
+        compile_finding(c, CONF_ERROR, "\"%s\" names no transport; expected transport or transport:nexthop", value);
+    return x;
+}
+
+static void compile_local_transport(struct compiler *c)
+{
+    struct policy *p = c->policy;
+    p->local = compile_transport(c, "local_transport", p->p->local_transport);
+    p->local_is_usable = is_usable(c, p->local.transport);
+    if (*p->p->mailbox_transport != '\0')
+        p->mailbox = compile_transport(c, "mailbox_transport", p->p->mailbox_transport);
+    if (p->local_is_usable)
+        return;
+    c->parameter = "local_transport";
+    bool is_used = !match_list_is_empty(p->mydestination);
+    if (p->mailbox.transport.n > 0 && is_usable(c, p->mailbox.transport))
+        compile_finding(c, CONF_NOTE, "there is no local(8) here: mailbox_transport = %s takes its mail",
+                        p->p->mailbox_transport);
+    else if (is_used)
+        compile_finding(c, CONF_WARNING, "\"%s\": there is no local(8) delivery here and no usable transport of that name in master.cf; mail for mydestination "
+                        "will be deferred (4.3.5). Set mailbox_transport (for example lmtp:unix:private/dovecot-lmtp) or local_transport",
+                        p->p->local_transport);
+}
+
+static void check_transport(struct compiler *c, const char *parameter, const struct xport *x, bool is_used)
+{
+    c->parameter = parameter;
+    if (is_used && x->transport.n > 0 && !is_usable(c, x->transport))
+        compile_finding(c, CONF_WARNING, "\"%.*s\": no usable transport of that name in master.cf; mail for it will be deferred (4.3.5)",
+                        SPAN_ARG(x->transport));
+}
+
+static void compile_routing(struct compiler *c)
+{
+    struct policy *p = c->policy;
+    const struct params *v = p->p;
+    p->mydestination = compile_list(c, "mydestination", span_cstr(v->mydestination), MATCH_NAMES);
+    p->virtual_alias_domains = compile_list(c, "virtual_alias_domains", span_cstr(v->virtual_alias_domains), MATCH_NAMES);
+    p->virtual_mailbox_domains =
+        compile_list(c, "virtual_mailbox_domains", span_cstr(v->virtual_mailbox_domains), MATCH_NAMES);
+    p->relay_domains = compile_list(c, "relay_domains", span_cstr(v->relay_domains), MATCH_DOMAINS);
+    p->transport_maps = compile_maps(c, "transport_maps", span_cstr(v->transport_maps));
+    p->sender_relayhost_maps =
+        compile_maps(c, "sender_dependent_relayhost_maps", span_cstr(v->sender_dependent_relayhost_maps));
+    p->sender_transport_maps = compile_maps(c, "sender_dependent_default_transport_maps",
+                                            span_cstr(v->sender_dependent_default_transport_maps));
+    p->alias_maps = compile_maps(c, "alias_maps", span_cstr(v->alias_maps));
+    p->virtual_alias_maps = compile_maps(c, "virtual_alias_maps", span_cstr(v->virtual_alias_maps));
+    p->mailbox_transport_maps = compile_maps(c, "mailbox_transport_maps", span_cstr(v->mailbox_transport_maps));
+    p->transport_parents = policy_list_has(v->parent_domain_matches_subdomains, "transport_maps");
+    compile_local_transport(c);
+    p->virtual_mailbox = compile_transport(c, "virtual_transport", v->virtual_transport);
+    p->relay = compile_transport(c, "relay_transport", v->relay_transport);
+    p->other = compile_transport(c, "default_transport", v->default_transport);
+    check_transport(c, "virtual_transport", &p->virtual_mailbox, !match_list_is_empty(p->virtual_mailbox_domains));
+    check_transport(c, "relay_transport", &p->relay, !match_list_is_empty(p->relay_domains));
+    check_transport(c, "default_transport", &p->other, true);
+}
+
+/* ---- services ---- */
+
+static void compile_service(struct compiler *c, struct policy_service *s)
+{
+    struct policy *p = c->policy;
+    const struct params *v = s->p;
+    s->local_recipient_maps = compile_maps(c, "local_recipient_maps", span_cstr(v->local_recipient_maps));
+    s->virtual_alias_maps = compile_maps(c, "virtual_alias_maps", span_cstr(v->virtual_alias_maps));
+    s->virtual_mailbox_maps = compile_maps(c, "virtual_mailbox_maps", span_cstr(v->virtual_mailbox_maps));
+    s->relay_recipient_maps = compile_maps(c, "relay_recipient_maps", span_cstr(v->relay_recipient_maps));
+    s->canonical_maps = compile_maps(c, "canonical_maps", span_cstr(v->canonical_maps));
+    s->recipient_canonical_maps = compile_maps(c, "recipient_canonical_maps", span_cstr(v->recipient_canonical_maps));
+    s->sender_canonical_maps = compile_maps(c, "sender_canonical_maps", span_cstr(v->sender_canonical_maps));
+    s->access_parents = policy_list_has(v->parent_domain_matches_subdomains, "smtpd_access_maps");
+    s->named = arena_alloc(p->arena, ARRAY_LEN(named_lists) * sizeof *s->named);
+    for (size_t i = 0; i < ARRAY_LEN(named_lists); i++) {
+        const char *value = conf_text(p->conf, s->svc, span_cstr(named_lists[i]));
+        s->named[i].name = named_lists[i];
+        s->named[i].list = compile_list(c, named_lists[i], span_cstr(value ? value : ""), MATCH_HOSTS);
+    }
+    s->mynetworks = s->named[0].list;
+    restrict_compile_service(c, s);
+}
+
+static void compile_services(struct compiler *c)
+{
+    struct policy *p = c->policy;
+    size_t n = conf_service_count(p->conf);
+    p->services = arena_alloc(p->arena, (n + 1) * sizeof *p->services);
+    p->services[p->service_count++] = (struct policy_service){ .p = p->p };
+    for (size_t i = 0; i < n; i++) {
+        const struct conf_service *svc = conf_service(p->conf, i);
+        if (svc->role == SVC_LISTENER)
+            p->services[p->service_count++] = (struct policy_service){ .svc = svc, .p = svc->p };
+    }
+    for (size_t i = 0; i < p->service_count; i++) {
+        c->svc = p->services[i].svc;
+        compile_service(c, &p->services[i]);
+    }
+    c->svc = NULL;
+}
+
+struct policy *policy_compile(const struct policy_options *o)
+{
+    struct policy *p = xcalloc(1, sizeof *p);
+    atomic_init(&p->refs, 1);
+    p->conf = conf_ref(o->conf);
+    p->arena = arena_new(16384);
+    if (o->log != NULL)
+        p->log = *o->log;
+    p->p = conf_global(o->conf);
+    p->registry = o->previous != NULL ? table_registry_ref(o->previous->registry) : table_registry_new(o->log);
+    struct compiler c = { .policy = p, .report = o->report };
+    char *aliases = arena_printf(p->arena, "%s %s", p->p->alias_maps, p->p->alias_database);
+    c.alias_specs = span_cstr(aliases);
+    compile_own_addresses(&c);
+    compile_routing(&c);
+    compile_services(&c);
+    p->has_routing_tables = !maps_is_empty(p->transport_maps) || !maps_is_empty(p->sender_relayhost_maps)
+                            || !maps_is_empty(p->sender_transport_maps);
+    if (conf_report_has_errors(o->report))
+        policy_unref(&p);
+    return p;
+}
+
+struct policy *policy_ref(struct policy *p)
+{
+    atomic_fetch_add_explicit(&p->refs, 1, memory_order_relaxed);
+    return p;
+}
+
+void policy_unref(struct policy **pp)
+{
+    struct policy *p = *pp;
+    if (p == NULL)
+        return;
+    *pp = NULL;
+    /* acq_rel: what other holders did comes before the release of memory */
+    if (atomic_fetch_sub_explicit(&p->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    for (size_t i = 0; i < p->open_maps_count; i++)
+        maps_close(&p->open_maps[i]);
+    for (size_t i = 0; i < p->open_lists_count; i++)
+        match_list_free(&p->open_lists[i]);
+    free(p->open_maps);
+    free(p->open_lists);
+    table_registry_unref(&p->registry);
+    conf_unref(&p->conf);
+    arena_free(&p->arena);
+    free(p);
+}
+
+struct conf *policy_conf(const struct policy *p)
+{
+    return p->conf;
+}
+
+/* Listeners of another snapshot than the policy's are found by name. */
+const struct policy_service *policy_service(const struct policy *p, const struct conf_service *svc)
+{
+    for (size_t i = 1; svc != NULL && i < p->service_count; i++) {
+        if (p->services[i].svc == svc)
+            return &p->services[i];
+    }
+    for (size_t i = 1; svc != NULL && i < p->service_count; i++) {
+        if (strcmp(p->services[i].svc->name, svc->name) == 0)
+            return &p->services[i];
+    }
+    return &p->services[0];
+}
+
+enum lookup policy_match_addr(const struct policy *p, const struct conf_service *svc, const char *parameter,
+                              const struct ip_addr *addr, struct span addr_text, struct span name)
+{
+    const struct policy_service *s = policy_service(p, svc);
+    for (size_t i = 0; i < ARRAY_LEN(named_lists); i++) {
+        if (strcmp(s->named[i].name, parameter) == 0)
+            return match_list_host(s->named[i].list, name, addr, addr_text, NULL);
+    }
+    return LOOKUP_TEMPFAIL;
+}
+
+bool policy_is_mynetworks(const struct policy *p, const struct ip_addr *addr, struct span addr_text)
+{
+    return match_list_host(p->services[0].mynetworks, span_of(NULL, 0), addr, addr_text, NULL) == LOOKUP_FOUND;
+}

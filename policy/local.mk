@@ -1,0 +1,25 @@
+noinst_LIBRARIES += libpolicy.a
+libpolicy_a_SOURCES = \
+	policy/address.c \
+	policy/compile.c policy/policy_internal.h \
+	policy/recipient.c \
+	policy/restrict_access.c \
+	policy/restrict_compile.c \
+	policy/restrict_eval.c policy/restrict_internal.h \
+	policy/restrict_steps.c \
+	policy/restrict_table.c \
+	policy/route.h \
+	policy/route_expand.c \
+	policy/route_resolve.c
+EXTRA_DIST += policy/README.md
+
+# What a program that uses policy needs, in link order.
+POLICY_LIBS = libpolicy.a libtable.a libconf.a libmail.a libnet.a libbase.a $(IDN2_LIBS)
+
+if HAVE_CMOCKA
+POLICY_TESTS = tests/unit/test_policy_relay
+check_PROGRAMS += $(POLICY_TESTS)
+TESTS += $(POLICY_TESTS)
+tests_unit_test_policy_relay_SOURCES = tests/unit/test_policy_relay.c tests/unit/policy_fixture.c tests/unit/policy_fixture.h
+tests_unit_test_policy_relay_LDADD = $(POLICY_LIBS) $(TEST_LIBS)
+endif

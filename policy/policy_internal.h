@@ -1,0 +1,129 @@
+/*
+ * policy_internal: the compiled policy, for the files of this folder and their tests
+ *
+ * Everything is made by policy_compile() and read-only afterwards.
+ */
+#pragma once
+#include <stdatomic.h>
+#include "common/conf/params.h"
+#include "common/table/maps.h"
+#include "common/table/match_list.h"
+#include "policy/route.h"
+
+struct step;
+
+struct step_list {
+    const struct step *steps; /* in the policy's arena, or in that of a check */
+    size_t count;
+};
+
+enum restriction_list {
+    LIST_CLIENT, LIST_HELO, LIST_SENDER, LIST_RELAY, LIST_RECIPIENT, LIST_DATA, LIST_END_OF_DATA, LIST_ETRN, LIST_COUNT
+};
+
+/* A user-defined restriction class. */
+struct restriction_class {
+    struct span name;
+    struct step_list list;
+    bool is_compiling;      /* while compiling: a class that contains itself */
+    bool is_compiled;
+};
+
+/* A parameter that is a list of client addresses, for policy_match_addr(). */
+struct named_list {
+    const char *name;
+    struct match_list *list;
+};
+
+/* One master.cf listener with its own values; [0] is main.cf alone. */
+struct policy_service {
+    const struct conf_service *svc;  /* NULL: main.cf */
+    const struct params *p;
+    struct match_list *mynetworks;
+    struct named_list *named;        /* NAMED_LIST_COUNT of them */
+    struct maps *local_recipient_maps, *virtual_alias_maps, *virtual_mailbox_maps, *relay_recipient_maps;
+    struct maps *canonical_maps, *recipient_canonical_maps, *sender_canonical_maps;
+    bool access_parents;             /* parent_domain_matches_subdomains has smtpd_access_maps */
+    struct step_list lists[LIST_COUNT];
+    struct restriction_class *classes;
+    size_t class_count;
+};
+
+/* "transport:nexthop" of a parameter, taken apart. */
+struct xport {
+    struct span transport, nexthop;
+};
+
+struct policy {
+    atomic_uint refs;
+    struct conf *conf;               /* counted */
+    struct table_registry *registry; /* counted */
+    struct arena *arena;             /* owned */
+    struct log_src log;
+    const struct params *p;          /* main.cf */
+    struct match_list *mydestination, *relay_domains, *virtual_alias_domains, *virtual_mailbox_domains;
+    struct ip_addr *own_addrs;       /* inet_interfaces and proxy_interfaces; in the arena */
+    size_t own_addr_count;
+    size_t inet_addr_count;          /* of them, those of inet_interfaces: they come first */
+    struct maps *transport_maps, *sender_relayhost_maps, *sender_transport_maps;
+    struct maps *alias_maps, *virtual_alias_maps, *mailbox_transport_maps;
+    bool transport_parents;
+    bool has_routing_tables;         /* any of transport_maps, sender_dependent_* */
+    struct xport local, virtual_mailbox, relay, other, mailbox; /* local_transport, ... mailbox_transport */
+    bool local_is_usable;            /* master.cf has a transport of that name */
+    struct policy_service *services; /* in the arena */
+    size_t service_count;
+    struct maps **open_maps;         /* all maps, to be closed */
+    size_t open_maps_count;
+    struct match_list **open_lists;
+    size_t open_lists_count;
+};
+
+const struct policy_service *policy_service(const struct policy *p, const struct conf_service *svc);
+
+/* ---- address.c ---- */
+struct resolved {
+    struct span address;   /* internal form, in the arena */
+    struct span domain;    /* in address */
+    bool is_local;         /* domain is ours by mydestination or interface */
+    bool is_routed;
+    bool is_bad;
+};
+/* Rewrites and resolves an address to user@domain: routing operators, missing domain, empty address. */
+enum lookup address_resolve(const struct policy *p, struct span in, struct arena *a, struct resolved *out,
+                            struct err *e) MUST_CHECK;
+/* Rewriting alone, of an address in an alias list (external form): source route, bang, percent, missing domain. */
+struct span address_rewrite(const struct policy *p, struct span in, struct arena *a);
+enum lookup policy_is_local_domain(const struct policy *p, struct span domain, struct err *e) MUST_CHECK;
+/* A host name or address literal that an address may have behind its @. */
+bool address_domain_is_valid(struct span domain);
+
+/* ---- route_resolve.c ---- */
+enum lookup route_uses_aliases(const struct policy *p, struct span address, struct arena *a, struct resolved *to,
+                               struct err *e) MUST_CHECK;
+
+/* ---- recipient.c ---- */
+/* Fills is_unknown_user, unknown_table, validity_error of a resolved route. */
+void recipient_validate(const struct policy *p, const struct policy_service *s, struct arena *a, struct route *r);
+/* Does any table of m have the address? Forms as for recipient tables. */
+enum lookup recipient_in_maps(const struct policy *p, const struct maps *m, struct span address, bool is_local,
+                              struct arena *a, struct err *e) MUST_CHECK;
+
+/* ---- compile.c ---- */
+struct compiler {
+    struct policy *policy;
+    struct conf_report *report;
+    const struct conf_service *svc; /* now being compiled; NULL: main.cf */
+    const char *parameter;          /* now being compiled */
+    struct span alias_specs;        /* alias_maps and alias_database: tables in aliases(5) format */
+};
+void compile_finding(struct compiler *c, enum conf_severity severity, const char *fmt, ...) PRINTF_FMT(3, 4);
+struct maps *compile_maps(struct compiler *c, const char *parameter, struct span list);
+struct match_list *compile_list(struct compiler *c, const char *parameter, struct span list, enum match_kind kind);
+bool policy_list_has(const char *list, const char *word);
+
+/* ---- restrict_compile.c ---- */
+void restrict_compile_service(struct compiler *c, struct policy_service *s);
+/* An access(5) result that is a list of restrictions; problems go to *e. The list lives in the arena. */
+bool restrict_compile_result(const struct policy *p, const struct policy_service *s, struct span text, struct arena *a,
+                             struct step_list *out, struct err *e) MUST_CHECK;

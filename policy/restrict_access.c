@@ -1,0 +1,244 @@
+/*
+ * Access tables: the keys that are tried, and what the answer means
+ *
+ * Hosts: the name and its parent domains; addresses: whole, then without its last parts; mail addresses: user+ext@domain,
+ * user@domain, the domain and its parents, user+ext@, user@.
+ */
+#include "common/base/ascii.h"
+#include "common/base/num.h"
+#include "common/mail/address.h"
+#include "common/mail/smtpreply.h"
+#include "policy/restrict_internal.h"
+
+/* ---- keys ---- */
+
+static unsigned parent_forms(const struct eval *ev)
+{
+    return ev->s->access_parents ? MAPS_PARENT : MAPS_DOT_PARENT;
+}
+
+static enum lookup by_host(struct eval *ev, const struct maps *m, struct span name, struct span *value, struct err *e)
+{
+    return maps_lookup_domain(m, name, parent_forms(ev), false, ev->a, value, e);
+}
+
+static enum lookup by_addr(struct eval *ev, const struct maps *m, struct span addr, struct span *value, struct err *e)
+{
+    char sep = span_find(addr, ':') >= 0 ? ':' : '.';
+    enum lookup got = maps_lookup(m, addr, false, ev->a, value, e);
+    while (got == LOOKUP_NONE) {
+        ptrdiff_t at = span_rfind(addr, sep);
+        if (at <= 0)
+            break;
+        addr.n = (size_t)at;
+        while (addr.n > 0 && addr.p[addr.n - 1] == sep) /* "::" */
+            addr.n--;
+        got = maps_lookup(m, addr, true, ev->a, value, e);
+    }
+    return got;
+}
+
+static enum lookup by_mail_addr(struct eval *ev, const struct maps *m, struct span addr, struct span *value,
+                                struct err *e)
+{
+    struct maps_addr x = maps_addr_of(addr_quoted(ev->a, addr), ev->p->p->recipient_delimiter);
+    return maps_lookup_address(m, &x, MAPS_DOMAIN | MAPS_USER_AT | parent_forms(ev), ev->a, value, NULL, e);
+}
+
+/* ---- results ---- */
+
+struct result {
+    struct eval *ev;
+    enum subject_kind subject;
+    const char *table;     /* restriction's name, for messages */
+    struct span word, rest;
+};
+
+static bool all_digits(struct span s)
+{
+    for (size_t i = 0; i < s.n; i++) {
+        if (!ascii_is_digit(s.p[i]))
+            return false;
+    }
+    return s.n > 0;
+}
+
+/* Text of a result: an enhanced status may stand in front. */
+static enum answer reject_text(const struct result *r, int code, const char *dsn, struct span text, struct pending *later)
+{
+    struct eval *ev = r->ev;
+    size_t n = dsn_code_length(text);
+    if (n > 0) {
+        dsn = arena_strndup(ev->a, text.p, n);
+        text = span_trim(span_from(text, n));
+    }
+    if (text.n == 0)
+        text = SPAN_LIT("Access denied");
+    const char *why = arena_strndup(ev->a, text.p, text.n);
+    if (later == NULL)
+        return eval_reject_why(ev, r->subject, code, dsn, why);
+    eval_later(ev, later, r->subject, code, dsn, why);
+    return ANSWER_DUNNO;
+}
+
+static enum answer numeric_result(const struct result *r)
+{
+    int64_t code = 0;
+    if (r->word.n != 3 || (r->word.p[0] != '4' && r->word.p[0] != '5') || !num_parse(r->word, 400, 599, &code))
+        return ANSWER_PERMIT; /* all digits: OK */
+    return reject_text(r, (int)code, code < 500 ? "4.7.1" : "5.7.1", r->rest, NULL);
+}
+
+static enum answer note_result(const struct result *r, const char *what)
+{
+    struct eval *ev = r->ev;
+    struct span name = eval_subject_name(ev, r->subject);
+    char *text = arena_printf(ev->a, "<%.*s>: %s %.*s", SPAN_ARG(name), eval_subject_class(r->subject), SPAN_ARG(r->rest));
+    eval_note(ev, what, 0, span_of(NULL, 0), span_cstr(text));
+    return ANSWER_DUNNO;
+}
+
+static bool is_word(const struct result *r, const char *word)
+{
+    return span_ieq_cstr(r->word, word);
+}
+
+/* Actions on the message belong to a later version; until then mail that should have been treated waits. */
+static bool is_later_action(const struct result *r)
+{
+    static const char *const words[] = { "HOLD", "DISCARD", "FILTER", "REDIRECT", "BCC", "PREPEND", "DELAY", "HANGUP" };
+    for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+        if (is_word(r, words[i]))
+            return true;
+    }
+    return false;
+}
+
+static enum answer list_result(const struct result *r, struct span text)
+{
+    struct eval *ev = r->ev;
+    struct step_list list;
+    struct err e = ERR_INIT;
+    if (!restrict_compile_result(ev->p, ev->s, text, ev->a, &list, &e))
+        return eval_config_error(ev, "%s: answer \"%.*s\": %s", r->table, (int)(text.n > 100 ? 100 : text.n), text.p, e.text);
+    return eval_list(ev, &list);
+}
+
+static enum answer apply(struct result *r, struct span text)
+{
+    struct eval *ev = r->ev;
+    const struct params *v = ev->s->p;
+    struct span rest = text;
+    if (!span_next_token(&rest, " \t", &r->word))
+        r->word = text;
+    r->rest = span_trim(rest);
+    if (all_digits(r->word))
+        return numeric_result(r);
+    if (is_word(r, "OK") || is_word(r, "RELAY"))
+        return ANSWER_PERMIT;
+    if (is_word(r, "DUNNO"))
+        return ANSWER_DUNNO;
+    if (is_word(r, "REJECT"))
+        return reject_text(r, (int)v->access_map_reject_code, "5.7.1", r->rest, NULL);
+    if (is_word(r, "DEFER"))
+        return reject_text(r, (int)v->access_map_defer_code, "4.7.1", r->rest, NULL);
+    if (is_word(r, "DEFER_IF_PERMIT"))
+        return reject_text(r, (int)v->access_map_defer_code, "4.7.1", r->rest, &ev->permit);
+    if (is_word(r, "DEFER_IF_REJECT"))
+        return reject_text(r, (int)v->access_map_defer_code, "4.7.1", r->rest, &ev->reject);
+    if (is_word(r, "INFO"))
+        return note_result(r, "info");
+    if (is_word(r, "WARN"))
+        return note_result(r, "warn");
+    if (is_later_action(r))
+        return eval_config_error(ev, "%s: action \"%.*s\" does not work in this version yet", r->table, SPAN_ARG(r->word));
+    return list_result(r, text);
+}
+
+static enum answer answer_of(struct eval *ev, const struct step *s, enum subject_kind k, enum lookup got,
+                             struct span value, const struct err *e)
+{
+    struct result r = { .ev = ev, .subject = k, .table = s->what->name };
+    if (got == LOOKUP_TEMPFAIL)
+        return eval_tempfail(ev, eval_subject_name(ev, k), e);
+    return got == LOOKUP_FOUND ? apply(&r, span_trim(value)) : ANSWER_DUNNO;
+}
+
+/* ---- the restrictions ---- */
+
+/* Name first, then address; the first table key that answers decides. */
+static enum answer check_host(struct eval *ev, const struct step *s, enum subject_kind k, struct span name)
+{
+    struct err e = ERR_INIT;
+    struct span value = { NULL, 0 };
+    enum lookup got = name.n > 0 ? by_host(ev, s->table, name, &value, &e) : LOOKUP_NONE;
+    if (got == LOOKUP_NONE && ev->c->addr_text.n > 0)
+        got = by_addr(ev, s->table, ev->c->addr_text, &value, &e);
+    return answer_of(ev, s, k, got, value, &e);
+}
+
+STEP_FN(step_check_client_access)
+{
+    return check_host(ev, s, SUBJECT_CLIENT, ev->c->name);
+}
+
+STEP_FN(step_check_reverse_access)
+{
+    struct err e = ERR_INIT;
+    struct span value = { NULL, 0 };
+    enum lookup got = LOOKUP_NONE;
+    if (ev->c->reverse_name.n > 0)
+        got = by_host(ev, s->table, ev->c->reverse_name, &value, &e);
+    return answer_of(ev, s, SUBJECT_REVERSE_CLIENT, got, value, &e);
+}
+
+STEP_FN(step_check_sasl_access)
+{
+    struct err e = ERR_INIT;
+    struct span value = { NULL, 0 };
+    if (ev->c->sasl_user.n == 0)
+        return ANSWER_DUNNO;
+    return answer_of(ev, s, SUBJECT_SASL_USER, maps_lookup(s->table, ev->c->sasl_user, false, ev->a, &value, &e), value, &e);
+}
+
+STEP_FN(step_check_helo_access)
+{
+    struct err e = ERR_INIT;
+    struct span value = { NULL, 0 };
+    if (ev->c->helo.n == 0)
+        return ANSWER_DUNNO;
+    return answer_of(ev, s, SUBJECT_HELO, by_host(ev, s->table, ev->c->helo, &value, &e), value, &e);
+}
+
+STEP_FN(step_check_sender_access)
+{
+    struct err e = ERR_INIT;
+    struct span value = { NULL, 0 };
+    struct span null_key = span_cstr(ev->s->p->smtpd_null_access_lookup_key);
+    enum lookup got = ev->c->sender.n > 0 ? by_mail_addr(ev, s->table, ev->c->sender, &value, &e)
+                                          : maps_lookup(s->table, null_key, false, ev->a, &value, &e);
+    return answer_of(ev, s, SUBJECT_SENDER, got, value, &e);
+}
+
+STEP_FN(step_check_recipient_access)
+{
+    struct err e = ERR_INIT;
+    struct span value = { NULL, 0 };
+    if (ev->c->recipient.n == 0)
+        return ANSWER_DUNNO;
+    struct span addr = ev->route != NULL ? ev->route->recipient : ev->c->recipient;
+    enum answer got = answer_of(ev, s, SUBJECT_RECIPIENT, by_mail_addr(ev, s->table, addr, &value, &e), value, &e);
+    /* where an address with a route inside really goes is not known: a table's OK is no permission for that */
+    if (got == ANSWER_PERMIT && ev->route != NULL && ev->route->is_routed && !ev->s->p->allow_untrusted_routing)
+        return ANSWER_DUNNO;
+    return got;
+}
+
+STEP_FN(step_check_etrn_access)
+{
+    struct err e = ERR_INIT;
+    struct span value = { NULL, 0 };
+    if (ev->stage != STAGE_ETRN)
+        return ANSWER_DUNNO;
+    return answer_of(ev, s, SUBJECT_ETRN, by_host(ev, s->table, ev->c->recipient, &value, &e), value, &e);
+}

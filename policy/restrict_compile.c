@@ -1,0 +1,256 @@
+/*
+ * Restriction lists become arrays of steps: names resolved, tables opened, classes linked. What cannot be resolved is a
+ * finding, and where the configuration may still be used it becomes a step that answers 451 4.3.5.
+ *
+ * Relay control: each listener's relay and recipient lists together must hold a restriction that nothing unauthorised
+ * gets past, in a place that can be reached: not behind an unconditional permit, and not under warn_if_reject.
+ */
+#include "common/base/mem.h"
+#include "policy/restrict_internal.h"
+
+#define CLASS_DEPTH_MAX  20
+
+struct list_row {
+    enum restriction_list id;
+    const char *parameter;
+    const char *default_access; /* what a bare type:table means */
+};
+
+static const struct list_row list_rows[] = {
+    { LIST_CLIENT, "smtpd_client_restrictions", "check_client_access" },
+    { LIST_HELO, "smtpd_helo_restrictions", "check_helo_access" },
+    { LIST_SENDER, "smtpd_sender_restrictions", "check_sender_access" },
+    { LIST_RELAY, "smtpd_relay_restrictions", "check_recipient_access" },
+    { LIST_RECIPIENT, "smtpd_recipient_restrictions", "check_recipient_access" },
+    { LIST_DATA, "smtpd_data_restrictions", NULL },
+    { LIST_END_OF_DATA, "smtpd_end_of_data_restrictions", NULL },
+    { LIST_ETRN, "smtpd_etrn_restrictions", "check_etrn_access" },
+};
+
+/* One list while it is compiled. */
+struct making {
+    struct compiler *c;           /* NULL at run time */
+    const struct policy_service *s;
+    struct arena *a;
+    const char *default_access;
+    struct step *steps;           /* owned until copied */
+    size_t count;
+    bool warn_next;
+    struct err *e;                /* run time: the first problem */
+    unsigned depth;
+};
+
+static bool compile_text(struct making *m, struct span text);
+
+/* At load a finding; at run time the first one is told to the caller. Returns false at run time: the list is void. */
+static bool complain(struct making *m, enum conf_severity severity, const char *fmt, ...) PRINTF_FMT(3, 4);
+static bool complain(struct making *m, enum conf_severity severity, const char *fmt, ...)
+{
+    char text[400];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    if (m->c == NULL) {
+        err_set(m->e, "%s", text);
+        return false;
+    }
+    compile_finding(m->c, severity, "%s", text);
+    return true;
+}
+
+static struct step *add_step(struct making *m, const struct restriction *what, struct span name)
+{
+    m->steps = xrealloc(m->steps, (m->count + 1) * sizeof *m->steps);
+    struct step *s = &m->steps[m->count++];
+    *s = (struct step){ .what = what, .name = arena_dup_span(m->a, name), .warn_only = m->warn_next };
+    m->warn_next = false;
+    return s;
+}
+
+static struct restriction_class *find_class(const struct making *m, struct span name)
+{
+    for (size_t i = 0; i < m->s->class_count; i++) {
+        if (span_ieq(m->s->classes[i].name, name))
+            return &m->s->classes[i];
+    }
+    return NULL;
+}
+
+static bool is_table_spec(struct span item)
+{
+    ptrdiff_t colon = span_find(item, ':');
+    return colon > 0 && colon + 1 < (ptrdiff_t)item.n;
+}
+
+static void finish(struct making *m, struct step_list *out)
+{
+    struct step *copy = arena_alloc(m->a, (m->count + 1) * sizeof *copy);
+    if (m->count)
+        memcpy(copy, m->steps, m->count * sizeof *copy);
+    free(m->steps);
+    m->steps = NULL;
+    *out = (struct step_list){ copy, m->count };
+}
+
+static bool compile_class(struct making *m, struct restriction_class *k)
+{
+    if (k->is_compiled)
+        return true;
+    if (k->is_compiling)
+        return complain(m, CONF_ERROR, "restriction class \"%.*s\" contains itself", SPAN_ARG(k->name));
+    if (m->c == NULL)
+        return complain(m, CONF_ERROR, "restriction class \"%.*s\" is not compiled", SPAN_ARG(k->name));
+    k->is_compiling = true;
+    const char *text = conf_text(m->c->policy->conf, m->s->svc, k->name);
+    struct making inner = { .c = m->c, .s = m->s, .a = m->a, .default_access = m->default_access, .depth = m->depth + 1 };
+    if (text == NULL)
+        (void)complain(m, CONF_ERROR, "restriction class \"%.*s\" is not defined: expected %.*s = list of restrictions",
+                       SPAN_ARG(k->name), SPAN_ARG(k->name));
+    else
+        (void)compile_text(&inner, span_cstr(text));
+    finish(&inner, &k->list);
+    k->is_compiling = false;
+    k->is_compiled = true;
+    return true;
+}
+
+static bool compile_table_step(struct making *m, const struct restriction *what, struct span name, struct span spec)
+{
+    if (m->c == NULL)
+        return complain(m, CONF_ERROR, "%s in a table's answer: tables can be named in main.cf only; use a restriction class", what->name);
+    struct step *s = add_step(m, what, name);
+    const char *parameter = m->c->parameter;
+    char *one = arena_printf(m->a, "{%.*s}", SPAN_ARG(spec)); /* one item, whatever is in it */
+    s->table = compile_maps(m->c, parameter, span_of(one, strlen(one)));
+    return true;
+}
+
+static bool compile_known(struct making *m, const struct restriction *what, struct span name, struct span *rest)
+{
+    struct span arg = { NULL, 0 };
+    bool braced;
+    if (what->flags & RF_PREFIX) {
+        m->warn_next = true;
+        return true;
+    }
+    if (what->arg != ARG_NONE && !conf_list_next(rest, &arg, &braced))
+        return complain(m, CONF_ERROR, "\"%s\" needs %s behind it", what->name,
+                        what->arg == ARG_TABLE ? "a type:table" : "an argument");
+    if (what->run == NULL) {
+        bool ok = m->c == NULL || complain(m, CONF_WARNING, "\"%s\" does not work in this version yet: it answers 451 4.3.5 where it is reached", what->name);
+        add_step(m, what, name);
+        return ok;
+    }
+    if (what->arg == ARG_TABLE)
+        return compile_table_step(m, what, name, arg);
+    add_step(m, what, name);
+    return true;
+}
+
+static bool compile_item(struct making *m, struct span item, struct span *rest)
+{
+    const struct restriction *what = restriction_find(item);
+    if (what != NULL)
+        return compile_known(m, what, item, rest);
+    struct restriction_class *k = find_class(m, item);
+    if (k != NULL) {
+        if (m->depth >= CLASS_DEPTH_MAX)
+            return complain(m, CONF_ERROR, "restriction classes are nested too deeply");
+        if (!compile_class(m, k))
+            return false;
+        add_step(m, NULL, item)->sub = &k->list;
+        return true;
+    }
+    if (is_table_spec(item) && m->default_access != NULL)
+        return compile_table_step(m, restriction_find(span_cstr(m->default_access)), item, item);
+    return complain(m, CONF_ERROR, "unknown restriction \"%.*s\"", SPAN_ARG(item));
+}
+
+static bool compile_text(struct making *m, struct span text)
+{
+    struct span item;
+    bool braced, ok = true;
+    while (ok && conf_list_next(&text, &item, &braced))
+        ok = compile_item(m, item, &text);
+    if (ok && m->warn_next)
+        ok = complain(m, CONF_ERROR, "\"warn_if_reject\" needs a restriction behind it");
+    return ok;
+}
+
+bool restrict_compile_result(const struct policy *p, const struct policy_service *s, struct span text, struct arena *a,
+                             struct step_list *out, struct err *e)
+{
+    struct making m = { .s = s, .a = a, .e = e };
+    (void)p;
+    bool ok = compile_text(&m, text);
+    finish(&m, out);
+    return ok;
+}
+
+/* ---- relay control ---- */
+
+/* 1: a guard is reached; -1: the list ends before one; 0: neither. */
+static int guard_in(const struct step_list *l, unsigned depth)
+{
+    for (size_t i = 0; i < l->count; i++) {
+        const struct step *s = &l->steps[i];
+        if (s->what == NULL) {
+            int inner = depth < CLASS_DEPTH_MAX ? guard_in(s->sub, depth + 1) : 0;
+            if (inner != 0 && !s->warn_only)
+                return inner;
+            continue;
+        }
+        if ((s->what->flags & RF_GUARDS_RELAY) && !s->warn_only)
+            return 1;
+        if ((s->what->flags & RF_ENDS_LIST) && !s->warn_only)
+            return -1;
+    }
+    return 0;
+}
+
+static void require_relay_control(struct compiler *c, const struct policy_service *s)
+{
+    if (guard_in(&s->lists[LIST_RELAY], 0) > 0 || guard_in(&s->lists[LIST_RECIPIENT], 0) > 0)
+        return;
+    c->parameter = "smtpd_relay_restrictions";
+    compile_finding(c, CONF_ERROR, "neither smtpd_relay_restrictions nor smtpd_recipient_restrictions%s%s has a working "
+                    "reject_unauth_destination, defer_unauth_destination, reject, defer or defer_if_permit: this would be an open relay",
+                    s->svc != NULL ? " of service " : "", s->svc != NULL ? s->svc->name : "");
+}
+
+/* ---- a service ---- */
+
+static void declare_classes(struct compiler *c, struct policy_service *s)
+{
+    struct arena *a = c->policy->arena;
+    struct span rest = span_cstr(s->p->smtpd_restriction_classes), item, count_rest = rest;
+    bool braced;
+    size_t n = 0;
+    while (conf_list_next(&count_rest, &item, &braced))
+        n++;
+    s->classes = arena_alloc(a, (n + 1) * sizeof *s->classes);
+    while (conf_list_next(&rest, &item, &braced))
+        s->classes[s->class_count++] = (struct restriction_class){ .name = arena_dup_span(a, item) };
+}
+
+void restrict_compile_service(struct compiler *c, struct policy_service *s)
+{
+    declare_classes(c, s);
+    for (size_t i = 0; i < s->class_count; i++) {
+        char *name = arena_strndup(c->policy->arena, s->classes[i].name.p, s->classes[i].name.n);
+        c->parameter = name;
+        struct making m = { .c = c, .s = s, .a = c->policy->arena, .default_access = "check_recipient_access" };
+        (void)compile_class(&m, &s->classes[i]);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(list_rows); i++) {
+        const struct list_row *row = &list_rows[i];
+        c->parameter = row->parameter;
+        const char *text = conf_text(c->policy->conf, s->svc, span_cstr(row->parameter));
+        struct making m = { .c = c, .s = s, .a = c->policy->arena, .default_access = row->default_access };
+        (void)compile_text(&m, span_cstr(text ? text : ""));
+        finish(&m, &s->lists[row->id]);
+    }
+    if (s->svc != NULL || conf_service_count(c->policy->conf) == 0)
+        require_relay_control(c, s);
+}

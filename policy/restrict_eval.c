@@ -1,0 +1,366 @@
+/*
+ * policy_check: the verdict of a stage
+ *
+ * With smtpd_delay_reject (the default) the client, HELO and sender lists are evaluated at RCPT TO together with the relay
+ * and recipient lists; else each at its own stage, and what defer_if_permit or defer_if_reject said there is carried to
+ * RCPT TO in struct policy_carry. A permit ends its own list only. After the last list come, in this order, what
+ * defer_if_permit asked for, and the check that the recipient exists.
+ */
+#include <stdarg.h>
+
+#include "common/mail/address.h"
+#include "policy/restrict_internal.h"
+
+#define DEPTH_MAX 20
+
+/* ---- words ---- */
+
+enum subject_kind eval_list_subject(const struct eval *ev)
+{
+    switch (ev->list) {
+    case LIST_CLIENT:
+        return SUBJECT_CLIENT;
+    case LIST_HELO:
+        return SUBJECT_HELO;
+    case LIST_SENDER:
+        return SUBJECT_SENDER;
+    case LIST_RELAY:
+    case LIST_RECIPIENT:
+        return SUBJECT_RECIPIENT;
+    case LIST_DATA:
+        return SUBJECT_DATA;
+    case LIST_END_OF_DATA:
+        return SUBJECT_END_OF_DATA;
+    case LIST_ETRN:
+    case LIST_COUNT:
+        break;
+    }
+    return SUBJECT_ETRN;
+}
+
+const char *eval_subject_class(enum subject_kind k)
+{
+    static const char *const words[] = {
+        [SUBJECT_CLIENT] = "Client host", [SUBJECT_REVERSE_CLIENT] = "Unverified Client host",
+        [SUBJECT_SASL_USER] = "SASL login name", [SUBJECT_HELO] = "Helo command", [SUBJECT_SENDER] = "Sender address",
+        [SUBJECT_RECIPIENT] = "Recipient address", [SUBJECT_DATA] = "Data command",
+        [SUBJECT_END_OF_DATA] = "End-of-data", [SUBJECT_ETRN] = "Etrn command",
+    };
+    return words[k];
+}
+
+struct span eval_subject_name(struct eval *ev, enum subject_kind k)
+{
+    const struct policy_client *c = ev->c;
+    switch (k) {
+    case SUBJECT_CLIENT:
+        return span_cstr(arena_printf(ev->a, "%.*s[%.*s]", SPAN_ARG(c->name), SPAN_ARG(c->addr_text)));
+    case SUBJECT_REVERSE_CLIENT:
+        return c->reverse_name;
+    case SUBJECT_SASL_USER:
+        return c->sasl_user;
+    case SUBJECT_HELO:
+        return c->helo;
+    case SUBJECT_SENDER:
+        return addr_quoted(ev->a, c->sender);
+    case SUBJECT_RECIPIENT:
+        return addr_quoted(ev->a, c->recipient);
+    case SUBJECT_DATA:
+        return SPAN_LIT("DATA");
+    case SUBJECT_END_OF_DATA:
+        return SPAN_LIT("END-OF-MESSAGE");
+    case SUBJECT_ETRN:
+        break;
+    }
+    return c->recipient;
+}
+
+/* x.1.N is about an address: which one it may be depends on whose address the reply is about. */
+struct span eval_fix_dsn(struct arena *a, enum subject_kind k, int code, struct span dsn)
+{
+    static const struct {
+        const char *tail, *at_sender, *at_recipient;
+    } rows[] = {
+        { ".1.0", ".1.0", ".1.0" }, { ".1.1", ".1.7", ".1.1" }, { ".1.2", ".1.8", ".1.2" }, { ".1.3", ".1.7", ".1.3" },
+        { ".1.4", ".1.7", ".1.4" }, { ".1.5", ".1.0", ".1.5" }, { ".1.6", ".1.7", ".1.6" }, { ".1.7", ".1.7", ".1.3" },
+        { ".1.8", ".1.8", ".1.2" },
+    };
+    if (dsn.n < 5)
+        return dsn;
+    struct span tail = span_from(dsn, 1);
+    const char *fixed = NULL;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        if (!span_eq(tail, span_cstr(rows[i].tail)))
+            continue;
+        fixed = k == SUBJECT_SENDER ? rows[i].at_sender : k == SUBJECT_RECIPIENT ? rows[i].at_recipient : ".0.0";
+    }
+    int first = code / 100;
+    if (fixed == NULL && dsn.p[0] - '0' == first)
+        return dsn;
+    struct span rest = fixed != NULL ? span_cstr(fixed) : tail;
+    return span_cstr(arena_printf(a, "%d%.*s", first, SPAN_ARG(rest)));
+}
+
+/* ---- answers ---- */
+
+void eval_note(struct eval *ev, const char *what, int code, struct span dsn, struct span text)
+{
+    struct policy_note *n = arena_alloc(ev->a, sizeof *n);
+    *n = (struct policy_note){ .what = what, .code = code, .dsn = dsn, .text = text };
+    struct policy_note **end = &ev->out->notes;
+    while (*end != NULL)
+        end = &(*end)->next;
+    *end = n;
+}
+
+static enum answer reject_with(struct eval *ev, int code, struct span dsn, struct span text)
+{
+    if (ev->reject.active) { /* defer_if_reject: an earlier doubt turns the rejection into a deferral */
+        ev->reject.active = false;
+        return reject_with(ev, ev->reject.code, ev->reject.dsn, ev->reject.text);
+    }
+    ev->out->code = code;
+    ev->out->dsn = dsn;
+    ev->out->text = text;
+    ev->disconnect = code == 421 || code == 521;
+    return ANSWER_REJECT;
+}
+
+enum answer eval_reject(struct eval *ev, enum subject_kind k, int code, const char *dsn, const char *fmt, ...)
+{
+    char text[LOG_TEXT_MAX];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    struct span t = arena_dup_span(ev->a, span_cstr(text));
+    struct span d = eval_fix_dsn(ev->a, k, code, arena_dup_span(ev->a, span_cstr(dsn)));
+    if (ev->warn_only) {
+        eval_note(ev, "reject_warning", code, d, t);
+        return ANSWER_DUNNO;
+    }
+    return reject_with(ev, code, d, t);
+}
+
+enum answer eval_reject_why(struct eval *ev, enum subject_kind k, int code, const char *dsn, const char *why)
+{
+    struct span name = eval_subject_name(ev, k);
+    return eval_reject(ev, k, code, dsn, "<%.*s>: %s rejected: %s", SPAN_ARG(name), eval_subject_class(k), why);
+}
+
+enum answer eval_tempfail(struct eval *ev, struct span name, const struct err *e)
+{
+    log_warn(&ev->p->log, "%s", e->text);
+    char *text = arena_printf(ev->a, "<%.*s>: Temporary lookup failure", SPAN_ARG(name));
+    ev->reject.active = false;
+    return reject_with(ev, 451, SPAN_LIT("4.3.0"), span_cstr(text));
+}
+
+enum answer eval_config_error(struct eval *ev, const char *fmt, ...)
+{
+    char why[400];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(why, sizeof why, fmt, ap);
+    va_end(ap);
+    log_warn(&ev->p->log, "%s", why);
+    enum subject_kind k = eval_list_subject(ev);
+    struct span name = eval_subject_name(ev, k);
+    char *text = arena_printf(ev->a, "<%.*s>: %s rejected: Server configuration error", SPAN_ARG(name), eval_subject_class(k));
+    ev->reject.active = false;
+    return reject_with(ev, 451, SPAN_LIT("4.3.5"), span_cstr(text));
+}
+
+void eval_later(struct eval *ev, struct pending *which, enum subject_kind k, int code, const char *dsn, const char *why)
+{
+    if (which->active)
+        return;
+    struct span name = eval_subject_name(ev, k);
+    char *text = arena_printf(ev->a, "<%.*s>: %s rejected: %s", SPAN_ARG(name), eval_subject_class(k), why);
+    struct span d = eval_fix_dsn(ev->a, k, code, arena_dup_span(ev->a, span_cstr(dsn)));
+    if (ev->warn_only) {
+        eval_note(ev, "reject_warning", code, d, span_cstr(text));
+        return;
+    }
+    *which = (struct pending){ .active = true, .code = code, .dsn = d, .text = span_cstr(text) };
+}
+
+/* ---- lists ---- */
+
+static enum answer eval_step(struct eval *ev, const struct step *s)
+{
+    if (s->what == NULL)
+        return eval_list(ev, s->sub);
+    if (s->what->run == NULL)
+        return eval_config_error(ev, "restriction \"%s\" does not work in this version yet", s->what->name);
+    return s->what->run(ev, s);
+}
+
+enum answer eval_list(struct eval *ev, const struct step_list *l)
+{
+    if (ev->depth >= DEPTH_MAX)
+        return eval_config_error(ev, "restriction classes are nested too deeply");
+    enum answer got = ANSWER_DUNNO;
+    bool outer_warn = ev->warn_only;
+    ev->depth++;
+    for (size_t i = 0; i < l->count && got == ANSWER_DUNNO; i++) {
+        ev->warn_only = outer_warn || l->steps[i].warn_only;
+        got = eval_step(ev, &l->steps[i]);
+    }
+    ev->depth--;
+    ev->warn_only = outer_warn;
+    return got;
+}
+
+static bool run_list(struct eval *ev, enum restriction_list id)
+{
+    ev->list = id;
+    return eval_list(ev, &ev->s->lists[id]) != ANSWER_REJECT;
+}
+
+static void keep(struct policy_later *to, const struct pending *from)
+{
+    to->active = from->active;
+    to->code = from->code;
+    snprintf(to->dsn, sizeof to->dsn, "%.*s", SPAN_ARG(from->dsn));
+    snprintf(to->text, sizeof to->text, "%.*s", SPAN_ARG(from->text));
+}
+
+static void recall(struct pending *to, const struct policy_later *from)
+{
+    if (from->active && !to->active)
+        *to = (struct pending){ true, from->code, span_cstr(from->dsn), span_cstr(from->text) };
+}
+
+/* A stage of its own, without smtpd_delay_reject: what is postponed waits for RCPT TO. */
+static bool run_early(struct eval *ev, enum restriction_list id)
+{
+    size_t at = (size_t)id;
+    struct policy_carry *carry = ev->c->carry;
+    if (ev->s->p->smtpd_delay_reject)
+        return true;
+    bool ok = run_list(ev, id);
+    if (carry != NULL) {
+        keep(&carry->permit[at], &ev->permit);
+        keep(&carry->reject[at], &ev->reject);
+    }
+    return ok;
+}
+
+static bool run_mail(struct eval *ev)
+{
+    const struct params *v = ev->s->p;
+    if (!run_list(ev, LIST_SENDER))
+        return false;
+    if (v->smtpd_reject_unlisted_sender && !ev->sender_checked && ev->c->sender.n > 0)
+        return step_reject_unlisted_sender(ev, NULL) != ANSWER_REJECT;
+    return true;
+}
+
+static bool run_mail_early(struct eval *ev)
+{
+    struct policy_carry *carry = ev->c->carry;
+    if (ev->s->p->smtpd_delay_reject)
+        return true;
+    bool ok = run_mail(ev);
+    if (carry != NULL) {
+        keep(&carry->permit[LIST_SENDER], &ev->permit);
+        keep(&carry->reject[LIST_SENDER], &ev->reject);
+    }
+    return ok;
+}
+
+static bool run_before_recipient(struct eval *ev)
+{
+    if (ev->s->p->smtpd_delay_reject)
+        return run_list(ev, LIST_CLIENT) && (ev->c->helo.n == 0 || run_list(ev, LIST_HELO)) && run_mail(ev);
+    for (size_t i = 0; ev->c->carry != NULL && i < ARRAY_LEN(ev->c->carry->permit); i++) {
+        recall(&ev->permit, &ev->c->carry->permit[i]);
+        recall(&ev->reject, &ev->c->carry->reject[i]);
+    }
+    return true;
+}
+
+static bool resolve_recipient(struct eval *ev)
+{
+    struct err e = ERR_INIT;
+    if (ev->route != NULL)
+        return true;
+    ev->own_route = arena_alloc(ev->a, sizeof *ev->own_route);
+    if (route_resolve_for(ev->p, ev->s->svc, ev->c->sender, ev->c->recipient, ev->a, ev->own_route, &e) != LOOKUP_FOUND) {
+        ev->list = LIST_RECIPIENT;
+        return eval_tempfail(ev, addr_quoted(ev->a, ev->c->recipient), &e) != ANSWER_REJECT;
+    }
+    ev->route = ev->own_route;
+    return true;
+}
+
+static bool run_rcpt(struct eval *ev)
+{
+    const struct params *v = ev->s->p;
+    bool relay_first = v->smtpd_relay_before_recipient_restrictions;
+    if (!resolve_recipient(ev))
+        return false;
+    if (ev->route->is_bad_address) {
+        ev->list = LIST_RECIPIENT;
+        return reject_with(ev, 501, SPAN_LIT("5.1.3"), SPAN_LIT("Bad recipient address syntax")) != ANSWER_REJECT;
+    }
+    if (!run_before_recipient(ev) || !run_list(ev, relay_first ? LIST_RELAY : LIST_RECIPIENT)
+        || !run_list(ev, relay_first ? LIST_RECIPIENT : LIST_RELAY))
+        return false;
+    ev->list = LIST_RECIPIENT;
+    if (ev->permit.active)
+        return reject_with(ev, ev->permit.code, ev->permit.dsn, ev->permit.text) != ANSWER_REJECT;
+    if (v->smtpd_reject_unlisted_recipient && !ev->recipient_checked)
+        return step_reject_unlisted_recipient(ev, NULL) != ANSWER_REJECT;
+    return true;
+}
+
+/* DATA, END-OF-DATA, ETRN: one list, and what it postponed. */
+static bool run_single(struct eval *ev, enum restriction_list id)
+{
+    if (!run_list(ev, id))
+        return false;
+    if (ev->permit.active)
+        return reject_with(ev, ev->permit.code, ev->permit.dsn, ev->permit.text) != ANSWER_REJECT;
+    return true;
+}
+
+static bool run_stage(struct eval *ev)
+{
+    switch (ev->stage) {
+    case STAGE_CONNECT:
+        return run_early(ev, LIST_CLIENT);
+    case STAGE_HELO:
+        return run_early(ev, LIST_HELO);
+    case STAGE_MAIL:
+        return run_mail_early(ev);
+    case STAGE_RCPT:
+        return run_rcpt(ev);
+    case STAGE_VRFY:
+        ev->list = LIST_RECIPIENT;
+        return run_before_recipient(ev) && resolve_recipient(ev) && run_list(ev, LIST_RELAY) && run_list(ev, LIST_RECIPIENT)
+               && step_reject_unlisted_recipient(ev, NULL) != ANSWER_REJECT;
+    case STAGE_DATA:
+        return run_single(ev, LIST_DATA);
+    case STAGE_END_OF_DATA:
+        return run_single(ev, LIST_END_OF_DATA);
+    case STAGE_ETRN:
+        return (!ev->s->p->smtpd_delay_reject || (run_list(ev, LIST_CLIENT) && run_list(ev, LIST_HELO)))
+               && run_single(ev, LIST_ETRN);
+    }
+    return false;
+}
+
+enum verdict policy_check(const struct policy *p, const struct conf_service *listener, enum policy_stage stage,
+                          const struct policy_client *c, struct arena *a, struct verdict_reply *out)
+{
+    *out = (struct verdict_reply){ .code = 0 };
+    struct eval ev = { .p = p, .s = policy_service(p, listener), .c = c, .a = a, .out = out, .stage = stage,
+                       .route = c->route };
+    if (run_stage(&ev))
+        return VERDICT_OK;
+    if (ev.disconnect)
+        return VERDICT_DISCONNECT;
+    return out->code / 100 == 4 ? VERDICT_DEFER : VERDICT_REJECT;
+}

@@ -1,0 +1,119 @@
+/*
+ * restrict_internal: steps of a compiled restriction list, and what is carried through an evaluation
+ */
+#pragma once
+#include "policy/policy_internal.h"
+
+enum answer { ANSWER_DUNNO, ANSWER_PERMIT, ANSWER_REJECT };
+
+struct eval;
+typedef enum answer step_fn(struct eval *ev, const struct step *s);
+
+enum arg_kind { ARG_NONE, ARG_TABLE, ARG_WORD };
+
+enum { /* struct restriction.flags */
+    RF_GUARDS_RELAY = 1,  /* counts as relay control: nothing unauthorised gets past it */
+    RF_ENDS_LIST = 2,     /* what follows is never reached */
+    RF_PREFIX = 4,        /* warn_if_reject: belongs to the step behind it */
+};
+
+/* A name of the language. run is NULL when it does not work yet: named at load, 451 4.3.5 when reached. */
+struct restriction {
+    const char *name;
+    enum arg_kind arg;
+    unsigned flags;
+    step_fn *run;
+};
+const struct restriction *restriction_find(struct span name);
+const struct restriction *restriction_row(size_t i); /* NULL behind the last */
+
+struct step {
+    const struct restriction *what; /* NULL: a restriction class */
+    const struct step_list *sub;    /* the class's list */
+    struct span name;               /* as configured, for messages */
+    struct maps *table;             /* ARG_TABLE */
+    bool warn_only;
+};
+
+/* What a reply is about: decides its words and how an enhanced status is adapted. */
+enum subject_kind {
+    SUBJECT_CLIENT, SUBJECT_REVERSE_CLIENT, SUBJECT_SASL_USER, SUBJECT_HELO, SUBJECT_SENDER, SUBJECT_RECIPIENT,
+    SUBJECT_DATA, SUBJECT_END_OF_DATA, SUBJECT_ETRN
+};
+
+struct pending {
+    bool active;
+    int code;
+    struct span dsn, text;
+};
+
+struct eval {
+    const struct policy *p;
+    const struct policy_service *s;
+    const struct policy_client *c;
+    struct arena *a;
+    struct verdict_reply *out;
+    enum policy_stage stage;
+    enum restriction_list list;
+    const struct route *route;       /* of the recipient; NULL when there is none */
+    struct route *own_route;         /* made here when the caller gave none */
+    struct pending permit, reject;   /* defer_if_permit, defer_if_reject */
+    unsigned depth;                  /* of restriction classes */
+    bool warn_only;
+    bool sender_checked, recipient_checked; /* reject_unlisted_*: once is enough */
+    bool disconnect;
+};
+
+/* The subject of the list that is being evaluated, and its name in replies: "<name>: CLASS rejected: ...". */
+enum subject_kind eval_list_subject(const struct eval *ev);
+struct span eval_subject_name(struct eval *ev, enum subject_kind k);
+const char *eval_subject_class(enum subject_kind k);
+
+/* Rejects, or under warn_if_reject notes that it would have. fmt gives the text behind code and dsn. */
+enum answer eval_reject(struct eval *ev, enum subject_kind k, int code, const char *dsn, const char *fmt, ...)
+    PRINTF_FMT(5, 6);
+/* "<name>: CLASS rejected: WHY" */
+enum answer eval_reject_why(struct eval *ev, enum subject_kind k, int code, const char *dsn, const char *why);
+/* A table or list could not be asked: 451 4.3.0 whatever warn_if_reject says. */
+enum answer eval_tempfail(struct eval *ev, struct span name, const struct err *e);
+/* 451 4.3.5 whatever warn_if_reject says. */
+enum answer eval_config_error(struct eval *ev, const char *fmt, ...) PRINTF_FMT(2, 3);
+void eval_note(struct eval *ev, const char *what, int code, struct span dsn, struct span text);
+void eval_later(struct eval *ev, struct pending *which, enum subject_kind k, int code, const char *dsn, const char *why);
+enum answer eval_list(struct eval *ev, const struct step_list *l);
+/* The enhanced status as it should be for this subject and code. */
+struct span eval_fix_dsn(struct arena *a, enum subject_kind k, int code, struct span dsn);
+
+/* ---- steps ---- */
+#define STEP_FN(n) enum answer n(struct eval *ev, const struct step *s)
+STEP_FN(step_permit);
+STEP_FN(step_reject);
+STEP_FN(step_defer);
+STEP_FN(step_defer_if_permit);
+STEP_FN(step_defer_if_reject);
+STEP_FN(step_reject_plaintext);
+STEP_FN(step_reject_pipelining);
+STEP_FN(step_permit_inet_interfaces);
+STEP_FN(step_permit_mynetworks);
+STEP_FN(step_permit_sasl);
+STEP_FN(step_permit_clientcert);
+STEP_FN(step_reject_unknown_client);
+STEP_FN(step_reject_unknown_reverse);
+STEP_FN(step_reject_invalid_helo);
+STEP_FN(step_reject_non_fqdn_helo);
+STEP_FN(step_reject_non_fqdn_sender);
+STEP_FN(step_reject_non_fqdn_recipient);
+STEP_FN(step_reject_unlisted_sender);
+STEP_FN(step_reject_unlisted_recipient);
+STEP_FN(step_permit_auth_destination);
+STEP_FN(step_reject_unauth_destination);
+STEP_FN(step_defer_unauth_destination);
+STEP_FN(step_check_client_access);
+STEP_FN(step_check_reverse_access);
+STEP_FN(step_check_sasl_access);
+STEP_FN(step_check_helo_access);
+STEP_FN(step_check_sender_access);
+STEP_FN(step_check_recipient_access);
+STEP_FN(step_check_etrn_access);
+/* Does the address name no more than its domain for a destination of ours? */
+enum answer eval_auth_destination(struct eval *ev);

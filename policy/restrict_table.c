@@ -1,0 +1,105 @@
+/* The names of the access language. One row a name; old names are rows of their own. */
+#include "policy/restrict_internal.h"
+
+#define NOT_YET(name, arg) { name, arg, 0, NULL }
+
+static const struct restriction rows[] = {
+    /* generic */
+    { "permit", ARG_NONE, RF_ENDS_LIST, step_permit },
+    { "reject", ARG_NONE, RF_GUARDS_RELAY | RF_ENDS_LIST, step_reject },
+    { "defer", ARG_NONE, RF_GUARDS_RELAY | RF_ENDS_LIST, step_defer },
+    { "defer_if_permit", ARG_NONE, RF_GUARDS_RELAY, step_defer_if_permit },
+    { "defer_if_reject", ARG_NONE, 0, step_defer_if_reject },
+    { "warn_if_reject", ARG_NONE, RF_PREFIX, NULL },
+    { "reject_plaintext_session", ARG_NONE, 0, step_reject_plaintext },
+    { "reject_unauth_pipelining", ARG_NONE, 0, step_reject_pipelining },
+    NOT_YET("reject_multi_recipient_bounce", ARG_NONE),
+    NOT_YET("sleep", ARG_WORD),
+    NOT_YET("check_policy_service", ARG_WORD),
+    /* client */
+    { "permit_inet_interfaces", ARG_NONE, 0, step_permit_inet_interfaces },
+    { "permit_mynetworks", ARG_NONE, 0, step_permit_mynetworks },
+    { "permit_sasl_authenticated", ARG_NONE, 0, step_permit_sasl },
+    { "permit_tls_all_clientcerts", ARG_NONE, 0, step_permit_clientcert },
+    { "permit_tls_clientcerts", ARG_NONE, 0, step_permit_clientcert },
+    { "check_client_access", ARG_TABLE, 0, step_check_client_access },
+    { "check_reverse_client_hostname_access", ARG_TABLE, 0, step_check_reverse_access },
+    { "check_sasl_access", ARG_TABLE, 0, step_check_sasl_access },
+    { "reject_unknown_client_hostname", ARG_NONE, 0, step_reject_unknown_client },
+    { "reject_unknown_client", ARG_NONE, 0, step_reject_unknown_client },
+    { "reject_unknown_reverse_client_hostname", ARG_NONE, 0, step_reject_unknown_reverse },
+    NOT_YET("permit_naked_ip_address", ARG_NONE),
+    NOT_YET("check_ccert_access", ARG_WORD),
+    NOT_YET("check_client_a_access", ARG_TABLE),
+    NOT_YET("check_client_mx_access", ARG_TABLE),
+    NOT_YET("check_client_ns_access", ARG_TABLE),
+    NOT_YET("check_reverse_client_hostname_a_access", ARG_TABLE),
+    NOT_YET("check_reverse_client_hostname_mx_access", ARG_TABLE),
+    NOT_YET("check_reverse_client_hostname_ns_access", ARG_TABLE),
+    NOT_YET("reject_unknown_forward_client_hostname", ARG_NONE),
+    NOT_YET("reject_rbl_client", ARG_WORD),
+    NOT_YET("reject_rhsbl_client", ARG_WORD),
+    NOT_YET("reject_rhsbl_reverse_client", ARG_WORD),
+    NOT_YET("permit_dnswl_client", ARG_WORD),
+    NOT_YET("permit_rhswl_client", ARG_WORD),
+    NOT_YET("reject_maps_rbl", ARG_NONE),
+    /* helo */
+    { "check_helo_access", ARG_TABLE, 0, step_check_helo_access },
+    { "reject_invalid_helo_hostname", ARG_NONE, 0, step_reject_invalid_helo },
+    { "reject_invalid_hostname", ARG_NONE, 0, step_reject_invalid_helo },
+    { "reject_non_fqdn_helo_hostname", ARG_NONE, 0, step_reject_non_fqdn_helo },
+    { "reject_non_fqdn_hostname", ARG_NONE, 0, step_reject_non_fqdn_helo },
+    NOT_YET("check_helo_a_access", ARG_TABLE),
+    NOT_YET("check_helo_mx_access", ARG_TABLE),
+    NOT_YET("check_helo_ns_access", ARG_TABLE),
+    NOT_YET("reject_unknown_helo_hostname", ARG_NONE),
+    NOT_YET("reject_unknown_hostname", ARG_NONE),
+    NOT_YET("reject_rhsbl_helo", ARG_WORD),
+    /* sender */
+    { "check_sender_access", ARG_TABLE, 0, step_check_sender_access },
+    { "reject_non_fqdn_sender", ARG_NONE, 0, step_reject_non_fqdn_sender },
+    { "reject_unlisted_sender", ARG_NONE, 0, step_reject_unlisted_sender },
+    NOT_YET("check_sender_a_access", ARG_TABLE),
+    NOT_YET("check_sender_mx_access", ARG_TABLE),
+    NOT_YET("check_sender_ns_access", ARG_TABLE),
+    NOT_YET("reject_unknown_sender_domain", ARG_NONE),
+    NOT_YET("reject_unknown_address", ARG_NONE),
+    NOT_YET("reject_unverified_sender", ARG_NONE),
+    NOT_YET("reject_rhsbl_sender", ARG_WORD),
+    NOT_YET("reject_sender_login_mismatch", ARG_NONE),
+    NOT_YET("reject_authenticated_sender_login_mismatch", ARG_NONE),
+    NOT_YET("reject_unauthenticated_sender_login_mismatch", ARG_NONE),
+    NOT_YET("reject_known_sender_login_mismatch", ARG_NONE),
+    /* recipient */
+    { "check_recipient_access", ARG_TABLE, 0, step_check_recipient_access },
+    { "permit_auth_destination", ARG_NONE, 0, step_permit_auth_destination },
+    { "reject_unauth_destination", ARG_NONE, RF_GUARDS_RELAY, step_reject_unauth_destination },
+    { "defer_unauth_destination", ARG_NONE, RF_GUARDS_RELAY, step_defer_unauth_destination },
+    { "check_relay_domains", ARG_NONE, RF_GUARDS_RELAY, step_reject_unauth_destination },
+    { "reject_non_fqdn_recipient", ARG_NONE, 0, step_reject_non_fqdn_recipient },
+    { "reject_unlisted_recipient", ARG_NONE, 0, step_reject_unlisted_recipient },
+    { "check_recipient_maps", ARG_NONE, 0, step_reject_unlisted_recipient },
+    NOT_YET("check_recipient_a_access", ARG_TABLE),
+    NOT_YET("check_recipient_mx_access", ARG_TABLE),
+    NOT_YET("check_recipient_ns_access", ARG_TABLE),
+    NOT_YET("permit_mx_backup", ARG_NONE),
+    NOT_YET("reject_unknown_recipient_domain", ARG_NONE),
+    NOT_YET("reject_unverified_recipient", ARG_NONE),
+    NOT_YET("reject_rhsbl_recipient", ARG_WORD),
+    /* etrn */
+    { "check_etrn_access", ARG_TABLE, 0, step_check_etrn_access },
+};
+
+const struct restriction *restriction_find(struct span name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        if (span_ieq_cstr(name, rows[i].name))
+            return &rows[i];
+    }
+    return NULL;
+}
+
+const struct restriction *restriction_row(size_t i)
+{
+    return i < ARRAY_LEN(rows) ? &rows[i] : NULL;
+}
