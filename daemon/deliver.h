@@ -20,6 +20,7 @@ struct deliver_env {
     struct dns *dns;
     const struct log_src *log;      /* name = syslog_name; agents use their own prog */
     struct conn_cache *conn_cache;  /* parked SMTP/LMTP connections, daemon/smtp/conn_cache.h */
+    struct deliver_tables *tables;  /* mailbox, uid and gid maps, daemon/deliver/tables.h */
 };
 
 /*

@@ -29,6 +29,7 @@ enum { /* struct envelope.flags */
     ENV_HOLD         = 1 << 4, /* to be put on hold at once */
     ENV_AUTHENTICATED = 1 << 5,
     ENV_NO_DELAY_WARNING = 1 << 6,
+    ENV_FORCED_EXPIRE = 1 << 7, /* an administrator wants it bounced now; set by recovery only */
 };
 enum { /* struct envelope.content_flags: what the receiving leg learned, so that no later leg scans again */
     CONTENT_HAS_8BIT      = 1 << 0,
@@ -89,13 +90,14 @@ struct journal_pos {
     uint64_t offset;  /* of the record's frame */
 };
 
+struct content_pool; /* content.h */
 struct msg_sched; /* the scheduler's own data, queue/sched_internal.h */
 
 struct msg {
     _Atomic uint32_t refs;
     struct arena *arena;       /* owned: all spans of env */
     struct envelope env;
-    /* content: one of these; see content.h for reading */
+    /* content: one of these; see spool.h for reading */
     char *content;             /* owned: whole content in memory, or NULL when only on disk */
     uint64_t content_offset;   /* within the record, when in the journal */
     bool is_large;             /* content is in large/ID, not in the journal record */
@@ -105,6 +107,16 @@ struct msg {
     void (*done_cb)(void *arg, struct msg *m, int status); /* see spool_submit() */
     void *done_arg;
     int64_t received_ms;       /* monotonic: message complete, for delays= */
+
+    /* the spool's own; nobody else reads or writes these */
+    struct content_pool *pool; /* borrowed: budget that content_charged was taken from; NULL: none */
+    size_t content_charged;    /* guarded by MSG_CONTENT, like content once the message is committed */
+    uint32_t content_users;    /* views of content; guarded by MSG_CONTENT */
+    bool content_drop;         /* free content with the last view; guarded by MSG_CONTENT */
+    bool content_checked;      /* content_crc is known */
+    uint32_t content_crc;      /* CRC-32C of the content */
+    char *record;              /* owned: frame header and encoded envelope, from submit to commit */
+    uint32_t record_bytes;
 };
 
 /* A message with one reference, an empty envelope and its own arena. */

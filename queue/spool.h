@@ -29,6 +29,8 @@ enum spool_status {
     SPOOL_STOPPING,
 };
 
+struct spool_io;
+
 enum spool_open_status {
     SPOOL_OPEN_OK,
     SPOOL_OPEN_LOCKED,   /* another daemon has it */
@@ -47,6 +49,7 @@ struct spool_options {
     bool create;                  /* make a new spool when there is none */
     bool read_only;               /* tools while no daemon runs: no lock taken for writing, no threads */
     const struct log_src *log;
+    const struct spool_io *io;    /* spool_io.h: system calls to use; NULL: the system's. For tests. Borrowed. */
 };
 
 /* What one delivery attempt of one recipient came to. */

@@ -1,0 +1,20 @@
+/*
+ * tables: the lookup tables that delivery agents ask
+ *
+ * Purpose    opens a *_maps value on first use and keeps it. Two snapshots that name the same tables share them; what no
+ *            snapshot names any more stays open until the end, which costs a few hundred bytes.
+ * Source     ours; common/table
+ * Threads    any
+ * Locks      DELIVER_TABLES (58) guards the list, not held while a table is opened
+ * Ownership  maps are borrowed and valid until deliver_tables_free()
+ */
+#pragma once
+#include "common/base/log.h"
+#include "common/table/maps.h"
+
+struct deliver_tables;
+/* Takes a reference of the registry. */
+struct deliver_tables *deliver_tables_new(struct table_registry *r, const struct log_src *log);
+void deliver_tables_free(struct deliver_tables **t);
+/* The tables of a list as a parameter gives it; never NULL, an empty list finds nothing. */
+const struct maps *deliver_tables_get(struct deliver_tables *t, const char *list);

@@ -1,0 +1,187 @@
+/*
+ * From the greeting to the end of EHLO.
+ *
+ * This is where STARTTLS and AUTH will go: after the EHLO answer, before the first transaction; both make the client
+ * say EHLO again or know the peer better, so they belong to setting the connection up and not to a delivery.
+ */
+#include "common/base/ascii.h"
+#include "common/base/clock.h"
+#include "common/base/num.h"
+#include "daemon/smtp/request.h"
+
+static const struct {
+    const char *keyword;
+    uint32_t feature;
+} keywords[] = {
+    { "PIPELINING", FEAT_PIPELINING }, { "SIZE", FEAT_SIZE },         { "8BITMIME", FEAT_8BITMIME }, { "DSN", FEAT_DSN },
+    { "SMTPUTF8", FEAT_SMTPUTF8 },     { "CHUNKING", FEAT_CHUNKING }, { "XFORWARD", 0 },
+};
+
+static const struct {
+    const char *attribute;
+    uint32_t feature;
+} xforward_attributes[] = {
+    { "NAME", FEAT_XFORWARD_NAME },   { "ADDR", FEAT_XFORWARD_ADDR },   { "PORT", FEAT_XFORWARD_PORT },
+    { "PROTO", FEAT_XFORWARD_PROTO }, { "HELO", FEAT_XFORWARD_HELO },   { "IDENT", FEAT_XFORWARD_IDENT },
+    { "SOURCE", FEAT_XFORWARD_SOURCE },
+};
+
+static bool is_in_list(const char *list, struct span word)
+{
+    struct span rest = span_cstr(list), item;
+    while (span_next_token(&rest, ", \t\r\n", &item))
+        if (span_ieq(item, word))
+            return true;
+    return false;
+}
+
+static void learn_xforward(struct smtp_conn *c, struct span args)
+{
+    struct span word;
+    while (span_next_token(&args, " \t", &word))
+        for (size_t i = 0; i < ARRAY_LEN(xforward_attributes); i++)
+            if (span_ieq_cstr(word, xforward_attributes[i].attribute))
+                c->features |= xforward_attributes[i].feature;
+}
+
+/* One line of the EHLO answer behind its code. */
+static void learn_keyword(struct smtp_request *r, struct span line)
+{
+    struct smtp_conn *c = r->conn;
+    struct span word;
+    if (!span_next_token(&line, " \t", &word) || is_in_list(r->cp->discard_ehlo_keywords, word))
+        return;
+    for (size_t i = 0; i < ARRAY_LEN(keywords); i++) {
+        if (!span_ieq_cstr(word, keywords[i].keyword))
+            continue;
+        c->features |= keywords[i].feature;
+        int64_t n;
+        if (keywords[i].feature == FEAT_SIZE && num_parse(span_trim(line), 0, INT64_MAX, &n))
+            c->size_limit = (uint64_t)n;
+        if (keywords[i].feature == 0)
+            learn_xforward(c, line);
+    }
+}
+
+/* First word behind the code. */
+static struct span peer_word(struct span reply)
+{
+    struct span rest = span_from(reply, 4), word = span_of("", 0);
+    return span_next_token(&rest, " \t\n", &word) ? word : span_of("", 0);
+}
+
+static bool is_loop(struct smtp_request *r, struct span name)
+{
+    if (!r->wants_loop_check || !span_ieq_cstr(name, r->p->myhostname))
+        return false;
+    log_warn(&r->log, "host %s greeted me with my own hostname %s", r->conn->namaddr, r->p->myhostname);
+    fail_words(r, r->is_best_mx ? "5.4.6" : "4.4.6", "mail for %.*s loops back to myself", SPAN_ARG(r->job->nexthop));
+    r->fail.is_site = true;
+    return true;
+}
+
+/* "220 ****200**0*": the firewall lets only these bytes through. */
+static bool is_pix_banner(struct span text)
+{
+    struct span rest = span_from(text, 4);
+    size_t stars = 0;
+    for (size_t i = 0; i < rest.n; i++) {
+        if (rest.p[i] == '*')
+            stars++;
+        else if (rest.p[i] != ' ' && rest.p[i] != '2' && rest.p[i] != '0')
+            return false;
+    }
+    return stars >= 8;
+}
+
+static bool read_greeting(struct smtp_request *r, bool *wants_ehlo)
+{
+    struct smtp_reply rep;
+    stage_begin(r, STAGE_GREETING);
+    enum smtp_io io = reply_read(r->conn, &rep);
+    if (io != SMTP_IO_OK) {
+        fail_io(r, STAGE_GREETING, io);
+        return false;
+    }
+    if (rep.code / 100 != 2) {
+        fail_refused(r, &rep);
+        if (r->fail.is_permanent && r->cp->skip_5xx_greeting) {
+            r->fail.is_permanent = false;
+            r->fail.dsn[0] = '4';
+        }
+        return false;
+    }
+    if (is_loop(r, peer_word(rep.text)))
+        return false;
+    bool has_word = false;
+    struct span rest = span_from(rep.text, 4), word;
+    while (span_next_token(&rest, " \t\n", &word))
+        has_word |= span_ieq_cstr(word, "ESMTP");
+    *wants_ehlo = !r->cp->never_send_ehlo && (r->cp->always_send_ehlo || has_word);
+    int64_t age_ms = (clock_wall_us() - r->job->msg->env.arrival_us) / 1000;
+    if (!r->is_lmtp && is_pix_banner(rep.text) && age_ms > r->cp->pix_workaround_threshold_time) {
+        log_info(&r->log, "enabling PIX workarounds: %s for %s", r->cp->pix_workarounds, r->conn->namaddr);
+        r->conn->features |= FEAT_PIX;
+        if (is_in_list(r->cp->pix_workarounds, SPAN_LIT("disable_esmtp")))
+            *wants_ehlo = false;
+    }
+    return true;
+}
+
+static enum smtp_io say_hello(struct smtp_request *r, enum smtp_stage s, const char *verb, struct smtp_reply *rep)
+{
+    struct smtp_conn *c = r->conn;
+    stage_begin(r, s);
+    stream_printf(c->stream, "%s %s\r\n", verb, r->cp->helo_name);
+    if (stream_flush(c->stream) != STREAM_OK) {
+        c->is_broken = true;
+        return conn_io_status(c);
+    }
+    return reply_read(c, rep);
+}
+
+static void learn_features(struct smtp_request *r, const struct smtp_reply *rep)
+{
+    struct span rest = rep->text, line;
+    bool is_first = true;
+    while (span_next_token(&rest, "\n", &line)) {
+        if (!is_first)
+            learn_keyword(r, span_from(line, 4));
+        is_first = false;
+    }
+}
+
+bool hello_exchange(struct smtp_request *r)
+{
+    struct smtp_reply rep;
+    bool wants_ehlo = true;
+    if (!read_greeting(r, &wants_ehlo))
+        return false;
+    if (wants_ehlo || r->is_lmtp) {
+        enum smtp_stage s = r->is_lmtp ? STAGE_LHLO : STAGE_EHLO;
+        enum smtp_io io = say_hello(r, s, r->is_lmtp ? "LHLO" : "EHLO", &rep);
+        if (io != SMTP_IO_OK) {
+            fail_io(r, s, io);
+            return false;
+        }
+        if (rep.code / 100 == 2) {
+            r->conn->features |= FEAT_ESMTP;
+            learn_features(r, &rep);
+            return !is_loop(r, peer_word(rep.text));
+        }
+        if (rep.code == 421 || r->is_lmtp) {
+            fail_refused(r, &rep);
+            return false;
+        }
+    }
+    enum smtp_io io = say_hello(r, STAGE_HELO, "HELO", &rep);
+    if (io != SMTP_IO_OK) {
+        fail_io(r, STAGE_HELO, io);
+        return false;
+    }
+    if (rep.code / 100 != 2) {
+        fail_refused(r, &rep);
+        return false;
+    }
+    return !is_loop(r, peer_word(rep.text));
+}

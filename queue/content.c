@@ -1,0 +1,235 @@
+/*
+ * Receiving: a buffer that doubles, charged to the pool as it grows. When it would exceed the limit for the journal, or
+ * the pool refuses, what there is goes to large/ID and the rest follows it, in pieces of SPILL_BYTES.
+ *
+ * Reading: from memory when it is there; else from the journal (checksum verified; kept in memory for the next
+ * reader if the pool allows); a large file is mapped, and its checksum verified by the first reader of the message.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/base/crc32c.h"
+#include "common/base/io.h"
+#include "common/base/mem.h"
+#include "queue/spool_internal.h"
+
+#define FIRST_BYTES 4096u
+#define SPILL_BYTES 65536u
+
+void content_pool_init(struct content_pool *p, int64_t limit_bytes)
+{
+    *p = (struct content_pool){ .limit_bytes = limit_bytes };
+    lock_init(&p->m, LOCK_MSG_CONTENT);
+}
+
+void content_pool_destroy(struct content_pool *p)
+{
+    lock_destroy(&p->m);
+}
+
+bool content_pool_charge(struct content_pool *p, size_t n)
+{
+    int64_t now = atomic_fetch_add_explicit(&p->used_bytes, (int64_t)n, memory_order_relaxed) + (int64_t)n;
+    if (now <= p->limit_bytes)
+        return true;
+    content_pool_uncharge(p, n);
+    return false;
+}
+
+void content_pool_uncharge(struct content_pool *p, size_t n)
+{
+    if (p != NULL && n > 0)
+        atomic_fetch_sub_explicit(&p->used_bytes, (int64_t)n, memory_order_relaxed);
+}
+
+bool content_pool_is_tight(struct content_pool *p)
+{
+    return atomic_load_explicit(&p->used_bytes, memory_order_relaxed) > p->limit_bytes / 2;
+}
+
+char *spool_large_path(const struct spool *s, uint64_t id)
+{
+    return xasprintf("%s/large/%016llx", s->o.dir, (unsigned long long)id);
+}
+
+/* ---- receiving ---- */
+
+struct content_writer {
+    struct spool *s;
+    uint64_t id;
+    uint64_t total;          /* bytes so far */
+    uint32_t crc;
+    char *p;                 /* owned: all of it, or what waits to be written to the file */
+    size_t n, cap;           /* cap is charged to the pool while there is no file */
+    int fd;                  /* large file, or -1 */
+    enum spool_status status;
+};
+
+struct content_writer *content_begin(struct spool *s, uint64_t id)
+{
+    struct content_writer *w = xcalloc(1, sizeof *w);
+    *w = (struct content_writer){ .s = s, .id = id, .fd = -1 };
+    return w;
+}
+
+uint64_t content_bytes(const struct content_writer *w)
+{
+    return w->total;
+}
+
+static enum spool_status fail(struct content_writer *w, const char *what)
+{
+    w->status = errno == ENOSPC || errno == EDQUOT ? SPOOL_FULL : SPOOL_IO;
+    log_error(w->s->o.log, "large file of %llX: %s: %m", (unsigned long long)w->id, what);
+    return w->status;
+}
+
+static enum spool_status spill(struct content_writer *w)
+{
+    if (w->n > 0 && !spool_io_write(w->s->io, w->fd, w->p, w->n, (off_t)(w->total - w->n)))
+        return fail(w, "write");
+    w->n = 0;
+    return SPOOL_OK;
+}
+
+static enum spool_status to_file(struct content_writer *w)
+{
+    char *path = spool_large_path(w->s, w->id);
+    w->fd = w->s->io->open(w->s->io->arg, path, O_RDWR | O_CREAT | O_EXCL, 0600);
+    free(path);
+    if (w->fd < 0)
+        return fail(w, "create");
+    if (spill(w) != SPOOL_OK)
+        return w->status;
+    content_pool_uncharge(&w->s->pool, w->cap);
+    free(w->p);
+    w->cap = SPILL_BYTES;
+    w->p = xmalloc(w->cap);
+    return SPOOL_OK;
+}
+
+/* Room for n more in memory, or the decision for a file. */
+static bool grow(struct content_writer *w, size_t n)
+{
+    uint64_t need = (uint64_t)w->n + n;
+    if (need <= w->cap)
+        return true;
+    if (need > (uint64_t)w->s->content_limit)
+        return false;
+    size_t cap = w->cap ? w->cap : FIRST_BYTES;
+    while (cap < need)
+        cap *= 2;
+    if (!content_pool_charge(&w->s->pool, cap - w->cap))
+        return false;
+    char *q = realloc(w->p, cap);
+    if (q == NULL) {
+        content_pool_uncharge(&w->s->pool, cap - w->cap);
+        return false;
+    }
+    w->p = q;
+    w->cap = cap;
+    return true;
+}
+
+enum spool_status content_append(struct content_writer *w, struct span b)
+{
+    if (w->status != SPOOL_OK || b.n == 0)
+        return w->status;
+    if (w->fd < 0 && !grow(w, b.n) && to_file(w) != SPOOL_OK)
+        return w->status;
+    w->crc = crc32c(w->crc, b.p, b.n);
+    if (w->fd >= 0 && w->n + b.n > w->cap) {
+        if (spill(w) != SPOOL_OK)
+            return w->status;
+        if (b.n > w->cap) {
+            if (!spool_io_write(w->s->io, w->fd, b.p, b.n, (off_t)w->total))
+                return fail(w, "write");
+            w->total += b.n;
+            return SPOOL_OK;
+        }
+    }
+    memcpy(w->p + w->n, b.p, b.n);
+    w->n += b.n;
+    w->total += b.n;
+    return SPOOL_OK;
+}
+
+static void finish_in_memory(struct content_writer *w, struct msg *m)
+{
+    if (w->cap > w->n + w->n / 4 + 64) {
+        char *q = realloc(w->p, w->n ? w->n : 1);
+        if (q != NULL) {
+            size_t keep = w->n ? w->n : 1;
+            if (w->cap > keep)
+                content_pool_uncharge(&w->s->pool, w->cap - keep);
+            w->cap = w->cap > keep ? keep : w->cap;
+            w->p = q;
+        }
+    }
+    m->content = w->p;
+    m->pool = &w->s->pool;
+    m->content_charged = w->cap;
+    w->p = NULL;
+    w->cap = 0;
+}
+
+static enum spool_status finish_file(struct content_writer *w)
+{
+    const struct spool_io *io = w->s->io;
+    if (spill(w) != SPOOL_OK)
+        return w->status;
+    if (io->fdatasync(io->arg, w->fd) != 0)
+        return fail(w, "flush");
+    char *dir = xasprintf("%s/large", w->s->o.dir);
+    int rc = io->sync_dir(io->arg, dir);
+    free(dir);
+    return rc == 0 ? SPOOL_OK : fail(w, "flush of its directory");
+}
+
+enum spool_status content_finish(struct content_writer **wp, struct msg *m)
+{
+    struct content_writer *w = *wp;
+    enum spool_status st = w->status;
+    if (st == SPOOL_OK && w->fd >= 0)
+        st = finish_file(w);
+    if (st != SPOOL_OK) {
+        content_abort(wp);
+        return st;
+    }
+    m->env.content_bytes = w->total;
+    m->content_crc = w->crc;
+    m->content_checked = true;
+    m->is_large = w->fd >= 0;
+    if (m->is_large) {
+        m->pool = &w->s->pool;
+        free(w->p);
+        io_close(&w->fd);
+    } else {
+        finish_in_memory(w, m);
+    }
+    free(w);
+    *wp = NULL;
+    return SPOOL_OK;
+}
+
+void content_abort(struct content_writer **wp)
+{
+    struct content_writer *w = *wp;
+    *wp = NULL;
+    if (w == NULL)
+        return;
+    if (w->fd >= 0) {
+        char *path = spool_large_path(w->s, w->id);
+        io_close(&w->fd);
+        w->s->io->unlink(w->s->io->arg, path);
+        free(path);
+    } else {
+        content_pool_uncharge(&w->s->pool, w->cap);
+    }
+    free(w->p);
+    free(w);
+}

@@ -1,0 +1,409 @@
+/*
+ * The committer takes everything that waits, writes it with as few pwritev() as IOV_MAX allows, straight from the memory
+ * of the messages, flushes once, and tells everybody. What arrives meanwhile is the next batch, so batches grow with the
+ * load by themselves. Two lists come in: messages (chained through struct msg) and items (administrative records,
+ * copies made by compaction, notes); items go first.
+ *
+ * One batch goes to one segment. What does not fit any more waits for the next round of the same turn, in the next segment.
+ *
+ * When a write or a flush fails, nothing of that round was promised to anybody, the segment is closed for good (after
+ * a failed flush the kernel may have dropped the pages, and a second flush would lie), and the next round begins a new
+ * one with a note that says where the old one ends. Recovery that finds the note does not read beyond; without it a
+ * message that was answered 451 may come to life again: a duplicate, never a loss.
+ *
+ * `announced` moves only after the sink knows the messages: what the index claims to cover is taken from it.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <limits.h>
+
+#include "common/base/clock.h"
+#include "common/base/crc32c.h"
+#include "common/base/mem.h"
+#include "queue/spool_internal.h"
+
+#define IOV_COUNT 1024
+
+void journal_init(struct journal *j, const struct spool_io *io, const struct log_src *log, const char *dir, uint64_t segment_bytes)
+{
+    *j = (struct journal){ .iov = xcalloc(IOV_COUNT, sizeof(struct iovec)) };
+    segments_init(&j->segs, io, log, dir, segment_bytes);
+    lock_init(&j->m, LOCK_JOURNAL_BATCH);
+    cond_init(&j->wake);
+    j->tail = &j->head;
+    j->items_tail = &j->items;
+}
+
+void journal_destroy(struct journal *j)
+{
+    segments_destroy(&j->segs);
+    cond_destroy(&j->wake);
+    lock_destroy(&j->m);
+    free(j->iov);
+}
+
+/* ---- coming in ---- */
+
+static void wake_committer(struct journal *j) NO_THREAD_SAFETY
+{
+    if (j->sleeping) {
+        j->sleeping = false;
+        cond_signal(&j->wake);
+    }
+}
+
+static uint32_t in_journal(const struct msg *m)
+{
+    return m->is_large ? 0 : (uint32_t)m->env.content_bytes;
+}
+
+/* On the submitter's thread: encoding and checksums, all that does not need to know where the record goes. */
+static void encode(struct msg *m)
+{
+    if (!m->content_checked) {
+        m->content_crc = crc32c(0, m->content, in_journal(m));
+        m->content_checked = true;
+    }
+    m->record = record_message(m, in_journal(m), &m->record_bytes);
+    m->content_offset = m->record_bytes;
+    struct frame f = { .meta_bytes = m->record_bytes - FRAME_HEADER_BYTES };
+    /* Parked where the header will be: the committer reads it before it writes the header. */
+    f.crc = crc32c(0, m->record + FRAME_HEADER_BYTES, f.meta_bytes);
+    memcpy(m->record, &f.crc, sizeof f.crc);
+}
+
+void spool_submit(struct spool *s, struct msg *m)
+{
+    struct journal *j = &s->journal;
+    encode(m);
+    m->batch_next = NULL;
+    lock_take(&j->m);
+    bool ended = j->ended;
+    if (!ended) {
+        *j->tail = m;
+        j->tail = &m->batch_next;
+        wake_committer(j);
+    }
+    lock_drop(&j->m);
+    if (ended) {
+        if (m->done_cb != NULL)
+            m->done_cb(m->done_arg, m, SPOOL_STOPPING);
+        msg_unref(&m);
+    }
+}
+
+void journal_submit_item(struct spool *s, struct batch_item *it)
+{
+    struct journal *j = &s->journal;
+    uint32_t crc = crc32c(0, it->record + FRAME_HEADER_BYTES, it->meta_bytes);
+    memcpy(it->record, &crc, sizeof crc);
+    it->next = NULL;
+    lock_take(&j->m);
+    bool ended = j->ended;
+    if (!ended) {
+        *j->items_tail = it;
+        j->items_tail = &it->next;
+        wake_committer(j);
+    }
+    lock_drop(&j->m);
+    if (ended) {
+        if (it->done != NULL)
+            it->done(it->arg, SPOOL_STOPPING);
+        free(it->record);
+        free(it);
+    }
+}
+
+void spool_admin_submit(struct spool *s, enum spool_admin what, uint64_t id, struct span detail,
+                        void (*cb)(void *arg, int status), void *arg)
+{
+    struct record_admin a = { .what = (uint8_t)what, .id = id, .when_us = clock_wall_us(), .detail = detail };
+    struct batch_item *it = xcalloc(1, sizeof *it);
+    uint32_t bytes;
+    it->record = record_admin(&a, &bytes);
+    it->meta_bytes = bytes - FRAME_HEADER_BYTES;
+    it->kind = REC_ADMIN;
+    it->done = cb;
+    it->arg = arg;
+    journal_submit_item(s, it);
+}
+
+void journal_stop(struct journal *j)
+{
+    lock_take(&j->m);
+    j->stopping = true;
+    wake_committer(j);
+    lock_drop(&j->m);
+}
+
+/* ---- one round: as much as fits the active segment ---- */
+
+struct round {
+    struct batch_item *items, *items_end; /* [items, items_end) of the turn's lists go in this round */
+    struct msg *msgs, *msgs_end;
+    uint64_t at;                          /* next byte of the segment */
+    int iovs;
+    bool full;                            /* the next one does not fit */
+    int status;
+};
+
+static uint64_t item_bytes(const struct batch_item *it)
+{
+    return FRAME_HEADER_BYTES + (uint64_t)it->meta_bytes + it->content_bytes;
+}
+
+static uint64_t msg_bytes(const struct msg *m)
+{
+    return (uint64_t)m->record_bytes + in_journal(m);
+}
+
+/* Replaces the parked CRC by the header. */
+static void seal(struct journal *j, char *record, struct frame *f)
+{
+    uint32_t meta_crc;
+    memcpy(&meta_crc, record, sizeof meta_crc);
+    f->generation = j->active->generation;
+    frame_seal(record, f, meta_crc, j->active->salt);
+}
+
+static bool flush_iov(struct journal *j, struct round *r, uint64_t *written)
+{
+    bool ok = r->iovs == 0 || spool_io_writev(j->segs.io, j->active->fd, j->iov, r->iovs, (off_t)*written);
+    *written = r->at;
+    r->iovs = 0;
+    return ok;
+}
+
+static void add_iov(struct journal *j, struct round *r, char *p, size_t n)
+{
+    if (n > 0)
+        j->iov[r->iovs++] = (struct iovec){ p, n };
+    r->at += n;
+}
+
+static bool write_items(struct journal *j, struct round *r, uint64_t *written)
+{
+    for (; r->items_end != NULL; r->items_end = r->items_end->next) {
+        struct batch_item *it = r->items_end;
+        if (r->at + item_bytes(it) > j->active->bytes) {
+            r->full = true;
+            return true;
+        }
+        struct frame f = { .meta_bytes = it->meta_bytes, .content_bytes = it->content_bytes, .kind = it->kind,
+                           .flags = it->flags, .content_crc = it->content_crc };
+        seal(j, it->record, &f);
+        it->pos = (struct journal_pos){ j->active->generation, r->at };
+        add_iov(j, r, it->record, item_bytes(it));
+        if (r->iovs + 2 > IOV_COUNT && !flush_iov(j, r, written))
+            return false;
+    }
+    return true;
+}
+
+static bool write_msgs(struct journal *j, struct round *r, uint64_t *written)
+{
+    for (; r->msgs_end != NULL; r->msgs_end = r->msgs_end->batch_next) {
+        struct msg *m = r->msgs_end;
+        if (r->at + msg_bytes(m) > j->active->bytes) {
+            r->full = true;
+            return true;
+        }
+        struct frame f = { .meta_bytes = m->record_bytes - FRAME_HEADER_BYTES, .content_bytes = in_journal(m),
+                           .kind = REC_MESSAGE, .content_crc = m->is_large ? 0 : m->content_crc };
+        seal(j, m->record, &f);
+        m->pos = (struct journal_pos){ j->active->generation, r->at };
+        add_iov(j, r, m->record, m->record_bytes);
+        add_iov(j, r, m->content, in_journal(m));
+        if (r->iovs + 2 > IOV_COUNT && !flush_iov(j, r, written))
+            return false;
+    }
+    return true;
+}
+
+static int status_of_errno(int e)
+{
+    return e == ENOSPC || e == EDQUOT ? SPOOL_FULL : SPOOL_IO;
+}
+
+/* The next segment, begun with a note when the one before was abandoned. */
+static bool roll(struct journal *j, uint64_t need)
+{
+    uint32_t note_bytes;
+    j->active = NULL;
+    struct segment *g = segments_take_active(&j->segs, need + 64);
+    if (g == NULL)
+        return false;
+    j->active = g;
+    j->end = LOGFILE_DATA_AT;
+    if (j->cut.segment == 0)
+        return true;
+    char *note = record_note(j->cut, &note_bytes);
+    struct frame f = { .meta_bytes = note_bytes - FRAME_HEADER_BYTES, .kind = REC_NOTE };
+    uint32_t crc = crc32c(0, note + FRAME_HEADER_BYTES, f.meta_bytes);
+    memcpy(note, &crc, sizeof crc);
+    seal(j, note, &f);
+    bool ok = spool_io_write(j->segs.io, g->fd, note, note_bytes, (off_t)j->end);
+    free(note);
+    if (ok) {
+        j->end += note_bytes;
+        j->cut = (struct journal_pos){ 0, 0 };
+    }
+    return ok;
+}
+
+static void abandon(struct journal *j, int err)
+{
+    struct segments *s = &j->segs;
+    if (j->active == NULL) {
+        log_error(s->log, "journal: cannot begin a segment: %s", strerrorname_np(err));
+        return;
+    }
+    log_error(s->log, "journal: write or flush of segment %016llx failed (%s): segment closed, mail of this batch refused",
+              (unsigned long long)j->active->generation, strerrorname_np(err));
+    lock_take(&s->m);
+    j->active->abandoned = true;
+    j->active->sealed = true;
+    lock_drop(&s->m);
+    if (j->cut.segment == 0) /* else the note itself failed: its own segment holds nothing */
+        j->cut = (struct journal_pos){ j->active->generation, j->end };
+    j->active = NULL;
+}
+
+static bool write_round(struct journal *j, struct round *r)
+{
+    uint64_t need = r->items_end != NULL ? item_bytes(r->items_end) : msg_bytes(r->msgs_end);
+    if ((j->active == NULL || j->end + need > j->active->bytes) && !roll(j, need))
+        return false;
+    uint64_t written = r->at = j->end;
+    return write_items(j, r, &written) && (r->full || write_msgs(j, r, &written)) && flush_iov(j, r, &written) &&
+           j->segs.io->fdatasync(j->segs.io->arg, j->active->fd) == 0;
+}
+
+/* Liveness of what this round wrote, before anybody can say that it ended. */
+static void publish(struct journal *j, const struct round *r)
+{
+    struct segments *s = &j->segs;
+    uint64_t n = 0;
+    for (struct batch_item *it = r->items; it != r->items_end; it = it->next, n++)
+        if (it->flags & RECORD_MOVED)
+            segments_note_move(s, it->id, it->from, it->pos, it->weight);
+    lock_take(&s->m);
+    for (struct batch_item *it = r->items; it != r->items_end; it = it->next)
+        j->active->admin_records += it->kind == REC_ADMIN;
+    for (struct msg *m = r->msgs; m != r->msgs_end; m = m->batch_next, n++)
+        segment_set_live_locked(s, m->pos, segment_weight(m->env.content_bytes, m->is_large));
+    j->active->end = r->at;
+    lock_drop(&s->m);
+    j->end = r->at;
+    atomic_fetch_add_explicit(&j->commits, n, memory_order_relaxed);
+    atomic_fetch_add_explicit(&j->flushes, 1, memory_order_relaxed);
+}
+
+static void announce(struct journal *j)
+{
+    lock_take(&j->m);
+    j->announced = (struct journal_pos){ j->active->generation, j->end };
+    lock_drop(&j->m);
+}
+
+static void finish_items(struct round *r)
+{
+    while (r->items != r->items_end) {
+        struct batch_item *it = r->items;
+        r->items = it->next;
+        if (it->done != NULL)
+            it->done(it->arg, r->status);
+        free(it->record);
+        free(it);
+    }
+}
+
+static void finish_msgs(struct round *r)
+{
+    while (r->msgs != r->msgs_end) {
+        struct msg *m = r->msgs;
+        r->msgs = m->batch_next;
+        m->batch_next = NULL;
+        if (m->done_cb != NULL)
+            m->done_cb(m->done_arg, m, r->status);
+        msg_unref(&m);
+    }
+}
+
+static void tell_sink(struct spool *s, struct round *r)
+{
+    bool tight = content_pool_is_tight(&s->pool);
+    for (struct msg *m = r->msgs; m != r->msgs_end; m = m->batch_next) {
+        free(m->record);
+        m->record = NULL;
+        if (tight)
+            content_drop(s, m);
+        if (s->sink.committed != NULL)
+            s->sink.committed(s->sink.arg, m);
+    }
+}
+
+/* ---- the thread ---- */
+
+static void run_turn(struct spool *s, struct msg *msgs, struct batch_item *items)
+{
+    struct journal *j = &s->journal;
+    while (msgs != NULL || items != NULL) {
+        struct round r = { .items = items, .items_end = items, .msgs = msgs, .msgs_end = msgs };
+        if (write_round(j, &r)) {
+            publish(j, &r);
+            tell_sink(s, &r);
+        } else {
+            int err = errno;
+            r.status = status_of_errno(err);
+            abandon(j, err);
+            r.items_end = NULL; /* whatever of this turn was not answered yet fails with it */
+            r.msgs_end = NULL;
+        }
+        items = r.items_end;
+        msgs = r.msgs_end;
+        atomic_store_explicit(&j->trouble, r.status, memory_order_relaxed);
+        finish_items(&r);
+        if (r.status == SPOOL_OK)
+            announce(j);
+        finish_msgs(&r);
+    }
+}
+
+void *journal_committer(void *arg)
+{
+    struct spool *s = arg;
+    struct journal *j = &s->journal;
+    lock_take(&j->m);
+    for (;;) {
+        while (j->head == NULL && j->items == NULL && !j->stopping) {
+            j->sleeping = true;
+            cond_wait(&j->wake, &j->m);
+        }
+        j->sleeping = false;
+        if (j->head == NULL && j->items == NULL)
+            break;
+        struct msg *msgs = j->head;
+        struct batch_item *items = j->items;
+        j->head = NULL;
+        j->tail = &j->head;
+        j->items = NULL;
+        j->items_tail = &j->items;
+        lock_drop(&j->m);
+        run_turn(s, msgs, items);
+        lock_take(&j->m);
+    }
+    j->ended = true;
+    lock_drop(&j->m);
+    return NULL;
+}
+
+void journal_probe(struct spool *s)
+{
+    struct batch_item *it = xcalloc(1, sizeof *it);
+    uint32_t bytes;
+    it->record = record_note((struct journal_pos){ 0, 0 }, &bytes);
+    it->meta_bytes = bytes - FRAME_HEADER_BYTES;
+    it->kind = REC_NOTE;
+    journal_submit_item(s, it);
+}

@@ -1,0 +1,252 @@
+/*
+ * Reading the journal and the result log again. Results first, so that of the messages found only those are kept that
+ * may still be alive; then the segments in order. What is known of an id gathers in a hash; message contents stay on disk.
+ *
+ * A gap (bytes that are no frame, with valid frames behind them) is damage: it is copied to corrupt/ and reported, and
+ * the rest is read. A torn frame at the end of a segment is what a power cut leaves of a batch that was never
+ * answered; it is kept in corrupt/ too, but nobody needs to act.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/base/io.h"
+#include "common/base/mem.h"
+#include "queue/recover.h"
+
+/* A torn end is kept for people to look at, not in full. */
+#define TORN_KEPT 65536u
+
+void replay_init(struct replay *r, struct spool *s)
+{
+    *r = (struct replay){ .s = s, .arena = arena_new(65536) };
+}
+
+void replay_free(struct replay *r)
+{
+    HASH_CLEAR(hh, r->msgs); /* the entries are in the arena */
+    arena_free(&r->arena);
+}
+
+static struct replay_msg *replay_get(struct replay *r, uint64_t id)
+{
+    struct replay_msg *p;
+    HASH_FIND(hh, r->msgs, &id, sizeof id, p);
+    if (p == NULL) {
+        p = arena_alloc(r->arena, sizeof *p);
+        p->id = id;
+        HASH_ADD(hh, r->msgs, id, sizeof p->id, p);
+    }
+    return p;
+}
+
+/* ---- results ---- */
+
+static void one_result(void *arg, uint64_t pos UNUSED, const struct spool_result *res)
+{
+    struct replay *r = arg;
+    struct replay_msg *p = replay_get(r, res->id);
+    struct rcpt_progress *q = p->rcpts;
+    r->results++;
+    while (q != NULL && q->rcpt != res->rcpt)
+        q = q->next;
+    if (q == NULL) {
+        q = arena_alloc(r->arena, sizeof *q);
+        q->rcpt = res->rcpt;
+        q->next = p->rcpts;
+        p->rcpts = q;
+    }
+    if (q->done)
+        return; /* what is final stays final */
+    q->attempts++;
+    q->when_us = res->when_us;
+    q->due_us = res->due_us;
+    q->done = res->outcome != OUTCOME_DEFERRED;
+    p->done += q->done;
+    if (!q->done) {
+        q->dsn = arena_dup_span(r->arena, res->dsn);
+        q->mta = arena_dup_span(r->arena, res->mta);
+        q->reason = arena_dup_span(r->arena, res->reason);
+    }
+}
+
+bool replay_results(struct replay *r, struct err *e)
+{
+    return result_log_replay(&r->s->results, r->results_from, one_result, r, e);
+}
+
+uint32_t replay_apply(const struct replay_msg *p, struct msg *m)
+{
+    uint32_t left = 0;
+    for (const struct rcpt_progress *q = p->rcpts; q != NULL; q = q->next) {
+        if (q->rcpt >= m->env.rcpt_count)
+            continue;
+        struct msg_rcpt *t = &m->env.rcpts[q->rcpt];
+        t->attempts = (uint16_t)(t->attempts + q->attempts);
+        if (q->done) {
+            t->state = RCPT_DONE;
+            continue;
+        }
+        t->due_us = p->requeued ? 0 : q->due_us;
+        t->last_dsn = arena_dup_span(m->arena, q->dsn);
+        t->last_mta = arena_dup_span(m->arena, q->mta);
+        t->last_reason = arena_dup_span(m->arena, q->reason);
+    }
+    for (uint32_t i = 0; i < m->env.rcpt_count; i++)
+        left += m->env.rcpts[i].state != RCPT_DONE;
+    if (p->hold_known)
+        m->env.flags = p->hold ? m->env.flags | ENV_HOLD : m->env.flags & ~(uint32_t)ENV_HOLD;
+    if (p->expired)
+        m->env.flags |= ENV_FORCED_EXPIRE;
+    return p->deleted ? 0 : left;
+}
+
+/* ---- journal ---- */
+
+static void quarantine(struct replay *r, const struct segment *g, const char *p, uint64_t from, uint64_t to)
+{
+    struct spool *s = r->s;
+    if (s->o.read_only)
+        return;
+    char *path = xasprintf("%s/corrupt/%016llx-%llu", s->o.dir, (unsigned long long)g->generation, (unsigned long long)from);
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0 || !io_write_all(fd, p + from, to - from))
+        log_warn(s->o.log, "cannot keep the damaged bytes in %s: %m", path);
+    io_close(&fd);
+    free(path);
+}
+
+static void found_message(struct replay *r, const struct frame *f, struct span meta, struct journal_pos at)
+{
+    uint64_t id;
+    uint32_t rcpts;
+    struct journal_pos moved_from;
+    if (!record_message_peek(meta, &id, &rcpts, &moved_from))
+        return;
+    struct replay_msg *p = replay_get(r, id);
+    qid_seen(&r->s->qids, id);
+    (void)f;
+    if (!p->found)
+        p->order = r->found++;
+    p->found = true;
+    p->rcpt_count = rcpts;
+    p->pos = at;
+}
+
+static void found_admin(struct replay *r, struct span meta)
+{
+    struct record_admin a;
+    if (!record_admin_decode(meta, &a))
+        return;
+    struct replay_msg *p = replay_get(r, a.id);
+    r->admins++;
+    switch ((enum spool_admin)a.what) {
+    case ADMIN_HOLD:
+    case ADMIN_RELEASE:
+        p->hold_known = true;
+        p->hold = a.what == ADMIN_HOLD;
+        break;
+    case ADMIN_DELETE:
+        p->deleted = true;
+        break;
+    case ADMIN_REQUEUE:
+        p->requeued = true;
+        break;
+    case ADMIN_EXPIRE:
+        p->expired = true;
+        break;
+    case ADMIN_READDRESS:
+        break;
+    }
+}
+
+static void replay_segment(struct replay *r, struct segment *g, const char *map)
+{
+    struct frame_scan sc = { .p = map, .n = g->end, .off = LOGFILE_DATA_AT, .generation = g->generation, .salt = g->salt };
+    const struct log_src *log = r->s->o.log;
+    struct frame f;
+    uint64_t off, last = LOGFILE_DATA_AT;
+    if (r->from.segment == g->generation && r->from.offset > sc.off)
+        sc.off = r->from.offset;
+    for (enum scan_status st; (st = frame_scan_next(&sc, &f, &off)) != SCAN_END;) {
+        struct journal_pos at = { g->generation, off };
+        switch (st) {
+        case SCAN_FRAME:
+            last = sc.off;
+            if (f.kind == REC_MESSAGE)
+                found_message(r, &f, frame_meta(&sc, off, &f), at);
+            else if (f.kind == REC_ADMIN) {
+                found_admin(r, frame_meta(&sc, off, &f));
+                g->admin_records++;
+            }
+            break;
+        case SCAN_GAP:
+            r->gaps++;
+            quarantine(r, g, map, off, sc.off);
+            log_error(log, "journal segment %016llx: %llu bytes at %llu are damaged; kept in corrupt/, the rest was read",
+                      (unsigned long long)g->generation, (unsigned long long)(sc.off - off), (unsigned long long)off);
+            break;
+        case SCAN_TORN:
+            r->torn++;
+            quarantine(r, g, map, off, off + (g->end - off < TORN_KEPT ? g->end - off : TORN_KEPT));
+            log_warn(log, "journal segment %016llx ends with an unfinished record at %llu; kept in corrupt/",
+                     (unsigned long long)g->generation, (unsigned long long)off);
+            break;
+        case SCAN_END:
+            break;
+        }
+    }
+    g->end = last;
+}
+
+typedef void with_map_fn(struct replay *r, struct segment *g, const char *map);
+
+static bool with_map(struct replay *r, struct segment *g, with_map_fn *fn, struct err *e)
+{
+    struct segments *s = &r->s->journal.segs;
+    int fd;
+    struct segment *pinned = segment_pin(s, g->generation, &fd);
+    void *map = pinned == NULL ? MAP_FAILED : mmap(NULL, g->bytes, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (map == MAP_FAILED) {
+        err_set_sys(e, errno, "read journal segment %016llx", (unsigned long long)g->generation);
+    } else {
+        madvise(map, g->bytes, MADV_SEQUENTIAL);
+        fn(r, g, map);
+        munmap(map, g->bytes);
+    }
+    segment_unpin(s, &pinned);
+    return map != MAP_FAILED;
+}
+
+/* A segment that begins with a note says where an earlier one stopped being valid. */
+static void read_note(struct replay *r, struct segment *g, const char *map)
+{
+    struct frame_scan sc = { .p = map, .n = g->end, .off = LOGFILE_DATA_AT, .generation = g->generation, .salt = g->salt };
+    struct segments *s = &r->s->journal.segs;
+    struct frame f;
+    struct journal_pos cut;
+    uint64_t off;
+    if (sc.n < sc.off + FRAME_HEADER_BYTES || !frame_parse(map + sc.off, g->salt, &f) || f.kind != REC_NOTE ||
+        frame_scan_next(&sc, &f, &off) != SCAN_FRAME || !record_note_decode(frame_meta(&sc, off, &f), &cut))
+        return;
+    lock_take(&s->m);
+    struct segment *old = segments_find_locked(s, cut.segment);
+    if (old != NULL && cut.offset < old->end)
+        old->end = cut.offset;
+    lock_drop(&s->m);
+}
+
+bool replay_journal(struct replay *r, struct err *e)
+{
+    struct segments *s = &r->s->journal.segs;
+    bool ok = true;
+    for (size_t i = 0; ok && i < s->n; i++)
+        if (s->v[i]->generation >= r->from.segment && s->v[i]->bytes > LOGFILE_DATA_AT)
+            ok = with_map(r, s->v[i], read_note, e);
+    for (size_t i = 0; ok && i < s->n; i++)
+        if (s->v[i]->generation >= r->from.segment && s->v[i]->bytes > LOGFILE_DATA_AT)
+            ok = with_map(r, s->v[i], replay_segment, e);
+    return ok;
+}

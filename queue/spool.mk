@@ -1,0 +1,27 @@
+noinst_LIBRARIES += libspool.a
+libspool_a_SOURCES = \
+	queue/content.c queue/content.h queue/content_view.c \
+	queue/index.h \
+	queue/journal_append.c queue/journal_replay.c \
+	queue/keeper.c \
+	queue/logfile.c queue/logfile.h \
+	queue/msg.c queue/msg.h \
+	queue/qid.c queue/qid.h \
+	queue/record.c queue/record.h \
+	queue/recover.c queue/recover.h \
+	queue/result_log.c \
+	queue/segment.c queue/segment.h queue/segment_file.c \
+	queue/spool.c queue/spool.h queue/spool_internal.h \
+	queue/spool_io.c queue/spool_io.h
+LIBS_SPOOL = libspool.a $(SQLITE_LIBS)
+
+if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/test_qid tests/unit/test_record tests/unit/test_spool
+TESTS += tests/unit/test_qid tests/unit/test_record tests/unit/test_spool
+tests_unit_test_qid_SOURCES = tests/unit/test_qid.c
+tests_unit_test_qid_LDADD = libspool.a libbase.a $(TEST_LIBS)
+tests_unit_test_record_SOURCES = tests/unit/test_record.c
+tests_unit_test_record_LDADD = libspool.a libbase.a $(TEST_LIBS)
+tests_unit_test_spool_SOURCES = tests/unit/test_spool.c tests/unit/spool_fixture.h
+tests_unit_test_spool_LDADD = $(LIBS_SPOOL) libbase.a $(TEST_LIBS)
+endif

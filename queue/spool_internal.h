@@ -1,0 +1,130 @@
+/*
+ * spool_internal: what the spool's parts know of each other
+ *
+ * Threads    main opens and closes; committer (journal_append.c), keeper (keeper.c) and indexer (index_flush.c) run
+ *            between spool_start() and spool_stop()
+ * Locks      JOURNAL_BATCH (40) batch lists; RESULT_LOG (42) the result log; SEGMENTS (44); INDEX_INBOX (46);
+ *            MSG_CONTENT (48). None is held across I/O except RESULT_LOG across its one write.
+ */
+#pragma once
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include "common/base/lock.h"
+#include "queue/content.h"
+#include "queue/index.h"
+#include "queue/record.h"
+#include "queue/segment.h"
+#include "queue/spool.h"
+
+/* Something other than an arriving message that goes through the committer. Owned by it until done(). */
+struct batch_item {
+    struct batch_item *next;
+    char *record;            /* owned: header room, metadata, content */
+    uint32_t meta_bytes, content_bytes, content_crc;
+    uint8_t kind, flags;
+    struct journal_pos pos;  /* where it was written */
+    uint64_t id;             /* RECORD_MOVED: which message, from where, how heavy */
+    struct journal_pos from;
+    int64_t weight;
+    /* On the committer, after the flush; then the item is freed. */
+    void (*done)(void *arg, int status);
+    void *arg;
+};
+
+struct journal {
+    struct segments segs;
+    struct lock m;
+    struct cond wake;        /* predicate: something in the lists, or stopping */
+    struct msg *head, **tail;             /* guarded by m */
+    struct batch_item *items, **items_tail; /* guarded by m */
+    bool sleeping;           /* guarded by m: the committer waits on `wake` */
+    bool stopping;           /* guarded by m */
+    bool ended;              /* guarded by m: the committer is gone */
+    struct journal_pos announced; /* guarded by m: everything before it is flushed and known to the sink */
+    struct segment *active;  /* committer only */
+    uint64_t end;            /* committer only: next byte of the active segment */
+    struct journal_pos cut;  /* committer only: where the last abandoned segment stopped being valid, until noted */
+    struct iovec *iov;       /* committer only */
+    _Atomic int trouble;     /* enum spool_status of the last commit */
+    _Atomic uint64_t commits, flushes; /* records and batches since the start */
+};
+
+#define RESULT_FILE_BYTES (UINT64_C(1) << 20)
+struct result_file {
+    struct result_file *next;  /* rising generation */
+    uint64_t generation, salt; /* byte 0 of the file is position generation * RESULT_FILE_BYTES */
+    int fd;                    /* open until all of it is flushed, else -1 */
+};
+struct result_log {
+    const struct spool_io *io;
+    const struct log_src *log;
+    char *dir;
+    struct lock m;
+    struct result_file *files, *tail; /* guarded by m; tail: the last, NULL while there is none */
+    int prepared_fd;         /* guarded by m: the zeroed file "spare", or -1 */
+    uint64_t end;            /* guarded by m: position of the next frame */
+    struct result_token tokens; /* guarded by m: ring of results not yet applied, rising pos */
+};
+
+struct large_done {
+    struct large_done *next;
+    uint64_t id;
+};
+
+struct spool {
+    struct spool_options o;  /* strings owned */
+    const struct spool_io *io;
+    int lock_fd;
+    struct qid_source qids;
+    struct content_pool pool;
+    struct journal journal;
+    struct result_log results;
+    struct index *index;     /* owned */
+    struct spool_sink sink;
+    int64_t content_limit;   /* largest content that goes into the journal */
+    _Atomic(struct large_done *) large_done; /* files to unlink, keeper takes them */
+    _Atomic int64_t room_checked_ms;
+    _Atomic uint64_t free_bytes;
+    pthread_t committer, keeper;
+    bool running;            /* main only */
+    bool keeper_stopping;    /* guarded by SEGMENTS */
+    bool rebuild;            /* index.db was made anew; main only */
+};
+
+/* ---- journal_append.c ---- */
+void journal_init(struct journal *j, const struct spool_io *io, const struct log_src *log, const char *dir, uint64_t segment_bytes);
+void journal_destroy(struct journal *j);
+void *journal_committer(void *spool);
+/* Takes the item. */
+void journal_submit_item(struct spool *s, struct batch_item *it);
+void journal_stop(struct journal *j);
+/* After a failed commit: tries a small record, so that trouble ends when the disk recovers. */
+void journal_probe(struct spool *s);
+
+/* ---- result_log.c ---- */
+void result_log_init(struct result_log *l, const struct spool_io *io, const struct log_src *log, const char *dir);
+void result_log_destroy(struct result_log *l);
+bool result_log_open(struct result_log *l, bool read_only, bool *newer, struct err *e) MUST_CHECK;
+/* Begins a file of its own for this run; called once, before threads. */
+bool result_log_begin(struct result_log *l, struct err *e) MUST_CHECK;
+bool result_log_prepare(struct result_log *l) MUST_CHECK;
+bool result_log_sync(struct result_log *l) MUST_CHECK;
+/* Files entirely before pos are reused or removed. Keeper only. */
+void result_log_release(struct result_log *l, uint64_t pos);
+uint64_t result_log_mark(struct result_log *l);
+uint64_t result_log_end(struct result_log *l);
+/* Calls fn for each result at or after `from`, in order. False with *e when a file cannot be read. */
+bool result_log_replay(struct result_log *l, uint64_t from, void (*fn)(void *arg, uint64_t pos, const struct spool_result *r), void *arg, struct err *e) MUST_CHECK;
+
+/* ---- content.c ---- */
+char *spool_large_path(const struct spool *s, uint64_t id);
+bool content_read_record(struct spool *s, uint64_t id, struct journal_pos *pos, struct frame *f, char **meta, struct err *e) MUST_CHECK;
+
+/* ---- keeper.c ---- */
+void *spool_keeper(void *spool);
+void keeper_wake(struct spool *s);
+
+/* ---- recover.c ---- */
+bool spool_recover(struct spool *s, struct err *e) MUST_CHECK;

@@ -1,0 +1,246 @@
+/* The SMTP and LMTP client against scripted peers: one dialogue a case, and what was reported. */
+#include "tests/unit/unit.h"
+
+#include "common/base/buf.h"
+#include "common/base/mem.h"
+#include "daemon/smtp/conn_cache.h"
+#include "tests/unit/client_fake.h"
+
+#define GREETING "S 220 mx.example ESMTP\nC EHLO client.example\n"
+#define PLAIN    GREETING "S 250 mx.example\n"
+#define PIPE     GREETING "S 250-mx.example\nS 250 PIPELINING\n"
+#define CHUNK    GREETING "S 250-mx.example\nS 250-PIPELINING\nS 250 CHUNKING\n"
+#define LMTP     "S 220 mx.example LMTP\nC LHLO client.example\nS 250-mx.example\nS 250 PIPELINING\n"
+#define BODY     "Subject: x\r\n\r\nhello\r\n"
+#define QUIT     "C QUIT\nS 221 bye\n"
+
+struct want {
+    enum outcome outcome;
+    const char *dsn, *reason; /* @ stands for mx's "127.0.0.1[127.0.0.1]" */
+};
+
+struct dialogue {
+    const char *name, *script, *conf;
+    bool is_lmtp;
+    struct fake_mail mail;    /* defaults: a@s.example to r0..; BODY */
+    struct want want[4];
+    const char *content;      /* what the peer must have got; NULL: not looked at */
+    enum site_verdict verdict;
+};
+
+static const struct dialogue dialogues[] = {
+    { .name = "without pipelining each command waits",
+      .script = PLAIN "C MAIL FROM:<a@s.example>\nQ\nS 250 2.1.0 Ok\nC RCPT TO:<r0@d.example>\nQ\nS 250 2.1.5 Ok\nC DATA\nQ\n"
+                "S 354 go\nD\nS 250 2.0.0 Ok: queued as X\n" QUIT,
+      .want = { { OUTCOME_SENT, "2.0.0", "250 2.0.0 Ok: queued as X" } }, .content = BODY },
+    { .name = "with pipelining they come in one go",
+      .script = PIPE "C MAIL FROM:<a@s.example>\nC RCPT TO:<r0@d.example>\nC DATA\nS 250 Ok\nS 250 Ok\nS 354 go\nD\nS 250 done\n" QUIT,
+      .want = { { OUTCOME_SENT, "2.0.0", "250 done" } }, .content = BODY },
+    { .name = "chunking sends all at once",
+      .script = CHUNK "C MAIL FROM:<a@s.example>\nC RCPT TO:<r0@d.example>\nC BDAT 21 LAST\nB *\nS 250 Ok\nS 250 Ok\nS 250 2.0.0 done\n" QUIT,
+      .want = { { OUTCOME_SENT, "2.0.0", "250 2.0.0 done" } }, .content = BODY },
+    { .name = "EHLO refused: HELO",
+      .script = "S 220 mx.example\nC EHLO client.example\nS 502 what?\nC HELO client.example\nS 250 mx.example\n"
+                "C MAIL FROM:<a@s.example>\nS 250 Ok\nC RCPT TO:<r0@d.example>\nS 250 Ok\nC DATA\nS 354 go\nD\nS 250 done\n" QUIT,
+      .want = { { OUTCOME_SENT, "2.0.0", "250 done" } } },
+    { .name = "5xx greeting is a deferral",
+      .script = "S 554 5.7.1 no mail here\nC QUIT\n", .verdict = SITE_UNAVAILABLE,
+      .want = { { OUTCOME_DEFERRED, "4.7.1", "host @ refused to talk to me: 554 5.7.1 no mail here" } } },
+    { .name = "5xx greeting bounces when told so", .conf = "smtp_skip_5xx_greeting = no\n",
+      .script = "S 554 no mail here\nC QUIT\n", .verdict = SITE_UNAVAILABLE,
+      .want = { { OUTCOME_BOUNCED, "5.0.0", "host @ refused to talk to me: 554 no mail here" } } },
+    { .name = "4xx greeting", .script = "S 421-4.3.2 busy\nS 421 4.3.2 later\nC QUIT\n", .verdict = SITE_UNAVAILABLE,
+      .want = { { OUTCOME_DEFERRED, "4.3.2", "host @ refused to talk to me: 421-4.3.2 busy 421 4.3.2 later" } } },
+    { .name = "closed before the greeting", .script = "X\n", .verdict = SITE_UNAVAILABLE,
+      .want = { { OUTCOME_DEFERRED, "4.4.2", "lost connection with @ while receiving the initial server greeting" } } },
+    { .name = "closed in the EHLO", .script = "S 220 mx\nC EHLO client.example\nX\n", .verdict = SITE_UNAVAILABLE,
+      .want = { { OUTCOME_DEFERRED, "4.4.2", "lost connection with @ while performing the EHLO handshake" } } },
+    { .name = "silent greeting times out", .conf = "smtp_helo_timeout = 1s\n", .script = "E\n", .verdict = SITE_UNAVAILABLE,
+      .want = { { OUTCOME_DEFERRED, "4.4.2", "conversation with @ timed out while receiving the initial server greeting" } } },
+    { .name = "garbage instead of a greeting", .script = "S hello there\nE\n", .verdict = SITE_UNAVAILABLE,
+      .want = { { OUTCOME_DEFERRED, "4.5.0", "protocol error: unreadable reply from @ while receiving the initial server greeting" } } },
+    { .name = "MAIL refused for good",
+      .script = PIPE "C MAIL FROM:<a@s.example>\nC RCPT TO:<r0@d.example>\nC RCPT TO:<r1@d.example>\nC DATA\n"
+                "S 550 5.7.1 go away\nS 503 no\nS 503 no\nS 503 no\n" QUIT,
+      .mail.rcpts = "r0@d.example r1@d.example",
+      .want = { { OUTCOME_BOUNCED, "5.7.1", "host @ said: 550 5.7.1 go away (in reply to MAIL FROM command)" },
+                { OUTCOME_BOUNCED, "5.7.1", "host @ said: 550 5.7.1 go away (in reply to MAIL FROM command)" } } },
+    { .name = "MAIL refused for now, without pipelining nothing follows",
+      .script = PLAIN "C MAIL FROM:<a@s.example>\nS 451 4.7.1 greylisted\n" QUIT,
+      .want = { { OUTCOME_DEFERRED, "4.7.1", "host @ said: 451 4.7.1 greylisted (in reply to MAIL FROM command)" } } },
+    { .name = "each recipient has its own reply",
+      .script = PIPE "C MAIL FROM:<a@s.example>\nC RCPT TO:<r0@d.example>\nC RCPT TO:<r1@d.example>\nC RCPT TO:<r2@d.example>\nC DATA\n"
+                "S 250 Ok\nS 550 5.1.1 unknown\nS 250 Ok\nS 450 4.2.1 later\nS 354 go\nD\nS 250 done\n" QUIT,
+      .mail.rcpts = "r0@d.example r1@d.example r2@d.example", .content = BODY,
+      .want = { { OUTCOME_BOUNCED, "5.1.1", "host @ said: 550 5.1.1 unknown (in reply to RCPT TO command)" },
+                { OUTCOME_SENT, "2.0.0", "250 done" },
+                { OUTCOME_DEFERRED, "4.2.1", "host @ said: 450 4.2.1 later (in reply to RCPT TO command)" } } },
+    { .name = "all recipients refused, pipelined DATA refused too",
+      .script = PIPE "C MAIL FROM:<a@s.example>\nC RCPT TO:<r0@d.example>\nC DATA\nS 250 Ok\nS 550 no\nS 554 no valid recipients\n" QUIT,
+      .want = { { OUTCOME_BOUNCED, "5.0.0", "host @ said: 550 no (in reply to RCPT TO command)" } } },
+    { .name = "all recipients refused but 354: a lone dot",
+      .script = PIPE "C MAIL FROM:<a@s.example>\nC RCPT TO:<r0@d.example>\nC DATA\nS 250 Ok\nS 550 no\nS 354 go\nC .\nS 554 nobody\n" QUIT,
+      .want = { { OUTCOME_BOUNCED, "5.0.0", "host @ said: 550 no (in reply to RCPT TO command)" } } },
+    { .name = "all recipients refused without pipelining: no DATA",
+      .script = PLAIN "C MAIL FROM:<a@s.example>\nS 250 Ok\nC RCPT TO:<r0@d.example>\nS 550 no\n" QUIT,
+      .want = { { OUTCOME_BOUNCED, "5.0.0", "host @ said: 550 no (in reply to RCPT TO command)" } } },
+    { .name = "552 at RCPT is too many: the rest in a second transaction",
+      .script = PIPE "C MAIL FROM:<a@s.example>\nC RCPT TO:<r0@d.example>\nC RCPT TO:<r1@d.example>\nC DATA\n"
+                "S 250 Ok\nS 250 Ok\nS 552 too many\nS 354 go\nD\nS 250 one\n"
+                "C MAIL FROM:<a@s.example>\nC RCPT TO:<r1@d.example>\nC DATA\nS 250 Ok\nS 250 Ok\nS 354 go\nD\nS 250 two\n" QUIT,
+      .mail.rcpts = "r0@d.example r1@d.example", .content = BODY BODY,
+      .want = { { OUTCOME_SENT, "2.0.0", "250 one" }, { OUTCOME_SENT, "2.0.0", "250 two" } } },
+    { .name = "552 to the only recipient is a deferral",
+      .script = PLAIN "C MAIL FROM:<a@s.example>\nS 250 Ok\nC RCPT TO:<r0@d.example>\nS 552 5.5.3 too many\n" QUIT,
+      .want = { { OUTCOME_DEFERRED, "4.5.3", "host @ said: 552 5.5.3 too many (in reply to RCPT TO command)" } } },
+    { .name = "DATA refused",
+      .script = PIPE "C MAIL FROM:<a@s.example>\nC RCPT TO:<r0@d.example>\nC DATA\nS 250 Ok\nS 250 Ok\nS 451 4.3.0 no\n" QUIT,
+      .want = { { OUTCOME_DEFERRED, "4.3.0", "host @ said: 451 4.3.0 no (in reply to DATA command)" } } },
+    { .name = "DATA answered 250",
+      .script = PLAIN "C MAIL FROM:<a@s.example>\nS 250 Ok\nC RCPT TO:<r0@d.example>\nS 250 Ok\nC DATA\nS 250 what\n" QUIT,
+      .want = { { OUTCOME_DEFERRED, "4.5.0", "host @ said: 250 what (in reply to DATA command)" } } },
+    { .name = "content refused",
+      .script = PIPE "C MAIL FROM:<a@s.example>\nC RCPT TO:<r0@d.example>\nC DATA\nS 250 Ok\nS 250 Ok\nS 354 go\nD\nS 554-5.7.1 spam\nS 554 5.7.1 and more\n" QUIT,
+      .want = { { OUTCOME_BOUNCED, "5.7.1", "host @ said: 554-5.7.1 spam 554 5.7.1 and more (in reply to end of DATA command)" } } },
+    { .name = "closed after the dot", .verdict = SITE_UNAVAILABLE,
+      .script = PIPE "C MAIL FROM:<a@s.example>\nC RCPT TO:<r0@d.example>\nC DATA\nS 250 Ok\nS 250 Ok\nS 354 go\nD\nX\n",
+      .want = { { OUTCOME_DEFERRED, "4.4.2",
+                  "lost connection with @ while sending end of data -- message may be sent more than once" } } },
+    { .name = "closed after MAIL", .verdict = SITE_UNAVAILABLE,
+      .script = PLAIN "C MAIL FROM:<a@s.example>\nX\n",
+      .want = { { OUTCOME_DEFERRED, "4.4.2", "lost connection with @ while sending MAIL FROM" } } },
+    { .name = "reset after RCPT", .verdict = SITE_UNAVAILABLE,
+      .script = PLAIN "C MAIL FROM:<a@s.example>\nS 250 Ok\nC RCPT TO:<r0@d.example>\nx\n",
+      .want = { { OUTCOME_DEFERRED, "4.4.2", "lost connection with @ while sending RCPT TO" } } },
+    { .name = "silence after RCPT", .verdict = SITE_UNAVAILABLE, .conf = "smtp_rcpt_timeout = 1s\n",
+      .script = PLAIN "C MAIL FROM:<a@s.example>\nS 250 Ok\nC RCPT TO:<r0@d.example>\nE\n",
+      .want = { { OUTCOME_DEFERRED, "4.4.2", "conversation with @ timed out while sending RCPT TO" } } },
+    { .name = "421 at RCPT ends it", .verdict = SITE_UNAVAILABLE,
+      .script = PLAIN "C MAIL FROM:<a@s.example>\nS 250 Ok\nC RCPT TO:<r0@d.example>\nS 421 4.3.2 shutting down\nE\n",
+      .want = { { OUTCOME_DEFERRED, "4.3.2", "host @ said: 421 4.3.2 shutting down (in reply to RCPT TO command)" } } },
+    { .name = "garbage among the replies", .verdict = SITE_UNAVAILABLE,
+      .script = PIPE "C MAIL FROM:<a@s.example>\nC RCPT TO:<r0@d.example>\nC DATA\nS 250 Ok\nS \nE\n",
+      .want = { { OUTCOME_DEFERRED, "4.5.0", "protocol error: unreadable reply from @ while sending RCPT TO" } } },
+    { .name = "discarded keywords", .conf = "smtp_discard_ehlo_keywords = pipelining, Chunking\n",
+      .script = CHUNK "C MAIL FROM:<a@s.example>\nQ\nS 250 Ok\nC RCPT TO:<r0@d.example>\nQ\nS 250 Ok\nC DATA\nS 354 go\nD\nS 250 done\n" QUIT,
+      .want = { { OUTCOME_SENT, "2.0.0", "250 done" } }, .content = BODY },
+    { .name = "parameters of MAIL and RCPT",
+      .script = GREETING "S 250-mx.example\nS 250-SIZE 1000\nS 250-8BITMIME\nS 250-SMTPUTF8\nS 250 DSN\n"
+                "C MAIL FROM:<\"a b\"@s.example> SIZE=6 BODY=8BITMIME ENVID=id+2B1 RET=HDRS SMTPUTF8\nS 250 Ok\n"
+                "C RCPT TO:<r0@d.example> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;o+2Bx@y\nS 250 Ok\nC DATA\nS 354 go\nD\nS 250 done\n" QUIT,
+      .mail = { .sender = "a b@s.example", .content = "\r\n\xc3\xa4\r\n", .content_flags = CONTENT_HAS_8BIT, .flags = ENV_SMTPUTF8,
+                .envid = "id+1", .ret = DSN_RET_HDRS, .notify = NOTIFY_SUCCESS | NOTIFY_DELAY, .orcpt = "rfc822;o+x@y" },
+      .want = { { OUTCOME_SENT, "2.0.0", "250 done" } } },
+    { .name = "larger than SIZE allows", .script = GREETING "S 250-mx.example\nS 250 SIZE 20\n" QUIT, .verdict = SITE_NEUTRAL,
+      .want = { { OUTCOME_BOUNCED, "5.3.4", "message size 21 exceeds size limit 20 of server @" } } },
+    { .name = "SMTPUTF8 needed and not offered", .script = PLAIN QUIT, .verdict = SITE_NEUTRAL,
+      .mail = { .sender = "\xc3\xa4@s.example", .flags = ENV_SMTPUTF8 },
+      .want = { { OUTCOME_BOUNCED, "5.6.7", "SMTPUTF8 is required, but was not offered by host @" } } },
+    { .name = "dots, stray CR and long lines", .conf = "smtp_line_length_limit = 20\n",
+      .script = PIPE "C MAIL FROM:<a@s.example>\nC RCPT TO:<r0@d.example>\nC DATA\nS 250 Ok\nS 250 Ok\nS 354 go\nD\nS 250 done\n" QUIT,
+      .mail = { .content = ".\r\n..x\r\na\rb\r\n0123456789012345678\xc3\xa4" "0123456789012345678yz\r\nend",
+                .content_flags = CONTENT_HAS_DOT_LINE | CONTENT_HAS_BARE_CR | CONTENT_HAS_8BIT | CONTENT_NO_FINAL_EOL },
+      .content = "..\r\n...x\r\na b\r\n0123456789012345678\r\n \xc3\xa4" "01234567890123456\r\n 78yz\r\nend\r\n",
+      .want = { { OUTCOME_SENT, "2.0.0", "250 done" } } },
+    { .name = "XFORWARD", .conf = "smtp_send_xforward_command = yes\n",
+      .script = GREETING "S 250-mx.example\nS 250-PIPELINING\nS 250 XFORWARD NAME ADDR PROTO HELO IDENT SOURCE\n"
+                "C XFORWARD NAME=source.example ADDR=IPV6:2001:db8::7\nC XFORWARD PROTO=ESMTP HELO=helo.example IDENT=1 SOURCE=REMOTE\n"
+                "C MAIL FROM:<a@s.example>\nC RCPT TO:<r0@d.example>\nC DATA\nS 250 Ok\nS 250 Ok\nS 250 Ok\nS 250 Ok\nS 354 go\nD\nS 250 done\n" QUIT,
+      .want = { { OUTCOME_SENT, "2.0.0", "250 done" } } },
+    { .name = "LMTP: a reply for each recipient", .is_lmtp = true,
+      .script = LMTP "C MAIL FROM:<a@s.example>\nC RCPT TO:<r0@d.example>\nC RCPT TO:<r1@d.example>\nC RCPT TO:<r2@d.example>\nC DATA\n"
+                "S 250 Ok\nS 250 Ok\nS 250 Ok\nS 550 5.1.1 unknown\nS 354 go\nD\nS 250 2.1.5 r0 ok\nS 452 4.2.2 r1 full\n" QUIT,
+      .mail.rcpts = "r0@d.example r1@d.example r2@d.example",
+      .want = { { OUTCOME_SENT, "2.1.5", "250 2.1.5 r0 ok" },
+                { OUTCOME_DEFERRED, "4.2.2", "host @ said: 452 4.2.2 r1 full (in reply to end of DATA command)" },
+                { OUTCOME_BOUNCED, "5.1.1", "host @ said: 550 5.1.1 unknown (in reply to RCPT TO command)" } } },
+    { .name = "LMTP: lost between two replies", .is_lmtp = true,
+      .script = LMTP "C MAIL FROM:<a@s.example>\nC RCPT TO:<r0@d.example>\nC RCPT TO:<r1@d.example>\nC DATA\n"
+                "S 250 Ok\nS 250 Ok\nS 250 Ok\nS 354 go\nD\nS 250 2.1.5 r0 ok\nX\n",
+      .mail.rcpts = "r0@d.example r1@d.example",
+      .want = { { OUTCOME_SENT, "2.1.5", "250 2.1.5 r0 ok" },
+                { OUTCOME_DEFERRED, "4.4.2",
+                  "lost connection with @ while sending end of data -- message may be sent more than once" } } },
+    { .name = "LMTP with BDAT", .is_lmtp = true,
+      .script = "S 220 mx.example LMTP\nC LHLO client.example\nS 250-mx.example\nS 250-PIPELINING\nS 250 CHUNKING\n"
+                "C MAIL FROM:<a@s.example>\nC RCPT TO:<r0@d.example>\nC RCPT TO:<r1@d.example>\nC BDAT 21 LAST\nB *\n"
+                "S 250 Ok\nS 250 Ok\nS 250 Ok\nS 250 2.0.0 one\nS 250 2.0.0 two\n" QUIT,
+      .mail.rcpts = "r0@d.example r1@d.example", .content = BODY,
+      .want = { { OUTCOME_SENT, "2.0.0", "250 2.0.0 one" }, { OUTCOME_SENT, "2.0.0", "250 2.0.0 two" } } },
+};
+
+static char *with_peer(const char *text, unsigned port)
+{
+    struct buf b = BUF_INIT(0);
+    char name[100];
+    snprintf(name, sizeof name, "127.0.0.1[127.0.0.1]");
+    (void)port;
+    for (; *text; text++) {
+        if (*text == '@')
+            buf_puts(&b, name);
+        else
+            buf_putc(&b, *text);
+    }
+    buf_putc(&b, '\0');
+    return b.p;
+}
+
+static void check(const struct dialogue *d, struct sched *s, struct peer *p)
+{
+    const char *problem = peer_finish(p);
+    if (*problem)
+        fail_msg("%s: peer: %s", d->name, problem);
+    if (s->unreported != 0 || s->finished != 1)
+        fail_msg("%s: %d recipients without a report, %u jobs finished", d->name, s->unreported, s->finished);
+    unsigned n = 0;
+    for (; n < ARRAY_LEN(d->want) && d->want[n].dsn; n++) {
+        const struct fake_report *r = fake_report_of(s, 1, n);
+        if (r == NULL)
+            fail_msg("%s: no report for recipient %u", d->name, n);
+        char *reason = with_peer(d->want[n].reason, peer_port(p));
+        if (r->outcome != d->want[n].outcome || strcmp(r->dsn, d->want[n].dsn) != 0 || strcmp(r->reason, reason) != 0)
+            fail_msg("%s: recipient %u: outcome %d dsn %s (%s), wanted %d %s (%s)", d->name, n, r->outcome, r->dsn, r->reason,
+                     d->want[n].outcome, d->want[n].dsn, reason);
+        free(reason);
+    }
+    if (s->report_count != n)
+        fail_msg("%s: %u reports, wanted %u", d->name, s->report_count, n);
+    if (s->verdicts[0] != d->verdict)
+        fail_msg("%s: site verdict %d, wanted %d", d->name, s->verdicts[0], d->verdict);
+    if (d->content && !span_eq(peer_content(p), span_cstr(d->content)))
+        fail_msg("%s: content \"%.*s\"", d->name, SPAN_ARG(peer_content(p)));
+}
+
+static void every_dialogue(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(dialogues); i++) {
+        const struct dialogue *d = &dialogues[i];
+        struct sched *s = fake_sched_new();
+        struct conf *c = fake_conf(d->conf ? d->conf : "", "");
+        struct log_src log = { .name = "posthouse" };
+        struct deliver_env env = { .sched = s, .log = &log };
+        struct peer *p = peer_start(d->script);
+        char nexthop[64];
+        snprintf(nexthop, sizeof nexthop, d->is_lmtp ? "inet:[127.0.0.1]:%u" : "[127.0.0.1]:%u", peer_port(p));
+        struct fake_mail mail = d->mail;
+        if (mail.sender == NULL)
+            mail.sender = "a@s.example";
+        if (mail.rcpts == NULL)
+            mail.rcpts = "r0@d.example";
+        if (mail.content == NULL)
+            mail.content = BODY;
+        fake_add_job(s, c, d->is_lmtp ? "lmtp" : "smtp", nexthop, 1, &mail);
+        deliver_smtp(&env, sched_next(s, NULL));
+        check(d, s, p);
+        peer_free(&p);
+        conf_unref(&c);
+        fake_sched_free(&s);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(every_dialogue) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

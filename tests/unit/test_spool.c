@@ -1,0 +1,251 @@
+/* the spool as a whole: what was answered is there after a restart, what is finished is not */
+#include "tests/unit/spool_fixture.h"
+
+static int setup(void **state)
+{
+    struct fixture *f = xcalloc(1, sizeof *f);
+    fixture_init(f);
+    fixture_start(f);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    fixture_free(f);
+    free(f);
+    return 0;
+}
+
+static void messages_survive_a_restart_in_order(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t ids[50];
+    for (int i = 0; i < 50; i++)
+        assert_int_equal(fixture_send(f, 1 + (uint32_t)i % 3, (size_t)i * 100, &ids[i]), SPOOL_OK);
+    assert_int_equal(f->got_n, 50);
+    fixture_restart(f);
+    assert_int_equal(f->got_n, 50);
+    for (int i = 0; i < 50; i++) {
+        assert_true(f->got[i]->env.id == ids[i]);
+        assert_true(f->got[i]->content == NULL);
+        assert_true(fixture_content_is_right(f, f->got[i]));
+        assert_int_equal(f->got[i]->env.rcpt_count, 1 + i % 3);
+    }
+}
+
+static void large_content_goes_to_a_file_and_away_with_the_message(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t id;
+    assert_int_equal(fixture_send(f, 1, 300000, &id), SPOOL_OK);
+    char *path = spool_large_path(f->s, id);
+    assert_int_equal(access(path, F_OK), 0);
+    fixture_restart(f);
+    struct msg *m = fixture_find(f, id);
+    assert_non_null(m);
+    assert_true(m->is_large && fixture_content_is_right(f, m));
+    assert_int_equal(fixture_result(f, id, 0, OUTCOME_SENT, 0), SPOOL_OK);
+    spool_message_done(f->s, m);
+    for (int i = 0; i < 200 && access(path, F_OK) == 0; i++)
+        usleep(10000);
+    assert_int_equal(access(path, F_OK), -1);
+    free(path);
+    fixture_restart(f);
+    assert_int_equal(f->got_n, 0);
+}
+
+static void results_are_remembered(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t done, partly, fresh;
+    assert_int_equal(fixture_send(f, 2, 10, &done), SPOOL_OK);
+    assert_int_equal(fixture_send(f, 3, 10, &partly), SPOOL_OK);
+    assert_int_equal(fixture_send(f, 1, 10, &fresh), SPOOL_OK);
+    fixture_result(f, done, 0, OUTCOME_SENT, 0);
+    fixture_result(f, done, 1, OUTCOME_BOUNCED, 0);
+    fixture_result(f, partly, 1, OUTCOME_SENT, 0);
+    fixture_result(f, partly, 2, OUTCOME_DEFERRED, 500);
+    fixture_result(f, partly, 2, OUTCOME_DEFERRED, 900);
+    fixture_restart(f);
+    assert_int_equal(f->got_n, 2);
+    assert_null(fixture_find(f, done));
+    assert_non_null(fixture_find(f, fresh));
+    struct msg *m = fixture_find(f, partly);
+    assert_non_null(m);
+    assert_int_equal(m->env.rcpts[0].state, RCPT_TODO);
+    assert_int_equal(m->env.rcpts[1].state, RCPT_DONE);
+    assert_int_equal(m->env.rcpts[2].state, RCPT_TODO);
+    assert_int_equal(m->env.rcpts[2].attempts, 2);
+    assert_int_equal(m->env.rcpts[2].due_us, 900);
+    assert_true(span_eq(m->env.rcpts[2].last_mta, SPAN_LIT("mx.example.net")));
+}
+
+static void administration_is_remembered(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t held, released, deleted;
+    fixture_send(f, 1, 10, &held);
+    fixture_send(f, 1, 10, &released);
+    fixture_send(f, 1, 10, &deleted);
+    assert_int_equal(fixture_admin(f, ADMIN_HOLD, held), SPOOL_OK);
+    assert_int_equal(fixture_admin(f, ADMIN_HOLD, released), SPOOL_OK);
+    assert_int_equal(fixture_admin(f, ADMIN_RELEASE, released), SPOOL_OK);
+    assert_int_equal(fixture_admin(f, ADMIN_DELETE, deleted), SPOOL_OK);
+    fixture_restart(f);
+    assert_int_equal(f->got_n, 2);
+    assert_true(fixture_find(f, held)->env.flags & ENV_HOLD);
+    assert_false(fixture_find(f, released)->env.flags & ENV_HOLD);
+}
+
+static void a_thousand_recipients(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t id;
+    assert_int_equal(fixture_send(f, 20000, 10, &id), SPOOL_OK); /* more than a segment holds */
+    fixture_restart(f);
+    struct msg *m = fixture_find(f, id);
+    assert_non_null(m);
+    assert_int_equal(m->env.rcpt_count, 20000);
+    assert_true(span_eq(m->env.rcpts[19999].addr, SPAN_LIT("user19999@example.net")));
+}
+
+static void journal_space_is_reused(void **state)
+{
+    struct fixture *f = *state;
+    struct stat st;
+    f->discard = true;
+    for (int i = 0; i < 600; i++) {
+        struct msg *m = fixture_msg(f, 1, 4000), *mine = msg_ref(m);
+        spool_submit(f->s, m);
+        assert_true(fixture_wait(f, (unsigned)i + 1));
+        fixture_result(f, mine->env.id, 0, OUTCOME_SENT, 0);
+        spool_message_done(f->s, mine);
+        msg_unref(&mine);
+    }
+    assert_int_equal(f->ok, 600);
+    for (int i = 0; i < 200; i++) { /* the keeper works behind */
+        usleep(10000);
+        lock_take(&f->s->journal.segs.m);
+        size_t n = f->s->journal.segs.n;
+        lock_drop(&f->s->journal.segs.m);
+        if (n <= 2)
+            break;
+    }
+    assert_true(f->s->journal.segs.n <= 2);
+    assert_int_equal(stat(f->dir, &st), 0);
+    f->discard = false;
+    fixture_restart(f);
+    assert_int_equal(f->got_n, 0);
+}
+
+static void content_can_be_dropped_while_somebody_reads(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t id;
+    struct content_view a, b;
+    struct err e = ERR_INIT;
+    fixture_send(f, 1, 2000, &id);
+    struct msg *m = fixture_find(f, id);
+    assert_true(content_acquire(f->s, m, &a, &e));
+    content_drop(f->s, m);
+    assert_non_null(m->content);
+    assert_int_equal(memcmp(a.p, m->content, a.n), 0);
+    content_release(&a);
+    assert_null(m->content);
+    assert_true(content_acquire(f->s, m, &b, &e));
+    content_release(&b);
+    assert_true(fixture_content_is_right(f, m));
+    fixture_forget(f);
+    assert_true(atomic_load(&f->s->pool.used_bytes) == 0);
+}
+
+static void over_budget_content_goes_to_files(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t id;
+    f->o.memory_limit_bytes = 5000;
+    fixture_restart(f);
+    assert_int_equal(fixture_send(f, 1, 20000, &id), SPOOL_OK);
+    struct msg *m = fixture_find(f, id);
+    assert_true(m->is_large && m->content == NULL);
+    assert_true(fixture_content_is_right(f, m));
+}
+
+static void an_aborted_file_leaves_nothing(void **state)
+{
+    struct fixture *f = *state;
+    struct content_writer *w = content_begin(f->s, 42);
+    char block[5000] = "x";
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(content_append(w, span_of(block, sizeof block)), SPOOL_OK);
+    assert_int_equal(content_bytes(w), 100000);
+    char *path = spool_large_path(f->s, 42);
+    assert_int_equal(access(path, F_OK), 0);
+    content_abort(&w);
+    assert_int_equal(access(path, F_OK), -1);
+    free(path);
+    content_abort(&w);
+}
+
+static void a_second_daemon_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct spool *two = NULL;
+    struct err e = ERR_INIT;
+    assert_int_equal(spool_open(&f->o, &two, &e), SPOOL_OPEN_LOCKED);
+    char pid[32];
+    snprintf(pid, sizeof pid, "process %ld", (long)getpid());
+    if (strstr(e.text, pid) == NULL)
+        fail_msg("who holds it? \"%s\"", e.text);
+}
+
+static void a_newer_format_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct err e = ERR_INIT;
+    char path[200];
+    spool_stop(f->s);
+    spool_close(&f->s);
+    snprintf(path, sizeof path, "%s/format", f->dir);
+    FILE *o = fopen(path, "w");
+    fputs("posthouse-spool 99\n", o);
+    fclose(o);
+    assert_int_equal(spool_open(&f->o, &f->s, &e), SPOOL_OPEN_NEWER);
+    o = fopen(path, "w");
+    fputs("something else\n", o);
+    fclose(o);
+    assert_int_equal(spool_open(&f->o, &f->s, &e), SPOOL_OPEN_FAILED);
+}
+
+static void room_is_checked(void **state)
+{
+    struct fixture *f = *state;
+    assert_true(spool_has_room(f->s, 1000));
+    assert_false(spool_has_room(f->s, UINT64_MAX / 2));
+    f->o.minfree_bytes = INT64_MAX;
+    fixture_restart(f);
+    assert_false(spool_has_room(f->s, 0));
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T(messages_survive_a_restart_in_order),
+        T(large_content_goes_to_a_file_and_away_with_the_message),
+        T(results_are_remembered),
+        T(administration_is_remembered),
+        T(a_thousand_recipients),
+        T(journal_space_is_reused),
+        T(content_can_be_dropped_while_somebody_reads),
+        T(over_budget_content_goes_to_files),
+        T(an_aborted_file_leaves_nothing),
+        T(a_second_daemon_is_refused),
+        T(a_newer_format_is_refused),
+        T(room_is_checked),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
