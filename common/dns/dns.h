@@ -88,6 +88,8 @@ struct dns_answer *dns_query_wait(struct dns *d, struct span name, enum dns_type
 struct dns_answer *dns_query_cached(struct dns *d, struct span name, enum dns_type type);
 struct dns_answer *dns_answer_ref(struct dns_answer *a);
 void dns_answer_unref(struct dns_answer **a);
+/* The name as it is asked for and appears in answers: A-labels, lower case, no trailing dot. False: not a name. */
+bool dns_name_text(struct span name, char out[static 256]) MUST_CHECK;
 /* "4.3.2.1.in-addr.arpa" or the ip6.arpa form of an address into out (at least 80 bytes). */
 void dns_reverse_name(const struct sockaddr_storage *ss, char *out, size_t out_size);
 /* Builds an answer from a wire-format packet; NULL when it is no answer to (name, type), or cut short (TC). */

@@ -73,6 +73,15 @@ bool dns_question_init(struct dns_question *q, struct span name, enum dns_type t
     return encode(q, name);
 }
 
+bool dns_name_text(struct span name, char out[static 256])
+{
+    struct dns_question q;
+    if (!dns_question_init(&q, name, DNS_A))
+        return false;
+    memcpy(out, q.name, q.name_n + 1u);
+    return true;
+}
+
 bool dns_name_from_wire(const uint8_t *p, size_t n, char out[static DNS_NAME_TEXT_MAX])
 {
     size_t at = 0, o = 0;
