@@ -1,0 +1,78 @@
+/* control_internal: what the command groups share. One thread per client runs its commands, in order. */
+#pragma once
+#include <jansson.h>
+#include <pthread.h>
+#include <sys/types.h>
+#include "common/base/lock.h"
+#include "common/base/span.h"
+#include "common/net/stream.h"
+#include "daemon/control/control.h"
+
+struct ctl_peer {
+    uid_t uid;
+    pid_t pid;
+    bool is_owner; /* root, or the user that the daemon runs as */
+};
+
+enum client_state { CLIENT_FREE, CLIENT_RUNNING, CLIENT_FINISHED };
+
+struct ctl_client {
+    struct control *c;
+    struct stream *s;          /* owned by its thread; the accepting thread interrupts it under the lock */
+    struct ctl_peer peer;      /* immutable */
+    bool is_public;            /* immutable: came by public/submit */
+    enum client_state state;   /* guarded by CONTROL */
+    bool is_committing;        /* guarded by CONTROL: not to be interrupted */
+    pthread_t thread;
+    bool was_handed_over;      /* own thread: the connection has a new owner */
+    bool is_broken;            /* own thread: a reply could not be sent */
+};
+
+struct control {
+    struct control_options o;
+    char *socket_path, *submit_path; /* owned */
+    int control_fd, submit_fd;
+    int wake[2];               /* pipe: a client finished, or it is time to stop */
+    pthread_t thread;
+    struct lock m;             /* CONTROL */
+    struct ctl_client clients[CONTROL_CLIENTS_MAX + SUBMIT_CLIENTS_MAX];
+    bool stopping;             /* guarded by m */
+    _Atomic uint64_t served;
+};
+
+/* ---- ctl_client.c ---- */
+/* Serves one client until it is done. */
+void ctl_client_run(struct ctl_client *cl);
+/*
+ * Around a commit: between the two the connection is not cut off by a stop. False when the daemon is stopping already: the
+ * message must not be taken.
+ */
+bool ctl_commit_begin(struct ctl_client *cl) MUST_CHECK;
+void ctl_commit_end(struct ctl_client *cl);
+
+/* ---- ctl_reply.c: answers. Each false when the client is gone. ---- */
+/* One line; takes the reference of obj. */
+bool ctl_send(struct ctl_client *cl, json_t *obj);
+/* The last line of an answer. extra (may be NULL; reference taken) is an object whose members are added. */
+bool ctl_ok(struct ctl_client *cl, json_t *extra);
+/* status: what a command line program should exit with (sysexits). */
+bool ctl_fail(struct ctl_client *cl, int status, const char *fmt, ...) PRINTF_FMT(3, 4);
+/* Sends what is buffered. */
+bool ctl_flush(struct ctl_client *cl);
+
+/* ---- ctl_auth.c ---- */
+enum ctl_right { RIGHT_OWNER, RIGHT_MAILQ, RIGHT_FLUSH, RIGHT_SUBMIT };
+/* False with *e: what is missing. */
+bool ctl_is_allowed(struct ctl_client *cl, enum ctl_right right, struct err *e) MUST_CHECK;
+/* The same for submission by files: *e says why not. */
+bool ctl_user_may_submit(const struct conf *c, uid_t uid, const struct log_src *log, struct err *e) MUST_CHECK;
+/* Login name of uid in out, "unknown" when there is none. */
+void ctl_user_name(uid_t uid, char *out, size_t size);
+
+/* ---- commands: false when the connection must end ---- */
+typedef bool ctl_command_fn(struct ctl_client *cl, json_t *request);
+ctl_command_fn ctl_queue_list, ctl_queue_show, ctl_queue_cat;                     /* ctl_queue.c */
+ctl_command_fn ctl_queue_flush;
+ctl_command_fn ctl_queue_hold, ctl_queue_release, ctl_queue_delete, ctl_queue_requeue; /* ctl_admin.c */
+ctl_command_fn ctl_status, ctl_reload, ctl_stop;                                  /* ctl_daemon.c */
+ctl_command_fn ctl_submit, ctl_smtp;                                              /* ctl_submit.c */

@@ -1,0 +1,75 @@
+/* status, reload, stop */
+#include "daemon/control/control_internal.h"
+
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "common/base/clock.h"
+#include "common/conf/params.h"
+#include "daemon/control/queue_json.h"
+#include "daemon/reactor.h"
+#include "queue/sched.h"
+
+static json_t *queue_counts(struct sched *s)
+{
+    struct sched_counts n = sched_counts(s);
+    return json_pack("{s:I, s:I, s:I, s:I, s:I}", "active", (json_int_t)n.active, "deferred", (json_int_t)n.deferred, "hold",
+                     (json_int_t)n.hold, "in_delivery", (json_int_t)n.in_delivery, "jobs_waiting", (json_int_t)n.jobs_waiting);
+}
+
+static json_t *session_counts(struct reactor *r)
+{
+    struct reactor_stats n = reactor_stats(r);
+    return json_pack("{s:I, s:I, s:I, s:I, s:I}", "open", (json_int_t)n.sessions, "accepted", (json_int_t)n.accepted, "refused",
+                     (json_int_t)n.refused, "workers", (json_int_t)n.workers, "workers_idle", (json_int_t)n.workers_idle);
+}
+
+bool ctl_status(struct ctl_client *cl, json_t *request)
+{
+    (void)request;
+    const struct control_options *o = &cl->c->o;
+    struct conf *c = o->conf(o->arg);
+    int64_t now_us = clock_wall_us();
+    json_t *s = json_object();
+    json_object_set_new(s, "version", json_string(PACKAGE_VERSION));
+    json_object_set_new(s, "pid", json_integer(getpid()));
+    json_object_set_new(s, "configuration", queue_json_text(span_cstr(o->conf_dir)));
+    json_object_set_new(s, "configuration_generation", json_integer((json_int_t)conf_generation(c)));
+    json_object_set_new(s, "myhostname", queue_json_text(span_cstr(conf_global(c)->myhostname)));
+    json_object_set_new(s, "queue_directory", queue_json_text(span_cstr(conf_global(c)->queue_directory)));
+    json_object_set_new(s, "started", json_integer((json_int_t)(o->started_us / 1000000)));
+    json_object_set_new(s, "uptime", json_integer((json_int_t)((now_us - o->started_us) / 1000000)));
+    json_object_set_new(s, "has_room", json_boolean(spool_has_room(o->spool, 0)));
+    json_object_set_new(s, "queue", queue_counts(o->sched));
+    if (o->reactor != NULL)
+        json_object_set_new(s, "sessions", session_counts(o->reactor));
+    json_object_set_new(s, "log_lines_dropped", json_integer((json_int_t)log_dropped(o->log->log)));
+    conf_unref(&c);
+    return ctl_send(cl, s) && ctl_ok(cl, NULL);
+}
+
+bool ctl_reload(struct ctl_client *cl, json_t *request)
+{
+    (void)request;
+    const struct control_options *o = &cl->c->o;
+    struct buf text = BUF_INIT(CTL_LINE_MAX / 8);
+    bool ok = o->reload(o->arg, &text);
+    struct span rest = buf_span(&text), line;
+    while (span_next_token(&rest, "\n", &line)) {
+        json_t *j = json_object();
+        json_object_set_new(j, "finding", queue_json_text(line));
+        ctl_send(cl, j);
+    }
+    buf_free(&text);
+    return ok ? ctl_ok(cl, NULL)
+              : ctl_fail(cl, EX_CONFIG, "the configuration was not reloaded: the running one stays in force");
+}
+
+bool ctl_stop(struct ctl_client *cl, json_t *request)
+{
+    (void)request;
+    const struct control_options *o = &cl->c->o;
+    bool ok = ctl_ok(cl, json_pack("{s:I}", "pid", (json_int_t)getpid()));
+    o->stop(o->arg);
+    return ok;
+}

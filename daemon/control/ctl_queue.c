@@ -1,0 +1,127 @@
+/*
+ * queue-list  {}                        one queue_json() line per message
+ * queue-show  {"ids": [..]}             one detailed line per id, or {"queue_id": id, "missing": true}
+ * queue-cat   {"id": ".."}              {"content_bytes": n}, then n bytes, then the last line
+ * queue-flush {} | {"ids": [..]} | {"site": ".."}
+ */
+#include "daemon/control/control_internal.h"
+
+#include <sysexits.h>
+
+#include "common/base/clock.h"
+#include "common/conf/params.h"
+#include "daemon/control/queue_json.h"
+#include "queue/sched.h"
+
+static bool long_ids(struct ctl_client *cl)
+{
+    const struct control_options *o = &cl->c->o;
+    struct conf *c = o->conf(o->arg);
+    bool yes = conf_global(c)->enable_long_queue_ids;
+    conf_unref(&c);
+    return yes;
+}
+
+struct list_run {
+    struct ctl_client *cl;
+    bool long_ids;
+};
+
+static bool list_one(void *arg, struct msg *m, enum sched_where w)
+{
+    struct list_run *run = arg;
+    return ctl_send(run->cl, queue_json(m, w, run->long_ids, false));
+}
+
+bool ctl_queue_list(struct ctl_client *cl, json_t *request)
+{
+    (void)request;
+    struct list_run run = { .cl = cl, .long_ids = long_ids(cl) };
+    sched_list(cl->c->o.sched, list_one, &run);
+    return !cl->is_broken && ctl_ok(cl, json_pack("{s:b}", "long_ids", run.long_ids));
+}
+
+static bool show_missing(struct ctl_client *cl, const char *text)
+{
+    return ctl_send(cl, json_pack("{s:s, s:b}", "queue_id", text, "missing", 1));
+}
+
+bool ctl_queue_show(struct ctl_client *cl, json_t *request)
+{
+    bool lng = long_ids(cl);
+    size_t i;
+    json_t *item;
+    json_array_foreach(json_object_get(request, "ids"), i, item) {
+        const char *text = json_string_value(item);
+        uint64_t id;
+        enum sched_where w;
+        struct msg *m = NULL;
+        if (text != NULL && qid_parse(span_cstr(text), &id))
+            m = sched_find(cl->c->o.sched, id, &w);
+        bool sent = m != NULL ? ctl_send(cl, queue_json(m, w, lng, true)) : show_missing(cl, text ? text : "");
+        msg_unref(&m);
+        if (!sent)
+            return false;
+    }
+    return ctl_ok(cl, NULL);
+}
+
+static bool send_content(struct ctl_client *cl, struct msg *m)
+{
+    struct content_view v;
+    struct err e = ERR_INIT;
+    if (!content_acquire(cl->c->o.spool, m, &v, &e))
+        return ctl_fail(cl, EX_IOERR, "%s", e.text);
+    bool ok = ctl_send(cl, json_pack("{s:I}", "content_bytes", (json_int_t)v.n));
+    for (size_t done = 0; ok && done < v.n; ) { /* in pieces: the deadline is for each of them */
+        size_t piece = v.n - done < 65536 ? v.n - done : 65536;
+        stream_put_borrowed(cl->s, span_of(v.p + done, piece));
+        ok = ctl_flush(cl);
+        done += piece;
+    }
+    content_release(&v);
+    return ok && ctl_ok(cl, NULL);
+}
+
+bool ctl_queue_cat(struct ctl_client *cl, json_t *request)
+{
+    const char *text = json_string_value(json_object_get(request, "id"));
+    uint64_t id;
+    enum sched_where w;
+    struct msg *m = NULL;
+    if (text != NULL && qid_parse(span_cstr(text), &id))
+        m = sched_find(cl->c->o.sched, id, &w);
+    if (m == NULL)
+        return ctl_fail(cl, 1, "no message with queue id %.64s", text ? text : "");
+    bool ok = send_content(cl, m);
+    msg_unref(&m);
+    return ok;
+}
+
+static bool flush_ids(struct ctl_client *cl, json_t *ids)
+{
+    size_t i, done = 0;
+    json_t *item;
+    json_array_foreach(ids, i, item) {
+        const char *text = json_string_value(item);
+        uint64_t id;
+        if (text != NULL && qid_parse(span_cstr(text), &id) && sched_flush_id(cl->c->o.sched, id) == SCHED_CMD_OK)
+            done++;
+        else if (!show_missing(cl, text ? text : ""))
+            return false;
+    }
+    return ctl_ok(cl, json_pack("{s:I}", "done", (json_int_t)done));
+}
+
+bool ctl_queue_flush(struct ctl_client *cl, json_t *request)
+{
+    json_t *ids = json_object_get(request, "ids");
+    const char *site = json_string_value(json_object_get(request, "site"));
+    if (ids != NULL)
+        return flush_ids(cl, ids);
+    if (site != NULL)
+        sched_flush_nexthop(cl->c->o.sched, span_cstr(site));
+    else
+        sched_flush_all(cl->c->o.sched);
+    return ctl_ok(cl, NULL);
+}

@@ -1,0 +1,113 @@
+/*
+ * submit {"posthouse_submission": ...}, then content_bytes bytes: the last line comes when the message is durable, with
+ *        "queue_id". A client that loses the connection before it has sent the last byte knows that nothing was taken;
+ *        after that it does not know.
+ * smtp   {}: after the last line the connection is an SMTP session (sendmail -bs), as a local client's.
+ */
+#include "daemon/control/control_internal.h"
+
+#include <errno.h>
+#include <sysexits.h>
+#include <unistd.h>
+#include <fcntl.h>
+
+#include "common/base/clock.h"
+#include "common/conf/params.h"
+#include "daemon/control/local_submit.h"
+#include "daemon/reactor.h"
+
+struct socket_content {
+    struct ctl_client *cl;
+    uint64_t left;
+};
+
+static bool read_content(void *arg, struct span *out, struct err *e)
+{
+    struct socket_content *sc = arg;
+    *out = span_of(NULL, 0);
+    if (sc->left == 0)
+        return true;
+    stream_set_deadline(sc->cl->s, clock_mono_ms() + CTL_IO_MS);
+    if (stream_read_some(sc->cl->s, out) != STREAM_OK) {
+        err_set(e, "the connection ended before the message did");
+        return false;
+    }
+    if (out->n > sc->left) {
+        err_set(e, "more content than announced");
+        return false;
+    }
+    sc->left -= out->n;
+    return true;
+}
+
+bool ctl_submit(struct ctl_client *cl, json_t *request)
+{
+    const struct control_options *o = &cl->c->o;
+    struct local_env env = { .spool = o->spool, .log = o->log, .conf = o->conf, .policy = o->policy, .arg = o->arg };
+    struct arena *a = arena_new(0);
+    struct submission s;
+    struct err e = ERR_INIT;
+    int status = EX_DATAERR;
+    uint64_t id = qid_new(spool_qids(o->spool));
+    if (submission_decode(request, a, &s, &e)) {
+        struct socket_content sc = { .cl = cl, .left = s.content_bytes };
+        if (ctl_commit_begin(cl)) {
+            status = local_submit(&env, &s, cl->peer.uid, id, read_content, &sc, &e);
+            ctl_commit_end(cl);
+        } else {
+            status = EX_TEMPFAIL;
+            err_set(&e, "the mail system is stopping");
+        }
+    }
+    arena_free(&a);
+    if (status != 0)
+        return ctl_fail(cl, status, "%s", e.text) && false;
+    char text[QID_TEXT_MAX];
+    struct conf *c = o->conf(o->arg);
+    qid_format(id, conf_global(c)->enable_long_queue_ids, text);
+    conf_unref(&c);
+    return ctl_ok(cl, json_pack("{s:s}", "queue_id", text));
+}
+
+/* The service whose rules a session on standard input follows: "smtp" when there is one, else the first. */
+static const struct conf_service *smtp_service(const struct conf *c)
+{
+    const struct conf_service *first = NULL;
+    for (size_t i = 0; i < conf_service_count(c); i++) {
+        const struct conf_service *s = conf_service(c, i);
+        if (s->role != SVC_LISTENER)
+            continue;
+        if (strcmp(s->name, "smtp") == 0 || strcmp(s->name, "25") == 0)
+            return s;
+        if (first == NULL)
+            first = s;
+    }
+    return first;
+}
+
+bool ctl_smtp(struct ctl_client *cl, json_t *request)
+{
+    (void)request;
+    const struct control_options *o = &cl->c->o;
+    struct conf *c = o->conf(o->arg);
+    const struct conf_service *svc = smtp_service(c);
+    struct ip_addr local;
+    if (svc == NULL || o->reactor == NULL || !ip_parse(SPAN_LIT("127.0.0.1"), &local)) {
+        ctl_fail(cl, EX_UNAVAILABLE, "no smtpd service is configured");
+    } else {
+        int fd = fcntl(stream_fd(cl->s), F_DUPFD_CLOEXEC, 3);
+        if (fd < 0) {
+            ctl_fail(cl, EX_TEMPFAIL, "too many open files");
+        } else if (ctl_ok(cl, NULL)) {
+            struct listener *l = listener_new(svc, c, -1, NULL);
+            cl->was_handed_over = true;
+            if (!reactor_adopt(o->reactor, l, fd, &local, 0))
+                log_warn(o->log, "sendmail -bs of uid %lu was refused", (unsigned long)cl->peer.uid);
+            listener_unref(&l);
+        } else {
+            close(fd);
+        }
+    }
+    conf_unref(&c);
+    return false;
+}

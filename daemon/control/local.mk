@@ -1,0 +1,16 @@
+noinst_LIBRARIES += libcontrol.a
+libcontrol_a_SOURCES = \
+	daemon/control/control.c daemon/control/control.h daemon/control/control_internal.h \
+	daemon/control/ctl_admin.c \
+	daemon/control/ctl_auth.c \
+	daemon/control/ctl_client.c \
+	daemon/control/ctl_daemon.c \
+	daemon/control/ctl_queue.c \
+	daemon/control/ctl_reply.c \
+	daemon/control/ctl_submit.c \
+	daemon/control/local_content.c daemon/control/local_content.h \
+	daemon/control/local_submit.c daemon/control/local_submit.h \
+	daemon/control/pickup.c daemon/control/pickup.h \
+	daemon/control/queue_json.c daemon/control/queue_json.h \
+	daemon/control/submission.c daemon/control/submission.h
+EXTRA_DIST += daemon/control/README.md

@@ -1,0 +1,275 @@
+/*
+ * The order: envelope (addresses completed, aliases expanded, duplicates dropped), content, commit, log. Nothing is in
+ * the spool before the commit; a failure before it leaves no trace.
+ */
+#include "daemon/control/local_submit.h"
+
+#include <semaphore.h>
+#include <sysexits.h>
+#include <time.h>
+
+#include "common/base/clock.h"
+#include "common/conf/params.h"
+#include "common/mail/address.h"
+#include "common/mail/maildate.h"
+#include "daemon/control/local_content.h"
+#include "policy/route.h"
+
+struct run {
+    const struct local_env *env;
+    const struct submission *s;
+    const struct params *p;
+    struct conf *conf;
+    struct msg *m;
+    char id[QID_TEXT_MAX];
+    uid_t uid;
+    struct content_writer *w;
+    enum spool_status write_status;
+};
+
+/* ---- envelope ---- */
+
+/* user -> user@myorigin, user@host -> user@host.mydomain, as the configuration says. */
+static struct span complete_address(const struct params *p, struct arena *a, struct span s)
+{
+    struct span local, domain;
+    if (s.n == 0)
+        return s;
+    if (!addr_split(s, &local, &domain))
+        return p->append_at_myorigin ? span_cstr(arena_printf(a, "%.*s@%s", SPAN_ARG(s), p->myorigin)) : arena_dup_span(a, s);
+    if (p->append_dot_mydomain && span_find(domain, '.') < 0 && domain.n > 0 && domain.p[0] != '[')
+        return span_cstr(arena_printf(a, "%.*s.%s", SPAN_ARG(s), p->mydomain));
+    return arena_dup_span(a, s);
+}
+
+static void add_rcpt(struct run *r, struct span addr, struct span orig)
+{
+    const struct envelope *env = &r->m->env;
+    int64_t filter = r->p->duplicate_filter_limit;
+    for (uint32_t i = 0; i < env->rcpt_count && i < filter; i++) {
+        if (span_ieq(env->rcpts[i].addr, addr))
+            return;
+    }
+    struct msg_rcpt *rc = msg_add_rcpt(r->m);
+    rc->addr = addr;
+    rc->orig = orig;
+    rc->notify = r->s->notify;
+}
+
+static int add_rcpts(struct run *r, struct err *e)
+{
+    struct policy *pol = r->env->policy != NULL ? r->env->policy(r->env->arg) : NULL;
+    struct arena *a = r->m->arena;
+    int status = 0;
+    for (size_t i = 0; i < r->s->rcpt_count && status == 0; i++) {
+        struct span addr = complete_address(r->p, a, r->s->rcpts[i]);
+        struct span *list = &addr;
+        size_t n = 1;
+        if (pol != NULL && route_expand(pol, addr, a, &list, &n, e) == LOOKUP_TEMPFAIL)
+            status = EX_TEMPFAIL;
+        for (size_t k = 0; k < n && status == 0; k++)
+            add_rcpt(r, list[k], addr);
+    }
+    policy_unref(&pol);
+    return status;
+}
+
+static bool detects_utf8(const struct params *p)
+{
+    struct span rest = span_cstr(p->smtputf8_autodetect_classes), item;
+    while (conf_list_next(&rest, &item, NULL)) {
+        if (span_ieq_cstr(item, "sendmail") || span_ieq_cstr(item, "all"))
+            return p->smtputf8_enable;
+    }
+    return false;
+}
+
+static int fill_envelope(struct run *r, struct err *e)
+{
+    struct envelope *env = &r->m->env;
+    struct arena *a = r->m->arena;
+    env->arrival_us = clock_wall_us();
+    env->sender = complete_address(r->p, a, r->s->sender);
+    env->flags = ENV_LOCAL_SUBMIT | (r->s->is_8bitmime ? ENV_8BITMIME : 0) | (r->s->is_smtputf8 ? ENV_SMTPUTF8 : 0);
+    env->ret = r->s->ret;
+    env->envid = arena_dup_span(a, r->s->envid);
+    env->client_name = SPAN_LIT("localhost");
+    env->client_addr = SPAN_LIT("127.0.0.1");
+    env->helo = span_cstr(arena_strdup(a, r->p->myhostname));
+    int status = add_rcpts(r, e);
+    bool ascii = span_is_ascii(env->sender);
+    for (uint32_t i = 0; i < env->rcpt_count; i++)
+        ascii = ascii && span_is_ascii(env->rcpts[i].addr);
+    if (!ascii && detects_utf8(r->p))
+        env->flags |= ENV_SMTPUTF8;
+    return status;
+}
+
+/* ---- content ---- */
+
+static bool content_sink(void *arg, struct span bytes)
+{
+    struct run *r = arg;
+    r->write_status = content_append(r->w, bytes);
+    return r->write_status == SPOOL_OK;
+}
+
+static int status_of(enum spool_status st, struct err *e)
+{
+    switch (st) {
+    case SPOOL_OK:
+        return 0;
+    case SPOOL_FULL:
+        err_set(e, "insufficient system storage");
+        break;
+    case SPOOL_IO:
+        err_set(e, "the spool could not be written");
+        break;
+    case SPOOL_STOPPING:
+        err_set(e, "the mail system is stopping");
+        break;
+    }
+    return EX_TEMPFAIL;
+}
+
+static struct local_content_options content_options(struct run *r)
+{
+    struct arena *a = r->m->arena;
+    char date[MAIL_DATE_MAX], stamp[32];
+    int64_t now_s = r->m->env.arrival_us / 1000000;
+    time_t t = (time_t)now_s;
+    struct tm tm;
+    mail_date_format(now_s, date);
+    strftime(stamp, sizeof stamp, "%Y%m%d%H%M%S", gmtime_r(&t, &tm));
+    return (struct local_content_options){
+        .received = span_cstr(arena_printf(a, "Received: by %s (%s, from userid %lu)\r\n\tid %s; %s\r\n", r->p->myhostname,
+                                           r->p->mail_name, (unsigned long)r->uid, r->id, date)),
+        .drop_headers = r->p->message_drop_headers,
+        .undisclosed = r->p->undisclosed_recipients_header,
+        .from_is_obsolete = strcmp(r->p->header_from_format, "obsolete") == 0,
+        .sender = r->m->env.sender,
+        .origin = span_cstr(r->p->myorigin),
+        .full_name = r->s->full_name,
+        .message_id = span_cstr(arena_printf(a, "<%s.%s@%s>", stamp, r->id, r->p->myhostname)),
+        .date = arena_strdup(a, date),
+    };
+}
+
+/* Reads all pieces; what is wrong with them is in the result, the reading goes on so that the stream stays in step. */
+static int copy_content(struct run *r, struct local_content *lc, local_read_fn *read, void *arg, struct err *e)
+{
+    struct span piece;
+    bool ok = true;
+    for (;;) {
+        if (!read(arg, &piece, e))
+            return EX_IOERR;
+        if (piece.n == 0)
+            break;
+        ok = ok && local_content_add(lc, piece);
+    }
+    if (ok)
+        return 0;
+    if (!lc->is_too_big)
+        return status_of(r->write_status, e);
+    err_set(e, "the message header is larger than %d bytes", LOCAL_HEADER_MAX);
+    return EX_DATAERR;
+}
+
+static int take_content(struct run *r, local_read_fn *read, void *arg, struct err *e)
+{
+    struct local_content lc;
+    struct local_content_options o = content_options(r);
+    r->w = content_begin(r->env->spool, r->m->env.id);
+    local_content_begin(&lc, &o, r->m->arena, content_sink, r);
+    int status = copy_content(r, &lc, read, arg, e);
+    if (status != 0) {
+        local_content_abort(&lc);
+        return status;
+    }
+    if (!local_content_end(&lc))
+        return status_of(r->write_status, e);
+    if (lc.scan.received_count > r->p->hopcount_limit) {
+        err_set(e, "too many hops: the message was received %u times", lc.scan.received_count);
+        return EX_DATAERR;
+    }
+    r->m->env.content_flags = lc.flags;
+    r->m->env.message_id = lc.scan.message_id.n > 0 ? lc.scan.message_id : o.message_id;
+    if ((lc.flags & CONTENT_HAS_8BIT_HEADER) && detects_utf8(r->p))
+        r->m->env.flags |= ENV_SMTPUTF8;
+    r->m->env.content_bytes = content_bytes(r->w);
+    return status_of(content_finish(&r->w, r->m), e);
+}
+
+/* ---- commit ---- */
+
+struct waiter {
+    sem_t done;
+    int status;
+};
+
+static void committed_cb(void *arg, struct msg *m, int status)
+{
+    struct waiter *w = arg;
+    (void)m;
+    w->status = status;
+    sem_post(&w->done);
+}
+
+static int commit(struct run *r, struct err *e)
+{
+    struct waiter w = { .status = SPOOL_IO };
+    struct msg *m = r->m;
+    sem_init(&w.done, 0, 0);
+    m->done_cb = committed_cb;
+    m->done_arg = &w;
+    m->received_ms = clock_mono_ms();
+    r->m = NULL;
+    spool_submit(r->env->spool, m);
+    while (sem_wait(&w.done) != 0) { }
+    sem_destroy(&w.done);
+    return status_of((enum spool_status)w.status, e);
+}
+
+/* Before the commit, so that these lines stand before those of the delivery. */
+static void log_arrival(struct run *r)
+{
+    struct log_src src = *r->env->log;
+    struct buf b = BUF_INIT(0);
+    addr_quote(&b, r->m->env.sender);
+    src.prog = "pickup";
+    log_info(&src, "%s: uid=%lu from=<%.*s>", r->id, (unsigned long)r->uid, SPAN_ARG(buf_span(&b)));
+    src.prog = "cleanup";
+    log_info(&src, "%s: message-id=%.*s", r->id, SPAN_ARG(r->m->env.message_id));
+    buf_free(&b);
+}
+
+static int build(struct run *r, local_read_fn *read, void *arg, struct err *e)
+{
+    if (r->p->message_size_limit > 0 && r->s->content_bytes > (uint64_t)r->p->message_size_limit) {
+        err_set(e, "the message of %llu bytes exceeds message_size_limit (%lld)", (unsigned long long)r->s->content_bytes,
+                (long long)r->p->message_size_limit);
+        return EX_DATAERR;
+    }
+    if (!spool_has_room(r->env->spool, r->s->content_bytes))
+        return status_of(SPOOL_FULL, e);
+    int status = fill_envelope(r, e);
+    return status != 0 ? status : take_content(r, read, arg, e);
+}
+
+int local_submit(const struct local_env *env, const struct submission *s, uid_t uid, uint64_t id, local_read_fn *read,
+                 void *arg, struct err *e)
+{
+    struct run r = { .env = env, .s = s, .uid = uid, .conf = env->conf(env->arg), .m = msg_new() };
+    r.p = conf_global(r.conf);
+    r.m->env.id = id;
+    qid_format(id, r.p->enable_long_queue_ids, r.id);
+    int status = build(&r, read, arg, e);
+    if (status == 0) {
+        log_arrival(&r);
+        status = commit(&r, e);
+    }
+    content_abort(&r.w);
+    msg_unref(&r.m);
+    conf_unref(&r.conf);
+    return status;
+}

@@ -1,0 +1,157 @@
+/*
+ * Members stand in the order of postqueue -j; jansson keeps the order of insertion. Addresses are in external form (local
+ * part quoted where needed), the null sender is shown as MAILER-DAEMON, both as Postfix shows them.
+ */
+#include "daemon/control/queue_json.h"
+
+#include "common/base/buf.h"
+#include "common/mail/address.h"
+
+json_t *queue_json_text(struct span s)
+{
+    json_t *j = s.n > 0 ? json_stringn(s.p, s.n) : json_string("");
+    if (j != NULL)
+        return j;
+    struct buf b = BUF_INIT(0);
+    for (size_t i = 0; i < s.n; i++)
+        buf_putc(&b, (s.p[i] & 0x80) != 0 ? '?' : s.p[i]);
+    j = json_stringn(b.p, b.n);
+    buf_free(&b);
+    return j;
+}
+
+static json_t *address_text(struct span internal)
+{
+    struct buf b = BUF_INIT(0);
+    addr_quote(&b, internal);
+    json_t *j = queue_json_text(buf_span(&b));
+    buf_free(&b);
+    return j;
+}
+
+static const char *queue_name(enum sched_where w)
+{
+    switch (w) {
+    case SCHED_ACTIVE:
+        return "active";
+    case SCHED_DEFERRED:
+        return "deferred";
+    case SCHED_HOLD:
+        return "hold";
+    case SCHED_INCOMING:
+        return "incoming";
+    }
+    return "deferred";
+}
+
+static const char *state_name(uint8_t state)
+{
+    switch ((enum rcpt_state)state) {
+    case RCPT_TODO:
+        return "waiting";
+    case RCPT_BUSY:
+        return "in delivery";
+    case RCPT_DONE:
+        return "done";
+    }
+    return "waiting";
+}
+
+static void add_text(json_t *o, const char *name, struct span s)
+{
+    if (s.n > 0)
+        json_object_set_new(o, name, queue_json_text(s));
+}
+
+static json_t *notify_words(unsigned notify)
+{
+    static const struct { unsigned bit; const char *word; } words[] = {
+        { NOTIFY_NEVER, "never" }, { NOTIFY_SUCCESS, "success" }, { NOTIFY_FAILURE, "failure" }, { NOTIFY_DELAY, "delay" },
+    };
+    json_t *a = json_array();
+    for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+        if (notify & words[i].bit)
+            json_array_append_new(a, json_string(words[i].word));
+    }
+    return a;
+}
+
+static void add_progress(json_t *o, const struct msg_rcpt *r)
+{
+    json_object_set_new(o, "state", json_string(state_name(r->state)));
+    json_object_set_new(o, "attempts", json_integer(r->attempts));
+    if (r->state == RCPT_TODO)
+        json_object_set_new(o, "next_due", json_integer((json_int_t)(r->due_us / 1000000)));
+    add_text(o, "last_dsn", r->last_dsn);
+    add_text(o, "last_host", r->last_mta);
+    add_text(o, "transport", r->route.transport);
+    add_text(o, "nexthop", r->route.nexthop);
+    add_text(o, "orcpt", r->orcpt);
+    if (r->notify != 0)
+        json_object_set_new(o, "notify", notify_words(r->notify));
+}
+
+static json_t *recipient(const struct msg_rcpt *r, bool detail)
+{
+    json_t *o = json_object();
+    json_object_set_new(o, "orig_address", span_eq(r->orig, r->addr) ? json_string("") : address_text(r->orig));
+    json_object_set_new(o, "address", address_text(r->addr));
+    if (r->last_reason.n > 0 && (r->state != RCPT_DONE || detail))
+        json_object_set_new(o, "delay_reason", queue_json_text(r->last_reason));
+    if (detail)
+        add_progress(o, r);
+    return o;
+}
+
+static json_t *flag_words(uint32_t flags)
+{
+    static const struct { uint32_t bit; const char *word; } words[] = {
+        { ENV_SMTPUTF8, "smtputf8" }, { ENV_8BITMIME, "8bitmime" }, { ENV_BOUNCE, "bounce" },
+        { ENV_LOCAL_SUBMIT, "local" }, { ENV_AUTHENTICATED, "authenticated" },
+    };
+    json_t *a = json_array();
+    for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+        if (flags & words[i].bit)
+            json_array_append_new(a, json_string(words[i].word));
+    }
+    return a;
+}
+
+static void add_envelope(json_t *o, const struct envelope *e)
+{
+    add_text(o, "message_id", e->message_id);
+    add_text(o, "client_name", e->client_name);
+    add_text(o, "client_address", e->client_addr);
+    add_text(o, "client_port", e->client_port);
+    add_text(o, "helo", e->helo);
+    add_text(o, "protocol", e->proto);
+    add_text(o, "sasl_username", e->sasl_user);
+    add_text(o, "sasl_method", e->sasl_method);
+    add_text(o, "envelope_id", e->envid);
+    if (e->ret != DSN_RET_UNSET)
+        json_object_set_new(o, "return", json_string(e->ret == DSN_RET_FULL ? "full" : "headers"));
+    json_object_set_new(o, "flags", flag_words(e->flags));
+}
+
+json_t *queue_json(const struct msg *m, enum sched_where where, bool long_ids, bool detail)
+{
+    const struct envelope *e = &m->env;
+    char id[QID_TEXT_MAX];
+    json_t *o = json_object();
+    size_t n = qid_format(e->id, long_ids, id);
+    json_object_set_new(o, "queue_name", json_string(queue_name(where)));
+    json_object_set_new(o, "queue_id", json_stringn(id, n));
+    json_object_set_new(o, "arrival_time", json_integer((json_int_t)(e->arrival_us / 1000000)));
+    json_object_set_new(o, "message_size", json_integer((json_int_t)e->content_bytes));
+    json_object_set_new(o, "forced_expire", json_false());
+    json_object_set_new(o, "sender", e->sender.n > 0 ? address_text(e->sender) : json_string("MAILER-DAEMON"));
+    json_t *list = json_array();
+    for (uint32_t i = 0; i < e->rcpt_count; i++) {
+        if (detail || e->rcpts[i].state != RCPT_DONE)
+            json_array_append_new(list, recipient(&e->rcpts[i], detail));
+    }
+    json_object_set_new(o, "recipients", list);
+    if (detail)
+        add_envelope(o, e);
+    return o;
+}
