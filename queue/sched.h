@@ -119,6 +119,8 @@ enum sched_where { SCHED_ACTIVE, SCHED_DEFERRED, SCHED_HOLD, SCHED_INCOMING };
 void sched_list(struct sched *s, bool (*fn)(void *arg, struct msg *m, enum sched_where w), void *arg);
 /* The message with its current progress (a snapshot copy), one reference; NULL when not queued. */
 struct msg *sched_find(struct sched *s, uint64_t id, enum sched_where *w);
+/* The queued message itself, one reference, for content_acquire(); its progress must not be read. NULL when not queued. */
+struct msg *sched_ref(struct sched *s, uint64_t id);
 
 struct sched_counts { uint64_t active, deferred, hold, in_delivery, jobs_waiting; };
 struct sched_counts sched_counts(struct sched *s);

@@ -87,10 +87,9 @@ bool ctl_queue_cat(struct ctl_client *cl, json_t *request)
 {
     const char *text = json_string_value(json_object_get(request, "id"));
     uint64_t id;
-    enum sched_where w;
     struct msg *m = NULL;
     if (text != NULL && qid_parse(span_cstr(text), &id))
-        m = sched_find(cl->c->o.sched, id, &w);
+        m = sched_ref(cl->c->o.sched, id);
     if (m == NULL)
         return ctl_fail(cl, 1, "no message with queue id %.64s", text ? text : "");
     bool ok = send_content(cl, m);
