@@ -24,6 +24,7 @@ static const char *const zone[] = {
     "!servfail broken.test.",
     "lost.test. 60 IN MX 10 no-such-host.test.", "lost.test. 60 IN MX 20 onlytxt.test.",
     "mixed.test. 60 IN MX 10 no-such-host.test.", "mixed.test. 60 IN MX 20 broken.test.",
+    "mixed2.test. 60 IN MX 10 broken.test.", "mixed2.test. 60 IN MX 20 no-such-host.test.",
     "second.test. 60 IN MX 10 broken.test.", "second.test. 60 IN MX 20 c.test.",
     "badmx.test. 60 IN MX 10 192.0.2.1.",
     /* loops: own address 192.0.2.77, own name hub.test */
@@ -165,6 +166,8 @@ static const struct hcase cases[] = {
     { "the same, deferred", "lost.test", OPTIONS(.defer_if_no_mx_address = true), .status = HOSTS_DEFER, .dsn = "4.4.4",
       .text = NOT_FOUND("onlytxt.test", "A", "Host found but no data record of requested type"), .from_mx = true },
     { "a temporary failure outweighs", "mixed.test", OPTIONS(.balance = false), .status = HOSTS_DEFER, .dsn = "4.4.3",
+      .text = NOT_FOUND("broken.test", "A", TRY_AGAIN), .from_mx = true },
+    { "whichever comes first", "mixed2.test", OPTIONS(.balance = false), .status = HOSTS_DEFER, .dsn = "4.4.3",
       .text = NOT_FOUND("broken.test", "A", TRY_AGAIN), .from_mx = true },
     { "one MX that cannot be found is passed over", "second.test", OPTIONS(.balance = false), .list = "c.test[192.0.2.4]:25",
       .from_mx = true },
