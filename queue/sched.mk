@@ -1,0 +1,5 @@
+noinst_LIBRARIES += libsched.a
+libsched_a_SOURCES = \
+	queue/concurrency.c queue/concurrency.h \
+	queue/retry.c queue/retry.h \
+	queue/sched_heap.c queue/sched_heap.h
