@@ -1,0 +1,279 @@
+/*
+ * Who is told what, and how the notification gets into the queue.
+ *
+ * Up to two messages come of one call: to the sender, and to the postmaster when notify_classes asks for a copy. Each goes
+ * through the spool like any other mail, without a route, so that the scheduler resolves it. The caller hears once, when
+ * the last of them is answered; only a failure of the one to the sender is a failure (the copy is a courtesy).
+ */
+#include <stdatomic.h>
+
+#include "common/base/clock.h"
+#include "common/base/mem.h"
+#include "common/mail/address.h"
+#include "queue/dsn.h"
+
+struct batch { /* all notifications of one call */
+    _Atomic unsigned open;
+    _Atomic int status;
+    void (*queued)(void *arg, int status);
+    void *arg;
+};
+
+struct sent { /* one notification on its way */
+    struct batch *batch; /* counted by batch.open */
+    struct log_src log;
+    uint64_t original_id;
+    const char *words;
+    bool long_ids, is_courtesy;
+};
+
+static void batch_drop(struct batch *b)
+{
+    if (atomic_fetch_sub(&b->open, 1) != 1)
+        return;
+    b->queued(b->arg, atomic_load(&b->status));
+    free(b);
+}
+
+static void format_id(char out[QID_TEXT_MAX], uint64_t id, bool long_ids)
+{
+    out[qid_format(id, long_ids, out)] = '\0';
+}
+
+static void done_cb(void *arg, struct msg *m, int status)
+{
+    struct sent *x = arg;
+    char old_id[QID_TEXT_MAX + 1], new_id[QID_TEXT_MAX + 1];
+    format_id(old_id, x->original_id, x->long_ids);
+    format_id(new_id, m->env.id, x->long_ids);
+    if (status == SPOOL_OK)
+        log_info(&x->log, "%s: %s notification: %s", old_id, x->words, new_id);
+    else if (!x->is_courtesy)
+        atomic_store(&x->batch->status, status);
+    batch_drop(x->batch);
+    free(x);
+}
+
+/* ---- who ---- */
+
+static bool has_class(const struct params *p, const char *name)
+{
+    struct span rest = span_cstr(p->notify_classes), item;
+    bool braced;
+    while (conf_list_next(&rest, &item, &braced))
+        if (span_ieq_cstr(item, name))
+            return true;
+    return false;
+}
+
+/* An address of ours as configured; without a domain it is completed with myorigin. */
+static struct span own_address(struct arena *a, const char *name, const struct params *p)
+{
+    struct span local, domain, all = span_cstr(name);
+    if (addr_split(all, &local, &domain))
+        return arena_dup_span(a, all);
+    return span_cstr(arena_printf(a, "%s@%s", name, p->myorigin));
+}
+
+/* Mail from our double-bounce address never causes another notification, whatever domain it was completed with. */
+static bool is_double_bounce_sender(const struct params *p, struct span sender)
+{
+    struct span local, domain, own_local, own_domain, own = span_cstr(p->double_bounce_sender);
+    if (!addr_split(sender, &local, &domain))
+        local = sender;
+    if (!addr_split(own, &own_local, &own_domain))
+        own_local = own;
+    else if (!span_ieq(domain, own_domain))
+        return false;
+    return span_ieq(local, own_local);
+}
+
+static bool wants(enum bounce_kind kind, const struct msg_rcpt *r)
+{
+    if (r->notify & NOTIFY_NEVER)
+        return false;
+    switch (kind) {
+    case BOUNCE_FAILURE: return r->notify == 0 || (r->notify & NOTIFY_FAILURE);
+    case BOUNCE_DELAY: return r->notify == 0 || (r->notify & NOTIFY_DELAY);
+    case BOUNCE_SUCCESS:
+    case BOUNCE_POSTMASTER_COPY:
+    case BOUNCE_DOUBLE: break;
+    }
+    return true;
+}
+
+/* ---- one notification ---- */
+
+static bool needs_utf8(const struct msg *m, const struct bounce_rcpt *r, size_t n)
+{
+    if (!(m->env.flags & ENV_SMTPUTF8))
+        return false;
+    if ((m->env.content_flags & CONTENT_HAS_8BIT_HEADER) || !span_is_ascii(m->env.sender))
+        return true;
+    for (size_t i = 0; i < n; i++)
+        if (!span_is_ascii(m->env.rcpts[r[i].rcpt].addr) || !span_is_ascii(m->env.rcpts[r[i].rcpt].orig))
+            return true;
+    return false;
+}
+
+static bool headers_only(const struct params *p, enum bounce_kind kind, const struct msg *m)
+{
+    switch (kind) {
+    case BOUNCE_FAILURE:
+    case BOUNCE_DOUBLE:
+        return m->env.ret == DSN_RET_HDRS || m->env.content_bytes > (uint64_t)p->bounce_size_limit;
+    case BOUNCE_DELAY:
+    case BOUNCE_SUCCESS:
+    case BOUNCE_POSTMASTER_COPY: break;
+    }
+    return true;
+}
+
+static void fill_envelope(struct msg *n, const struct msg *original, const struct dsn_report *d, uint64_t bytes)
+{
+    struct envelope *e = &n->env;
+    struct msg_rcpt *r = msg_add_rcpt(n);
+    e->sender = d->from;
+    e->flags = ENV_BOUNCE | (d->is_utf8 ? ENV_SMTPUTF8 | ENV_8BITMIME : 0);
+    /* The report's own lines have none of these (except 8-bit in the international form); the rest is the original's. */
+    e->content_flags = original->env.content_flags & ~(uint32_t)(CONTENT_NO_FINAL_EOL | CONTENT_HAS_8BIT_HEADER);
+    if (original->env.content_flags & CONTENT_HAS_8BIT_HEADER)
+        e->content_flags |= CONTENT_HAS_8BIT;
+    if (d->is_utf8)
+        e->content_flags |= CONTENT_HAS_8BIT | (span_is_ascii(d->to) ? 0 : CONTENT_HAS_8BIT_HEADER);
+    if (e->content_flags & CONTENT_HAS_8BIT)
+        e->flags |= ENV_8BITMIME;
+    e->content_bytes = bytes;
+    e->message_id = d->message_id;
+    r->addr = r->orig = d->to;
+    n->received_ms = clock_mono_ms();
+}
+
+static enum spool_status compose(const struct bounce_options *o, struct dsn_report *d, struct msg *original, struct msg *n)
+{
+    struct content_view view;
+    struct err e = ERR_INIT;
+    bool has_view = content_acquire(o->spool, original, &view, &e);
+    if (!has_view)
+        log_warn(o->log, "a notification goes without the original text: %s", e.text);
+    d->view = has_view ? &view : NULL;
+    struct content_writer *w = content_begin(o->spool, d->id);
+    bool ok = dsn_write(d, w);
+    if (has_view)
+        content_release(&view);
+    if (!ok) {
+        content_abort(&w);
+        return SPOOL_IO;
+    }
+    uint64_t bytes = content_bytes(w);
+    enum spool_status st = content_finish(&w, n);
+    if (st == SPOOL_OK)
+        fill_envelope(n, original, d, bytes);
+    return st;
+}
+
+static void send_one(const struct bounce_options *o, struct batch *b, enum bounce_kind kind, const char *words, struct msg *original,
+                     const struct bounce_rcpt *r, size_t count, struct span from, struct span to, bool is_courtesy)
+{
+    const struct params *p = conf_global(o->conf);
+    struct msg *n = msg_new();
+    struct dsn_report d = { .p = p, .kind = kind, .original = original, .rcpts = r, .count = count,
+        .id = qid_new(spool_qids(o->spool)), .now_us = clock_wall_us(), .is_headers_only = headers_only(p, kind, original) };
+    char id[QID_TEXT_MAX + 1];
+    format_id(id, d.id, p->enable_long_queue_ids);
+    d.from = from.n ? arena_dup_span(n->arena, from) : (struct span){ 0 };
+    d.to = arena_dup_span(n->arena, to);
+    d.message_id = span_cstr(arena_printf(n->arena, "<%s.%lld@%s>", id, (long long)(d.now_us / 1000000), p->myhostname));
+    d.is_utf8 = needs_utf8(original, r, count);
+    n->env.id = d.id;
+    n->env.arrival_us = d.now_us;
+    atomic_fetch_add(&b->open, 1);
+    enum spool_status st = compose(o, &d, original, n);
+    if (st != SPOOL_OK) {
+        if (!is_courtesy)
+            atomic_store(&b->status, st);
+        msg_unref(&n);
+        batch_drop(b);
+        return;
+    }
+    struct log_src cleanup = *o->log;
+    cleanup.prog = "cleanup";
+    log_info(&cleanup, "%s: message-id=%.*s", id, SPAN_ARG(d.message_id));
+    struct sent *x = xcalloc(1, sizeof *x);
+    *x = (struct sent){ .batch = b, .log = *o->log, .original_id = original->env.id, .words = words,
+        .long_ids = p->enable_long_queue_ids, .is_courtesy = is_courtesy };
+    n->done_cb = done_cb;
+    n->done_arg = x;
+    spool_submit(o->spool, n);
+}
+
+/* ---- the decision ---- */
+
+static void to_postmaster(const struct bounce_options *o, struct batch *b, enum bounce_kind kind, const char *words,
+                          const char *to, struct msg *original, const struct bounce_rcpt *r, size_t n)
+{
+    const struct params *p = conf_global(o->conf);
+    struct arena *a = arena_new(512);
+    send_one(o, b, kind, words, original, r, n, own_address(a, p->double_bounce_sender, p), own_address(a, to, p),
+             kind == BOUNCE_POSTMASTER_COPY);
+    arena_free(&a);
+}
+
+static void discard(const struct bounce_options *o, const struct msg *original, const char *why)
+{
+    char id[QID_TEXT_MAX + 1];
+    format_id(id, original->env.id, conf_global(o->conf)->enable_long_queue_ids);
+    log_warn(o->log, "%s: %s", id, why);
+}
+
+static void to_sender(const struct bounce_options *o, struct batch *b, enum bounce_kind kind, struct msg *original,
+                      const struct bounce_rcpt *r, size_t n)
+{
+    static const char *const words[] = { [BOUNCE_FAILURE] = "sender non-delivery", [BOUNCE_DELAY] = "sender delay",
+                                         [BOUNCE_SUCCESS] = "sender delivery status" };
+    struct bounce_rcpt *wanted = xcalloc(n + 1, sizeof *wanted);
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++)
+        if (wants(kind, &original->env.rcpts[r[i].rcpt]))
+            wanted[count++] = r[i];
+    if (count > 0)
+        send_one(o, b, kind, words[kind], original, wanted, count, (struct span){ 0 }, original->env.sender, false);
+    free(wanted);
+}
+
+static void decide(const struct bounce_options *o, struct batch *b, enum bounce_kind kind, struct msg *original,
+                   const struct bounce_rcpt *r, size_t n)
+{
+    const struct params *p = conf_global(o->conf);
+    if (is_double_bounce_sender(p, original->env.sender)) {
+        if (kind == BOUNCE_FAILURE)
+            discard(o, original, "undeliverable notification to the postmaster discarded");
+        return;
+    }
+    if (original->env.sender.n == 0) {
+        if (kind != BOUNCE_FAILURE)
+            return;
+        if (has_class(p, "2bounce"))
+            to_postmaster(o, b, BOUNCE_DOUBLE, "postmaster non-delivery", p->bounce2_notice_recipient, original, r, n);
+        else
+            discard(o, original, "undeliverable notification discarded");
+        return;
+    }
+    to_sender(o, b, kind, original, r, n);
+    if (kind == BOUNCE_FAILURE && has_class(p, "bounce"))
+        to_postmaster(o, b, BOUNCE_POSTMASTER_COPY, "postmaster non-delivery", p->bounce_notice_recipient, original, r, n);
+    if (kind == BOUNCE_DELAY && has_class(p, "delay"))
+        to_postmaster(o, b, BOUNCE_POSTMASTER_COPY, "postmaster delay", p->delay_notice_recipient, original, r, n);
+}
+
+void bounce_send(const struct bounce_options *o, enum bounce_kind kind, struct msg *original,
+                 const struct bounce_rcpt *r, size_t n, void (*queued)(void *arg, int status), void *arg)
+{
+    struct batch *b = xcalloc(1, sizeof *b);
+    atomic_init(&b->open, 1); /* this call's own */
+    b->queued = queued;
+    b->arg = arg;
+    if (n > 0)
+        decide(o, b, kind, original, r, n);
+    batch_drop(b);
+}
