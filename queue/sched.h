@@ -87,6 +87,8 @@ void sched_reconfigure(struct sched *s, struct conf *c);
 /*
  * The next job, or NULL when nothing may start now (the thread then waits for its pool's wake-up). With hint != NULL the
  * job must be for the same transport and next hop as *hint (same conf generation): for the connection the thread holds.
+ * Of *hint only conf, transport and nexthop are read: it is a copy made before the last job was finished, so that the
+ * place of that job in the destination's window is free again when the next one is asked for.
  */
 struct job *sched_next(struct sched *s, const struct job *hint);
 /*
@@ -98,8 +100,7 @@ void sched_report(struct sched *s, struct job *j, uint32_t job_rcpt, const struc
 void sched_report_all(struct sched *s, struct job *j, const struct delivery_result *r);
 /*
  * sched_finish() and sched_next() for the same destination in one step: what a kept connection wants. The slot that *j held
- * goes to the new job. NULL when nothing may start there. (sched_next(s, hint) before sched_finish() of the hint also counts
- * the hint's slot as free; after sched_finish() the hint is gone and must not be used.)
+ * goes to the new job, no copy of the old one is needed. NULL when nothing may start there.
  */
 struct job *sched_finish_next(struct sched *s, struct job **j, enum site_verdict v);
 /* Ends the job (all recipients reported; those that were not are retried soon), adjusts the window, frees it, sets NULL. */

@@ -1,7 +1,28 @@
 noinst_LIBRARIES += libsched.a
 libsched_a_SOURCES = \
 	queue/bounce.c queue/bounce.h \
-	queue/concurrency.c queue/concurrency.h \
 	queue/dsn.c queue/dsn.h \
+	queue/concurrency.c queue/concurrency.h \
 	queue/retry.c queue/retry.h \
-	queue/sched_heap.c queue/sched_heap.h
+	queue/sched.c queue/sched.h queue/sched_internal.h \
+	queue/sched_cmd.c \
+	queue/sched_heap.c queue/sched_heap.h \
+	queue/sched_index.c \
+	queue/sched_job.c \
+	queue/sched_log.c \
+	queue/sched_msg.c \
+	queue/sched_notify.c \
+	queue/sched_queue.c \
+	queue/sched_thread.c
+# What a program that schedules links, before libspool.a, libmail.a and libconf.a.
+LIBS_SCHED = libsched.a -lm
+
+if HAVE_CMOCKA
+SCHED_TESTS = tests/unit/test_sched_basic
+check_PROGRAMS += $(SCHED_TESTS)
+TESTS += $(SCHED_TESTS)
+SCHED_BENCH = tests/unit/fake_spool.c tests/unit/fake_spool.h tests/unit/sched_bench.c tests/unit/sched_bench.h
+SCHED_TEST_LIBS = libsched.a libconf.a libmail.a libnet.a libbase.a $(IDN2_LIBS) -lm $(TEST_LIBS)
+tests_unit_test_sched_basic_SOURCES = tests/unit/test_sched_basic.c $(SCHED_BENCH)
+tests_unit_test_sched_basic_LDADD = $(SCHED_TEST_LIBS)
+endif

@@ -1,0 +1,500 @@
+/*
+ * Commands: flush, hold, release, delete, requeue, expire; listing and finding.
+ *
+ * A message that is only in the index is fetched into memory first, by the scheduler thread (see sched_thread.c for why), and pinned
+ * while the command works on it. The administrative record is durable before the change is made in memory; the
+ * row follows with the next index flush, and replay brings the change back if that never comes.
+ */
+#include "common/base/ascii.h"
+#include "common/base/clock.h"
+#include "common/base/mem.h"
+#include "queue/sched_internal.h"
+
+#define LIST_PIECE 256
+
+struct request {
+    struct request *next;
+    uint64_t id;
+    struct msg_sched *ms; /* pinned */
+    bool is_answered, is_failed;
+    struct err e;
+};
+
+/* ---- on the scheduler thread ---- */
+
+static void answer(struct sched *s, struct request *r)
+{
+    bool hold = false;
+    struct msg *m = NULL;
+    struct err e = ERR_INIT;
+    lock_take(&s->m);
+    struct msg_sched *ms = ms_find_locked(s, r->id);
+    lock_drop(&s->m);
+    if (ms == NULL)
+        m = index_fetch(s->ix, r->id, &hold, &e);
+    lock_take(&s->m);
+    ms = ms_find_locked(s, r->id);
+    if (ms == NULL && m != NULL) {
+        ms = ms_new_locked(s, m);
+        ms->in_index = true;
+        s->n_in_index++;
+        ms->is_hold = hold;
+        s->n_hold += hold;
+        ms_recompute_due_locked(s, ms);
+    }
+    if (ms != NULL && ms->m != NULL) {
+        ms->pins++;
+        r->ms = ms;
+    } else if (e.text[0] != '\0') {
+        r->is_failed = true;
+        r->e = e;
+    }
+    r->is_answered = true;
+    cond_broadcast(&s->answered);
+    lock_drop(&s->m);
+    msg_unref(&m);
+}
+
+bool commands_work(struct sched *s)
+{
+    lock_take(&s->m);
+    struct request *r = s->requests;
+    if (r != NULL)
+        s->requests = r->next;
+    lock_drop(&s->m);
+    if (r != NULL)
+        answer(s, r);
+    return r != NULL;
+}
+
+/* ---- fetching for a command ---- */
+
+/* The message, pinned; NULL when there is none (or *e when the index cannot be read). */
+static struct msg_sched *pin(struct sched *s, uint64_t id, bool *failed, struct err *e)
+{
+    struct request r = { .id = id };
+    lock_take(&s->m);
+    struct msg_sched *ms = ms_find_locked(s, id);
+    if (ms != NULL) {
+        if (ms->m != NULL)
+            ms->pins++;
+        else
+            ms = NULL;
+        lock_drop(&s->m);
+        return ms;
+    }
+    if (!s->is_started) {
+        lock_drop(&s->m);
+        answer(s, &r);
+    } else {
+        r.next = s->requests;
+        s->requests = &r;
+        sched_kick_locked(s);
+        while (!r.is_answered)
+            cond_wait(&s->answered, &s->m);
+        lock_drop(&s->m);
+    }
+    *failed = r.is_failed;
+    if (r.is_failed)
+        err_set(e, "%s", r.e.text);
+    return r.ms;
+}
+
+static void unpin(struct sched *s, struct msg_sched *ms)
+{
+    lock_take(&s->m);
+    ms_unpin_locked(s, ms);
+    lock_drop(&s->m);
+}
+
+/* ---- flush ---- */
+
+static void make_due_locked(struct sched *s, struct msg_sched *ms, const struct span *nexthop, int64_t now_us)
+{
+    bool any = false;
+    if (ms->m == NULL || ms->is_hold)
+        return;
+    for (uint32_t i = 0; i < ms->m->env.rcpt_count; i++) {
+        struct msg_rcpt *r = &ms->m->env.rcpts[i];
+        if (r->state != RCPT_TODO || (ms->rx[i].flags & RX_QUEUED))
+            continue;
+        if (nexthop != NULL && !span_ieq(r->route.nexthop, *nexthop))
+            continue;
+        if (r->due_us > now_us)
+            r->due_us = now_us;
+        any = true;
+    }
+    if (!any)
+        return;
+    ms->is_forced = true;
+    ms_recompute_due_locked(s, ms);
+}
+
+static void made_due_cb(void *arg, int status)
+{
+    struct sched *s = arg;
+    if (status != 0)
+        log_error(&s->log, "the queue index cannot be changed: messages that are not in memory were not flushed");
+    lock_take(&s->m);
+    s->want_rescan = true;
+    s->flushes_out--;
+    sched_kick_locked(s);
+    cond_broadcast(&s->answered);
+    lock_drop(&s->m);
+}
+
+static void flush(struct sched *s, const struct span *nexthop)
+{
+    struct after a = AFTER_INIT;
+    int64_t now_us = clock_wall_us();
+    struct transport *t, *ttmp;
+    struct dest *d, *dtmp;
+    struct msg_sched *ms, *mtmp;
+    lock_take(&s->m);
+    HASH_ITER(hh, s->transports, t, ttmp) {
+        HASH_ITER(hh, t->dests, d, dtmp) {
+            if (nexthop == NULL || span_ieq(d->nexthop, *nexthop))
+                dest_revive_locked(s, d, &a);
+        }
+    }
+    HASH_ITER(hh, s->by_id, ms, mtmp)
+        make_due_locked(s, ms, nexthop, now_us);
+    s->flush_stamp_us = now_us;
+    s->flushes_out++;
+    sched_kick_locked(s);
+    lock_drop(&s->m);
+    sched_after(s, &a);
+    index_make_due(s->ix, now_us, nexthop, made_due_cb, s);
+}
+
+void sched_flush_all(struct sched *s)
+{
+    flush(s, NULL);
+}
+
+void sched_flush_nexthop(struct sched *s, struct span nexthop)
+{
+    flush(s, &nexthop);
+}
+
+enum sched_cmd_status sched_flush_id(struct sched *s, uint64_t id)
+{
+    bool failed = false;
+    struct err e = ERR_INIT;
+    struct msg_sched *ms = pin(s, id, &failed, &e);
+    if (ms == NULL)
+        return failed ? SCHED_CMD_FAILED : SCHED_CMD_NOT_FOUND;
+    lock_take(&s->m);
+    bool hold = ms->is_hold;
+    if (ms->m != NULL && !hold) {
+        ms->is_reviving = true;
+        make_due_locked(s, ms, NULL, clock_wall_us());
+        sched_kick_locked(s);
+    }
+    ms_unpin_locked(s, ms);
+    lock_drop(&s->m);
+    return hold ? SCHED_CMD_BUSY : SCHED_CMD_OK;
+}
+
+/* ---- hold, release, delete, requeue, expire ---- */
+
+struct admin_wait {
+    struct sched *s;
+    bool is_answered;
+    int status;
+};
+
+static void admin_cb(void *arg, int status)
+{
+    struct admin_wait *w = arg;
+    lock_take(&w->s->m);
+    w->status = status;
+    w->is_answered = true;
+    cond_broadcast(&w->s->answered);
+    lock_drop(&w->s->m);
+}
+
+static void set_hold(struct sched *s, struct msg_sched *ms, bool hold)
+{
+    if (ms->is_hold == hold)
+        return;
+    ms->is_hold = hold;
+    s->n_hold += hold ? 1 : (uint64_t)-1;
+}
+
+static void idle_now(struct sched *s, struct msg_sched *ms, bool new_routes)
+{
+    int64_t now_us = clock_wall_us();
+    for (uint32_t i = 0; i < ms->m->env.rcpt_count; i++) {
+        struct msg_rcpt *r = &ms->m->env.rcpts[i];
+        if (new_routes)
+            ms->rx[i].gen = s->gen - 1;
+        if (r->state != RCPT_TODO || (ms->rx[i].flags & RX_QUEUED))
+            continue;
+        r->due_us = now_us;
+        ms->rx[i].flags |= RX_DIRTY;
+    }
+    ms_recompute_due_locked(s, ms);
+}
+
+static enum sched_cmd_status apply_locked(struct sched *s, struct msg_sched *ms, enum spool_admin what, struct after *a)
+{
+    switch (what) {
+    case ADMIN_HOLD:
+        sched_unqueue_message_locked(s, ms);
+        set_hold(s, ms, true);
+        ms_recompute_due_locked(s, ms);
+        break;
+    case ADMIN_RELEASE:
+        if (!ms->is_hold)
+            return SCHED_CMD_OK;
+        set_hold(s, ms, false);
+        idle_now(s, ms, false);
+        break;
+    case ADMIN_REQUEUE:
+        sched_unqueue_message_locked(s, ms);
+        set_hold(s, ms, false);
+        idle_now(s, ms, true);
+        break;
+    case ADMIN_EXPIRE:
+        sched_unqueue_message_locked(s, ms);
+        set_hold(s, ms, false);
+        ms->is_expire_wanted = true;
+        idle_now(s, ms, false);
+        break;
+    case ADMIN_DELETE:
+        sched_unqueue_message_locked(s, ms);
+        ms->is_delete_wanted = true;
+        break;
+    case ADMIN_READDRESS:
+        return SCHED_CMD_FAILED;
+    }
+    ms_dirty_locked(s, ms);
+    bool is_busy = what == ADMIN_DELETE && (ms->jobs > 0 || ms->pending > 0);
+    ms_settle_locked(s, ms, a);
+    sched_kick_locked(s);
+    return is_busy ? SCHED_CMD_BUSY : SCHED_CMD_OK;
+}
+
+static const char *admin_words(enum spool_admin what)
+{
+    switch (what) {
+    case ADMIN_HOLD: return "placed on hold";
+    case ADMIN_RELEASE: return "released from hold";
+    case ADMIN_REQUEUE: return "requeued";
+    case ADMIN_EXPIRE: return "expired";
+    case ADMIN_DELETE: /* logged when it is gone */
+    case ADMIN_READDRESS: break;
+    }
+    return NULL;
+}
+
+/* Makes it durable first, then true in memory. */
+static enum sched_cmd_status administer(struct sched *s, struct msg_sched *ms, enum spool_admin what, struct err *e)
+{
+    struct admin_wait w = { .s = s };
+    struct after a = AFTER_INIT;
+    enum sched_cmd_status status = SCHED_CMD_NOT_FOUND;
+    spool_admin_submit(s->spool, what, ms->id, (struct span){ 0 }, admin_cb, &w);
+    lock_take(&s->m);
+    while (!w.is_answered)
+        cond_wait(&s->answered, &s->m);
+    if (w.status != 0) {
+        lock_drop(&s->m);
+        err_set(e, "the change cannot be written to the journal");
+        return SCHED_CMD_FAILED;
+    }
+    struct conf *c = conf_ref(s->conf);
+    if (ms->m != NULL)
+        status = apply_locked(s, ms, what, &a);
+    lock_drop(&s->m);
+    if (status == SCHED_CMD_OK && admin_words(what) != NULL)
+        log_simple(&s->log_super, conf_global(c), ms->id, admin_words(what));
+    sched_after(s, &a);
+    conf_unref(&c);
+    return status;
+}
+
+enum sched_cmd_status sched_admin(struct sched *s, enum spool_admin what, uint64_t id, struct err *e)
+{
+    bool failed = false;
+    if (what == ADMIN_READDRESS) {
+        err_set(e, "readdressing is not available");
+        return SCHED_CMD_FAILED;
+    }
+    struct msg_sched *ms = pin(s, id, &failed, e);
+    if (ms == NULL)
+        return failed ? SCHED_CMD_FAILED : SCHED_CMD_NOT_FOUND;
+    enum sched_cmd_status status = administer(s, ms, what, e);
+    unpin(s, ms);
+    return status;
+}
+
+/* ---- listing ---- */
+
+static struct span dup(struct arena *a, struct span v)
+{
+    return v.n ? arena_dup_span(a, v) : (struct span){ 0 };
+}
+
+/* A copy of the envelope with the progress of this moment; it has no content. */
+static struct msg *snapshot_locked(const struct msg *m)
+{
+    struct msg *c = msg_new();
+    struct arena *a = c->arena;
+    const struct envelope *e = &m->env;
+    c->env = *e;
+    c->env.sender = dup(a, e->sender);
+    c->env.envid = dup(a, e->envid);
+    c->env.client_name = dup(a, e->client_name);
+    c->env.client_addr = dup(a, e->client_addr);
+    c->env.client_port = dup(a, e->client_port);
+    c->env.helo = dup(a, e->helo);
+    c->env.proto = dup(a, e->proto);
+    c->env.sasl_user = dup(a, e->sasl_user);
+    c->env.sasl_method = dup(a, e->sasl_method);
+    c->env.message_id = dup(a, e->message_id);
+    c->env.rcpts = arena_alloc(a, (e->rcpt_count ? e->rcpt_count : 1) * sizeof *c->env.rcpts);
+    for (uint32_t i = 0; i < e->rcpt_count; i++) {
+        struct msg_rcpt *r = &c->env.rcpts[i];
+        *r = e->rcpts[i];
+        r->addr = dup(a, r->addr);
+        r->orig = dup(a, r->orig);
+        r->orcpt = dup(a, r->orcpt);
+        r->route.transport = dup(a, r->route.transport);
+        r->route.nexthop = dup(a, r->route.nexthop);
+        r->last_dsn = dup(a, r->last_dsn);
+        r->last_reason = dup(a, r->last_reason);
+        r->last_mta = dup(a, r->last_mta);
+    }
+    c->is_large = m->is_large;
+    c->received_ms = m->received_ms;
+    return c;
+}
+
+static enum sched_where where_locked(const struct msg_sched *ms)
+{
+    if (ms->is_hold)
+        return SCHED_HOLD;
+    if (ms->is_active)
+        return SCHED_ACTIVE;
+    for (uint32_t i = 0; i < ms->m->env.rcpt_count; i++)
+        if (ms->m->env.rcpts[i].attempts > 0)
+            return SCHED_DEFERRED;
+    return SCHED_INCOMING;
+}
+
+static enum sched_where where_row(const struct msg *m, bool hold)
+{
+    if (hold)
+        return SCHED_HOLD;
+    for (uint32_t i = 0; i < m->env.rcpt_count; i++)
+        if (m->env.rcpts[i].attempts > 0)
+            return SCHED_DEFERRED;
+    return SCHED_INCOMING;
+}
+
+static int by_number(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+static uint64_t *ids_in_memory(struct sched *s, size_t *count)
+{
+    struct msg_sched *ms, *tmp;
+    size_t n = 0;
+    lock_take(&s->m);
+    uint64_t *ids = xcalloc(HASH_COUNT(s->by_id) + 1, sizeof *ids);
+    HASH_ITER(hh, s->by_id, ms, tmp)
+        ids[n++] = ms->id;
+    lock_drop(&s->m);
+    qsort(ids, n, sizeof *ids, by_number);
+    *count = n;
+    return ids;
+}
+
+static struct msg *find_in_memory(struct sched *s, uint64_t id, enum sched_where *w, bool *known)
+{
+    struct msg *m = NULL;
+    lock_take(&s->m);
+    struct msg_sched *ms = ms_find_locked(s, id);
+    *known = ms != NULL;
+    if (ms != NULL && ms->m != NULL) {
+        m = snapshot_locked(ms->m);
+        *w = where_locked(ms);
+    }
+    lock_drop(&s->m);
+    return m;
+}
+
+static bool list_row(struct msg **m, bool hold, const uint64_t *ids, size_t n, bool (*fn)(void *, struct msg *, enum sched_where), void *arg)
+{
+    bool go_on = true;
+    uint64_t id = (*m)->env.id;
+    if (bsearch(&id, ids, n, sizeof *ids, by_number) == NULL)
+        go_on = fn(arg, *m, where_row(*m, hold));
+    msg_unref(m);
+    return go_on;
+}
+
+/* Memory first; then the rows of what was not in memory when the listing began, so that nothing is listed twice. */
+void sched_list(struct sched *s, bool (*fn)(void *arg, struct msg *m, enum sched_where w), void *arg)
+{
+    size_t count;
+    uint64_t *ids = ids_in_memory(s, &count), after_id = 0;
+    bool go_on = true, hold[LIST_PIECE];
+    struct msg *m[LIST_PIECE];
+    struct err e = ERR_INIT;
+    for (size_t i = 0; i < count && go_on; i++) {
+        enum sched_where w;
+        bool known;
+        struct msg *c = find_in_memory(s, ids[i], &w, &known);
+        if (c == NULL && !known) { /* dropped since: the row is up to date */
+            c = index_fetch(s->ix, ids[i], hold, &e);
+            w = c ? where_row(c, hold[0]) : SCHED_DEFERRED;
+        }
+        if (c != NULL)
+            go_on = fn(arg, c, w);
+        msg_unref(&c);
+    }
+    int n = LIST_PIECE;
+    while (go_on && n == LIST_PIECE && (n = index_list(s->ix, after_id, LIST_PIECE, m, hold, &e)) > 0) {
+        after_id = m[n - 1]->env.id;
+        for (int i = 0; i < n; i++) {
+            if (go_on)
+                go_on = list_row(&m[i], hold[i], ids, count, fn, arg);
+            else
+                msg_unref(&m[i]);
+        }
+    }
+    if (e.text[0] != '\0')
+        log_error(&s->log, "listing the queue: %s", e.text);
+    free(ids);
+}
+
+struct msg *sched_find(struct sched *s, uint64_t id, enum sched_where *w)
+{
+    bool known, hold = false;
+    struct err e = ERR_INIT;
+    struct msg *m = find_in_memory(s, id, w, &known);
+    if (m != NULL || known)
+        return m;
+    m = index_fetch(s->ix, id, &hold, &e);
+    if (m != NULL)
+        *w = where_row(m, hold);
+    return m;
+}
+
+struct msg *sched_ref(struct sched *s, uint64_t id)
+{
+    struct msg *m = NULL;
+    struct err e = ERR_INIT;
+    lock_take(&s->m);
+    struct msg_sched *ms = ms_find_locked(s, id);
+    bool known = ms != NULL;
+    if (ms != NULL && ms->m != NULL)
+        m = msg_ref(ms->m);
+    lock_drop(&s->m);
+    return known ? m : index_fetch(s->ix, id, NULL, &e);
+}

@@ -1,0 +1,309 @@
+/*
+ * sched_internal: the scheduler's data, for its own files and tests
+ *
+ * Threads    everything in struct sched below `m` is guarded by it unless it says "thread": then only the scheduler
+ *            thread (or sched_run_once() in a test) touches it
+ *
+ * A message here is a struct msg_sched. Its recipients are each in one of these places:
+ *
+ *   idle      TODO, waits for its time (the message is in `due`, or on hold)
+ *   queued    TODO, in a struct entry: the recipients of one message that wait for one destination
+ *   busy      BUSY, in a struct sjob that a delivery thread has
+ *   pending   BUSY, failed for good; the notification to the sender is on its way to the spool
+ *   done      DONE
+ *
+ * A message with anything queued, busy, pending, or in the inbox of the scheduler thread is active. The active ones
+ * are limited; the others are dropped from memory as soon as the index has them.
+ *
+ * A destination is fair to senders: it holds a ring of flows, one per sender, each with the entries of that sender's
+ * messages in order of arrival. A job is taken from the first entry of the first flow; then the flow goes to the end of
+ * the ring, and an entry that has recipients left goes to the end of its flow. So a mailing of 100,000 messages, or one
+ * to 10,000 recipients, costs every other sender one job of delay at a time. Destinations take turns within a transport,
+ * transports among themselves. All of these are linked lists: choosing the next job does not look at any other.
+ */
+#pragma once
+#include <pthread.h>
+#include <uthash.h>
+#include <utlist.h>
+#include "common/base/lock.h"
+#include "queue/bounce.h"
+#include "queue/concurrency.h"
+#include "queue/index.h"
+#include "queue/retry.h"
+#include "queue/sched.h"
+#include "queue/sched_heap.h"
+
+#define SCHED_PIECE        256      /* recipients or messages handled in one lock section */
+#define SCHED_RETRY_SOON_US (INT64_C(10) * 1000000) /* recipients that an agent did not report */
+#define SCHED_KEEP_US      (INT64_C(10) * 1000000)  /* due sooner than this: not worth dropping from memory */
+#define SCHED_IDLE_DESTS   2000     /* destinations remembered without mail, for their windows */
+#define SCHED_IDLE_MS      300000   /* a window unused for longer is forgotten */
+#define SCHED_DIRTY_MANY   4096     /* changed messages that make an index flush worthwhile before its time */
+
+struct entry {
+    struct entry *prev, *next;       /* in its flow, or in sched.suspended */
+    struct entry *ms_prev, *ms_next; /* in its message */
+    struct msg_sched *ms;
+    struct dest *dest;               /* NULL in sched.suspended when the transport is missing */
+    struct flow *flow;               /* NULL in sched.suspended */
+    uint32_t first, last, count;     /* recipients, chained by rcpt_x.next */
+    uint8_t why;                     /* enum suspend_why, in sched.suspended */
+};
+
+enum suspend_why { SUSPEND_DEAD, SUSPEND_DEFER_TRANSPORTS, SUSPEND_NO_TRANSPORT };
+
+struct flow_key {
+    struct dest *dest;
+    uint64_t sender; /* hash of the address */
+};
+struct flow {
+    UT_hash_handle hh;      /* sched.flows, unless it is dest.own */
+    struct flow *prev, *next;
+    struct flow_key key;
+    struct entry *entries;  /* DL */
+};
+
+struct dest {
+    UT_hash_handle hh;          /* transport.dests by key */
+    struct dest *prev, *next;   /* transport.ready or sched.idle_dests */
+    struct dest *drain_prev, *drain_next; /* sched.draining */
+    struct transport *transport;
+    struct window window;
+    uint32_t busy, entries, suspended; /* jobs; entries in flows; entries in sched.suspended */
+    struct flow *flows;         /* DL, used as a ring */
+    struct flow own;            /* the first flow needs no memory of its own */
+    uint32_t other_flows;       /* in sched.flows */
+    bool is_own_used, is_ready, is_idle, is_draining;
+    struct heap_item timer;     /* sched.dest_timers: end of death, or rate delay */
+    int64_t not_before_ms;      /* rate delay */
+    int64_t idle_since_ms;
+    char *dead_dsn, *dead_reason, *dead_mta; /* owned; set while the window is dead */
+    struct entry *building;     /* the entry of the message being enqueued */
+    struct span nexthop;        /* tail of key */
+    size_t key_n;
+    char key[];                 /* next hop, or "recipient\0nexthop" when the recipient limit is 1 */
+};
+
+struct transport {
+    UT_hash_handle hh;          /* sched.transports by name */
+    struct transport *prev, *next; /* sched.ready */
+    struct conf *conf;          /* counted */
+    const struct conf_service *svc; /* NULL: not in the present configuration */
+    struct window_limits limits;
+    int64_t rcpt_limit, maxproc, dest_delay_ms, delay_ms;
+    struct dest *dests;         /* hash */
+    struct dest *ready;         /* DL: may start a job now */
+    uint32_t busy;
+    bool is_ready, is_deferred; /* in sched.ready; in defer_transports */
+    struct heap_item timer;     /* sched.transport_timers */
+    int64_t not_before_ms;
+    size_t name_n;
+    char name[];
+};
+
+enum { RX_QUEUED = 1, RX_PENDING = 2, RX_DIRTY = 4 };
+struct rcpt_x {
+    uint32_t next;  /* in an entry; UINT32_MAX ends */
+    uint32_t gen;   /* configuration under which the route was found */
+    uint8_t flags;
+};
+
+struct msg_sched {
+    UT_hash_handle hh;                     /* sched.by_id */
+    uint64_t id;
+    struct msg *m;                         /* counted; NULL: gone, its row is still to be deleted */
+    struct heap_item due;                  /* sched.due by wall time */
+    struct msg_sched *in_prev, *in_next;   /* sched.inbox */
+    struct msg_sched *d_prev, *d_next;     /* sched.dirty */
+    struct msg_sched *a_prev, *a_next;     /* sched.active */
+    struct msg_sched *w_prev, *w_next;     /* sched.warn */
+    struct entry *entries;                 /* DL2: ms_prev, ms_next */
+    struct entry own;                      /* the first entry needs no memory of its own */
+    int64_t active_us;
+    int64_t next_due_us;                   /* earliest of the idle recipients; INT64_MAX none */
+    uint32_t idle, queued, busy, pending, done; /* recipients in each place */
+    uint32_t version, flushed_version, epoch;
+    uint32_t walk_gen;                     /* last reconfigure walk that saw it */
+    uint32_t jobs;                         /* jobs that hold recipients of it */
+    unsigned pins;                         /* a command works on it: not to be dropped or freed */
+    bool is_own_used, is_active, in_inbox, is_dirty, is_flushing, in_index;
+    bool is_routing;                       /* somebody enqueues its recipients in pieces: it does not come to rest meanwhile */
+    bool is_hold, is_forced, is_reviving;  /* flush: defer_transports does not stop it; nor a dead site */
+    bool is_delay_warned, is_warning, is_expiry_logged, is_delete_wanted, is_expire_wanted;
+    bool is_all_dirty;                     /* no row yet: all recipients go to the index */
+    struct rcpt_x *rx;                     /* rx_own or owned */
+    struct rcpt_x rx_own[1];
+};
+
+struct failed_rcpt {
+    uint32_t rcpt;
+    enum outcome outcome;
+    struct span dsn, reason, mta, diagnostic; /* in sjob.text */
+};
+
+struct sjob {
+    struct job pub;
+    struct msg_sched *ms;
+    struct dest *dest;          /* NULL: made by the scheduler itself to defer or bounce without an attempt */
+    struct arena *text;         /* owned; NULL until needed */
+    struct failed_rcpt *failed; /* owned */
+    struct bounce_rcpt *success; /* owned: NOTIFY=SUCCESS */
+    uint32_t failed_n, success_n;
+    uint32_t reported;
+    /* of the last SITE_UNAVAILABLE result, for the dead-site texts */
+    struct span last_dsn, last_reason, last_mta;
+    bool is_silent;             /* no delivery log lines */
+    struct job_rcpt rcpts[];
+};
+
+
+enum flush_state { FLUSH_NONE, FLUSH_UNDER_WAY, FLUSH_DONE, FLUSH_FAILED };
+
+/* A notification under way; the recipients it speaks for are pending. */
+struct notice {
+    struct notice *next;
+    struct sched *s;
+    struct msg_sched *ms;
+    struct msg *m;              /* counted */
+    enum bounce_kind kind;
+    int status;
+    uint32_t n;
+    struct arena *text;         /* owned, or NULL */
+    struct failed_rcpt *failed; /* owned: [n]; NULL for BOUNCE_SUCCESS and BOUNCE_DELAY */
+};
+
+struct sched {
+    struct spool *spool;
+    struct index *ix;               /* from sched_start() on */
+    struct log_src log, log_error, log_super, log_bounce; /* qmgr; error; postsuper; bounce */
+    int (*resolve)(void *arg, struct conf *c, struct span sender, struct msg_rcpt *r, struct arena *a, struct span *dsn, struct span *why);
+    void *resolve_arg;
+    void (*wake)(void *arg, unsigned count);
+    void *wake_arg;
+
+    struct lock m;
+    struct cond kick;
+    struct conf *conf;              /* counted: the present snapshot */
+    uint32_t gen;                   /* rises with each sched_reconfigure() */
+    int64_t flush_stamp_us;         /* rows that the last flush made due have this time */
+    bool want_rescan;               /* the cursor goes back to the beginning */
+    bool is_stopping, is_started, is_sleeping, is_kicked;
+    struct transport *transports;   /* hash */
+    struct transport *ready;        /* DL: has a ready destination and may start a job now */
+    struct flow *flows;             /* hash by flow_key */
+    struct msg_sched *by_id;        /* hash */
+    struct msg_sched *inbox;        /* DL2: to be routed and enqueued by the thread */
+    struct msg_sched *dirty;        /* DL2: changed since the index last heard of them */
+    struct msg_sched *active;       /* DL2 */
+    struct msg_sched *warn;         /* DL2: a delay warning is to be sent; pinned */
+    struct entry *suspended;        /* DL: to be deferred without an attempt */
+    struct dest *draining;          /* DL2: dead, with entries */
+    struct dest *idle_dests;        /* DL: oldest first */
+    struct heap due, dest_timers, transport_timers;
+    struct notice *notices;         /* answered */
+    struct notice **notices_tail;
+    uint32_t notices_out;           /* sent, not answered */
+    uint32_t flushes_out;           /* index_make_due() under way */
+    uint64_t n_active, n_active_rcpts, n_busy_jobs, n_entries, n_dirty, n_idle_dests, n_gone, n_in_index, n_messages, n_hold;
+    bool index_has_due;             /* rows that are due wait for room */
+    int64_t index_next_due_us;      /* earliest row not in memory, as far as known; INT64_MAX none */
+    uint32_t epoch;                 /* of changes; see sched_index.c */
+    enum flush_state flush_state;
+    struct wall_watch wall;
+    uint64_t rng;
+    bool want_walk;                 /* queued messages are to be resolved anew */
+
+    /* thread */
+    pthread_t thread;
+    struct index_cursor cursor;     /* rows up to here have been fetched; set back by drops */
+    struct index_mark mark;         /* taken at the last tick; covers what was dirty then */
+    struct index_mark flushed_mark; /* of the last flush that was handed over */
+    uint32_t mark_epoch;            /* changes up to this epoch are covered by `mark` */
+    bool has_mark;
+    int64_t next_tick_ms, next_far_scan_ms;
+    struct msg_sched **flushing;    /* owned: what the flush under way contains */
+    size_t flushing_n;
+
+
+    /* guarded by m: what commands ask of the thread; see sched_cmd.c */
+    struct request *requests;
+    struct cond answered;           /* a request, an admin record, or a flush */
+};
+
+/* What a lock section leaves to be done when the lock is dropped. */
+struct after {
+    unsigned wake;
+    struct msg *finished;   /* counted: log "removed", spool_message_done() */
+    struct conf *conf;      /* counted: with `finished` */
+    bool is_deleted;        /* by command, which logs itself */
+    struct msg *drop;       /* counted: content_drop() */
+};
+#define AFTER_INIT ((struct after){ .wake = 0 })
+/* Does it, with no lock held. */
+void sched_after(struct sched *s, struct after *a);
+
+/* ---- sched_queue.c: transports, destinations, flows ---- */
+struct transport *transport_get_locked(struct sched *s, struct span name);
+void transports_reload_locked(struct sched *s);
+void transports_free(struct sched *s);
+/* Puts an idle recipient with a route into the queue of its destination, or among the suspended. */
+void sched_enqueue_locked(struct sched *s, struct msg_sched *ms, uint32_t rcpt, struct after *a);
+void sched_unqueue_message_locked(struct sched *s, struct msg_sched *ms);
+/* Takes at most max (0: all) recipients out of an entry; they become busy. With count_at the job counts as one of that destination. */
+struct sjob *job_from_entry_locked(struct sched *s, struct entry *e, uint32_t max, struct dest *count_at);
+void dest_update_locked(struct sched *s, struct dest *d);
+void transport_update_locked(struct sched *s, struct transport *t);
+void dest_site_verdict_locked(struct sched *s, struct sjob *j, enum site_verdict v, struct after *a);
+void dest_release_locked(struct sched *s, struct dest *d);
+void dest_revive_locked(struct sched *s, struct dest *d, struct after *a);
+/* Timers that are over. */
+void sched_timers_locked(struct sched *s, int64_t now_ms, struct after *a);
+
+/* ---- sched_msg.c: messages ---- */
+struct msg_sched *ms_new_locked(struct sched *s, struct msg *m);
+void ms_free_locked(struct sched *s, struct msg_sched *ms);
+struct msg_sched *ms_find_locked(struct sched *s, uint64_t id);
+void ms_dirty_locked(struct sched *s, struct msg_sched *ms);
+void ms_activate_locked(struct sched *s, struct msg_sched *ms, int64_t now_us);
+void ms_to_inbox_locked(struct sched *s, struct msg_sched *ms);
+/* After any change: ends activity, finishes the message, or sets its time. */
+void ms_settle_locked(struct sched *s, struct msg_sched *ms, struct after *a);
+/* Undoes a pin; frees what ended meanwhile. */
+void ms_unpin_locked(struct sched *s, struct msg_sched *ms);
+void ms_recompute_due_locked(struct sched *s, struct msg_sched *ms);
+/* A recipient became idle until due_us: the message is looked at again then, even while others of it are active. */
+void ms_wait_locked(struct sched *s, struct msg_sched *ms, int64_t due_us);
+bool sched_has_room_locked(const struct sched *s, bool is_new);
+void sched_kick_locked(struct sched *s);
+
+/* ---- sched_job.c ---- */
+/* Reports for a job of the scheduler's own and ends it. */
+void sched_answer(struct sched *s, struct sjob *j, const struct delivery_result *r);
+
+/* ---- sched_notify.c ---- */
+void notify_failed(struct sched *s, struct sjob *j);
+void notify_success(struct sched *s, struct sjob *j);
+bool notify_thread(struct sched *s);
+/* Sends the delay warnings that are due. */
+bool notify_delays(struct sched *s);
+
+/* ---- sched_log.c ---- */
+void log_active(struct sched *s, const struct params *p, const struct msg *m);
+void log_simple(const struct log_src *src, const struct params *p, uint64_t id, const char *text);
+void log_expired(struct sched *s, const struct params *p, const struct msg *m, bool is_forced);
+void log_delivery(struct sched *s, const struct sjob *j, uint32_t rcpt, const struct delivery_result *r, struct span dsn,
+                  const char *status, int64_t now_us);
+/* Seconds with two significant digits and at most max_decimals, as delay= wants them; returns the length. */
+size_t log_format_delay(char out[32], int64_t us, int64_t max_decimals);
+
+/* ---- sched_index.c, sched_thread.c: the thread's work; each returns true when it did something ---- */
+bool index_tick(struct sched *s, bool is_last);
+/* Takes note of the flush that ended; for sched_stop(). */
+void index_tick_end(struct sched *s);
+bool index_fetch_work(struct sched *s);
+/* All that can be done now; returns the monotonic time at which there is more. */
+int64_t sched_run_once(struct sched *s);
+/* Answers what commands asked of the thread. */
+bool commands_work(struct sched *s);
+void *sched_thread_main(void *arg);
+const struct params *sched_params_locked(const struct sched *s);
