@@ -18,16 +18,30 @@ libconf_a_SOURCES = \
 	common/conf/param_table.c common/conf/param_table.h \
 	common/conf/param_value.c common/conf/param_value.h \
 	common/conf/params.h common/conf/params_undef.h
-EXTRA_DIST += common/conf/README.md
+EXTRA_DIST += common/conf/README.md tests/conf
+
+# The tables as text: for the ledger and the manual page.
+noinst_PROGRAMS += common/conf/param_print
+common_conf_param_print_SOURCES = common/conf/param_print.c
+common_conf_param_print_LDADD = libconf.a libbase.a $(IDN2_LIBS)
+
+ledger: common/conf/param_print
+	$(srcdir)/tests/ledger common/conf/param_print $(srcdir)
+.PHONY: ledger
+TESTS += tests/ledger
+dist_noinst_SCRIPTS += tests/ledger
 
 if HAVE_CMOCKA
-check_PROGRAMS += tests/unit/test_conf_expand tests/unit/test_conf_load tests/unit/test_conf_check
-TESTS += tests/unit/test_conf_expand tests/unit/test_conf_load tests/unit/test_conf_check
+check_PROGRAMS += tests/unit/test_conf_expand tests/unit/test_conf_load tests/unit/test_conf_check \
+	tests/unit/test_conf_ledger
+TESTS += tests/unit/test_conf_expand tests/unit/test_conf_load tests/unit/test_conf_check tests/unit/test_conf_ledger
 CONF_TEST_LIBS = libconf.a libbase.a $(IDN2_LIBS) $(TEST_LIBS)
 tests_unit_test_conf_expand_SOURCES = tests/unit/test_conf_expand.c
 tests_unit_test_conf_expand_LDADD = $(CONF_TEST_LIBS)
 tests_unit_test_conf_load_SOURCES = tests/unit/test_conf_load.c
 tests_unit_test_conf_load_LDADD = $(CONF_TEST_LIBS)
+tests_unit_test_conf_ledger_SOURCES = tests/unit/test_conf_ledger.c
+tests_unit_test_conf_ledger_LDADD = $(CONF_TEST_LIBS)
 tests_unit_test_conf_check_SOURCES = tests/unit/test_conf_check.c
 tests_unit_test_conf_check_LDADD = $(CONF_TEST_LIBS)
 endif

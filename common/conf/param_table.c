@@ -49,8 +49,10 @@
 #define T_TIME(n, name_, d, u, lo, hi, s, t) \
     TRANSPORT(n, n##_ms, TIME, name_, d, s, t, .unit = u, .min = lo, .max = hi)
 
-#define O_PARAM(n, d, s, t) \
-    { .name = #n, .kind = PARAM_STR, .home = PARAM_HOME_NONE, .def = d, .status = PARAM_STATUS_##s, .doc = t },
+#define O_PARAM(n, d, s, t) OTHER(n, STR, d, s, t)
+#define O_RAW(n, d, s, t)   OTHER(n, RAW, d, s, t)
+#define OTHER(n, k, d, s, t) \
+    { .name = #n, .kind = PARAM_##k, .home = PARAM_HOME_NONE, .def = d, .status = PARAM_STATUS_##s, .doc = t },
 
 static const struct param_row rows[] = {
 #include "common/conf/params.def"
@@ -133,6 +135,11 @@ void param_index_free(struct param_index **ix)
 {
     free(*ix);
     *ix = NULL;
+}
+
+size_t param_index_count(const struct param_index *ix)
+{
+    return ix->count;
 }
 
 static int compare_name(struct span name, const char *row_name)

@@ -61,6 +61,8 @@ const char *param_kind_name(enum param_kind k);
 struct param_index;
 struct param_index *param_index_new(void);
 void param_index_free(struct param_index **ix);
+/* Number of names (rows without a name are left out). */
+size_t param_index_count(const struct param_index *ix);
 /* Row number, or -1. */
 ptrdiff_t param_find(const struct param_index *ix, struct span name);
 /* Row number of the i-th name in alphabetical order. */

@@ -23,6 +23,8 @@
 #undef T_TIME
 #undef T_FEEDBACK
 #undef O_PARAM
+#undef O_RAW
+#undef OTHER
 #undef IN
 #undef ROW
 #undef CLIENT

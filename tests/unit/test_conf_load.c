@@ -140,6 +140,7 @@ static void test_defaults(void **state)
     assert_null(c);
 }
 
+/* LEDGER: mydomain */
 static void test_hostname_without_domain(void **state)
 {
     (void)state;
@@ -243,6 +244,7 @@ static void test_service_name_in_main_cf(void **state)
     conf_unref(&c);
 }
 
+/* LEDGER: stress */
 static void test_stress_can_be_fixed(void **state)
 {
     (void)state;
@@ -265,6 +267,25 @@ static void test_text_of_user_names(void **state)
     assert_string_equal(conf_text(c, NULL, SPAN_LIT("smtpd_banner")), "mail.example.org ESMTP Posthouse");
     assert_null(conf_text(c, NULL, SPAN_LIT("nobody_defined_this")));
     conf_unref(&c);
+}
+
+/* LEDGER: mynetworks_style. Every system has 127.0.0.1/8 on its loopback interface. */
+static void test_networks_by_style(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *want;
+    } styles[] = {
+        { "inet_interfaces = loopback-only\ninet_protocols = ipv4\nmynetworks_style = host\n", "127.0.0.1/32" },
+        { "inet_interfaces = loopback-only\ninet_protocols = ipv4\nmynetworks_style = subnet\n", "127.0.0.0/8" },
+        { "inet_interfaces = 127.0.0.1\nmynetworks_style = class\n", "127.0.0.0/8" },
+        { "mynetworks_style = subnet\nmynetworks = 192.0.2.0/24\n", "192.0.2.0/24" },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(styles); i++) {
+        struct conf *c = load_good(styles[i].text, "");
+        assert_string_equal(conf_global(c)->mynetworks, styles[i].want);
+        conf_unref(&c);
+    }
 }
 
 struct address_case {
@@ -330,6 +351,7 @@ int main(void)
         cmocka_unit_test(test_stress_can_be_fixed),
         cmocka_unit_test(test_text_of_user_names),
         cmocka_unit_test(test_listener_addresses),
+        cmocka_unit_test(test_networks_by_style),
         cmocka_unit_test(test_references),
         cmocka_unit_test(test_missing_files),
     };
