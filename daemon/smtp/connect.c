@@ -92,11 +92,13 @@ static bool dial_target(struct smtp_request *r, const struct smtp_target *t)
     return true;
 }
 
-bool connect_target(struct smtp_request *r, const struct smtp_target *t)
+bool connect_target(struct smtp_request *r, const struct smtp_target *t, bool fresh)
 {
     char key[2][CONN_KEY_MAX];
     bool can_park = conn_key_nexthop(r, key[CONN_KEY_NEXTHOP]) && conn_key_endpoint(r, t, key[CONN_KEY_ENDPOINT]);
-    if (can_park) {
+    if (can_park && r->tried && strcmp(r->tried, key[CONN_KEY_ENDPOINT]) == 0)
+        return false;
+    if (can_park && !fresh) {
         r->conn = conn_cache_take(r->env->conn_cache, CONN_KEY_ENDPOINT, key[CONN_KEY_ENDPOINT]);
         r->is_reused = r->conn != NULL;
         if (r->is_reused)
@@ -109,6 +111,7 @@ bool connect_target(struct smtp_request *r, const struct smtp_target *t)
         if (r->fail.is_site && r->fail.diagnostic.n == 0)
             r->conn->is_broken = true;
         log_soft_failure(r);
+        r->is_over = r->fail.is_permanent;
         conn_close(&r->conn, true);
         return false;
     }

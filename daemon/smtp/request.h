@@ -61,6 +61,12 @@ struct smtp_request {
     bool is_reused;               /* conn served another delivery before this one */
     bool was_answered;            /* conn has answered this request: a loss now counts */
     bool is_last_host;            /* no other host follows: soft failures are final for this attempt */
+    bool is_last_destination;     /* no other next hop or fallback relay follows */
+    bool is_last_session;         /* smtp_mx_session_limit allows no other */
+    bool is_over;                 /* a refusal that no other host can mend */
+    bool found_self;              /* this machine is an MX of the destination */
+    bool wants_best_mx_transport; /* ... and the best one: best_mx_transport takes the job */
+    char *tried;                  /* owned: endpoint key of a host that has had its chance */
     bool is_best_mx;              /* conn leads to a host of the best preference */
     bool wants_loop_check;        /* a peer with our name means that mail goes in a circle */
     bool any_sent;
@@ -143,8 +149,9 @@ struct smtp_target {
     struct ip_addr addr;       /* IP_NONE: a unix socket */
     uint16_t port;
     struct span path;          /* of the unix socket as configured */
+    bool is_last;              /* of its destination */
 };
-bool connect_target(struct smtp_request *r, const struct smtp_target *target) MUST_CHECK;
+bool connect_target(struct smtp_request *r, const struct smtp_target *target, bool fresh) MUST_CHECK;
 #define CONN_KEY_MAX 1400
 /* Keys of the connection cache; false when too long to be parked. */
 bool conn_key_nexthop(const struct smtp_request *r, char out[static CONN_KEY_MAX]) MUST_CHECK;
