@@ -5,7 +5,7 @@ static const struct {
     const char *command;
     deliver_fn *fn;
 } agents[] = {
-    { "smtp", deliver_smtp },       { "lmtp", deliver_smtp },
+    { "smtp", deliver_smtp },       { "lmtp", deliver_smtp },   { "virtual", deliver_virtual },
     { "error", deliver_error },     { "retry", deliver_retry }, { "discard", deliver_discard },
 };
 

@@ -14,9 +14,13 @@ libclient_a_SOURCES = \
 EXTRA_DIST += daemon/smtp/README.md
 
 if HAVE_CMOCKA
-CLIENT_TEST_LIBS = libclient.a libdeliver.a libconf.a libnet.a libmail.a libnet.a libbase.a $(IDN2_LIBS) $(TEST_LIBS)
-check_PROGRAMS += tests/unit/test_smtp_client
-TESTS += tests/unit/test_smtp_client
+CLIENT_TEST_LIBS = libdeliver.a libclient.a libdeliver.a libhosts.a libtable.a libconf.a libdns.a libmail.a libnet.a libbase.a \
+	$(LDNS_LIBS) $(IDN2_LIBS) $(TEST_LIBS)
+check_PROGRAMS += tests/unit/test_smtp_client tests/unit/test_smtp_client_hosts
+TESTS += tests/unit/test_smtp_client tests/unit/test_smtp_client_hosts
+tests_unit_test_smtp_client_hosts_SOURCES = tests/unit/test_smtp_client_hosts.c tests/unit/client_fake.c tests/unit/client_fake.h \
+	tests/unit/dns_responder.c tests/unit/dns_responder.h
+tests_unit_test_smtp_client_hosts_LDADD = $(CLIENT_TEST_LIBS)
 tests_unit_test_smtp_client_SOURCES = tests/unit/test_smtp_client.c tests/unit/client_fake.c tests/unit/client_fake.h
 tests_unit_test_smtp_client_LDADD = $(CLIENT_TEST_LIBS)
 endif
