@@ -1,0 +1,85 @@
+/* HELO and EHLO. RFC 5321 4.1.1.1; both end a transaction. */
+#include "daemon/smtpd/smtpd_internal.h"
+
+/* What would break a header or a log line out of its brackets. */
+static void neuter(char *p)
+{
+    for (; *p != '\0'; p++)
+        if (strchr(" <>()\\\";@", *p) != NULL || (unsigned char)*p < 32 || *p == 127)
+            *p = '?';
+}
+
+static bool begin(struct smtpd_sess *S, struct span arg, const char *verb)
+{
+    struct policy_client c;
+    struct span name = arg;
+    if (!span_next_token(&arg, " \t", &name) || memchr(name.p, '\0', name.n) != NULL) {
+        smtpd_reply(S, 501, "", "Syntax: %s hostname", verb);
+        return false;
+    }
+    smtpd_policy_client(S, &c);
+    c.helo = name;
+    c.sender = c.recipient = span_of("", 0);
+    if (!smtpd_policy_ok(S, STAGE_HELO, verb, &c, SPAN_LIT("")))
+        return false;
+    smtpd_tx_drop(S);
+    free(S->helo);
+    S->helo = xstrndup(name.p, name.n > ADDR_MAX ? ADDR_MAX : name.n);
+    neuter(S->helo);
+    return true;
+}
+
+enum cmd_result smtpd_cmd_HELO(struct smtpd_sess *S, struct span arg)
+{
+    if (!begin(S, arg, "HELO"))
+        return CMD_ERROR;
+    S->is_esmtp = false;
+    smtpd_reply(S, 250, "", "%s", S->p->myhostname);
+    return CMD_OK;
+}
+
+static unsigned discarded_keywords(const struct smtpd_sess *S)
+{
+    unsigned off = S->t->ehlo_discard | 1u << EHLO_STARTTLS | 1u << EHLO_AUTH;
+    if (S->p->disable_vrfy_command)
+        off |= 1u << EHLO_VRFY;
+    if (!S->p->smtputf8_enable)
+        off |= 1u << EHLO_SMTPUTF8;
+    return off;
+}
+
+enum cmd_result smtpd_cmd_EHLO(struct smtpd_sess *S, struct span arg)
+{
+    static const char *const plain[EHLO_KEYWORDS] = {
+        [EHLO_PIPELINING] = "PIPELINING\r\n", [EHLO_VRFY] = "VRFY\r\n", [EHLO_ETRN] = "ETRN\r\n",
+        [EHLO_ENHANCEDSTATUSCODES] = "ENHANCEDSTATUSCODES\r\n", [EHLO_8BITMIME] = "8BITMIME\r\n", [EHLO_DSN] = "DSN\r\n",
+        [EHLO_SMTPUTF8] = "SMTPUTF8\r\n", [EHLO_CHUNKING] = "CHUNKING\r\n",
+    };
+    if (!begin(S, arg, "EHLO"))
+        return CMD_ERROR;
+    S->is_esmtp = true;
+    unsigned off = discarded_keywords(S);
+    struct buf b = BUF_INIT(0);
+    size_t last = 0;
+    buf_puts(&b, "250-");
+    buf_puts(&b, S->p->myhostname);
+    buf_puts(&b, "\r\n");
+    for (int k = 0; k < EHLO_KEYWORDS; k++) {
+        if (off & 1u << k)
+            continue;
+        last = b.n;
+        buf_puts(&b, "250-");
+        if (k != EHLO_SIZE) {
+            buf_puts(&b, plain[k]);
+        } else {
+            buf_puts(&b, "SIZE");
+            if (S->p->message_size_limit > 0)
+                buf_printf(&b, " %lld", (long long)S->p->message_size_limit);
+            buf_puts(&b, "\r\n");
+        }
+    }
+    b.p[last + 3] = ' ';
+    smtpd_reply_raw(S, buf_span(&b));
+    buf_free(&b);
+    return CMD_OK;
+}

@@ -1,0 +1,216 @@
+/* RCPT TO. RFC 5321 4.1.1.3, 3461 (NOTIFY, ORCPT), 6533 (utf-8 ORCPT). Relay control and recipient validation are policy's. */
+#include "common/mail/xtext.h"
+#include "daemon/smtpd/smtpd_internal.h"
+
+struct rcpt_params {
+    uint8_t notify;
+    bool has_orcpt;
+    struct span orcpt; /* decoded, with its type */
+};
+
+static bool take_notify(struct smtpd_sess *S, struct span list, struct rcpt_params *r)
+{
+    struct span word;
+    bool dup = r->notify != 0;
+    for (struct span rest = list; !dup && span_next_token(&rest, ",", &word);) {
+        if (span_ieq_cstr(word, "NEVER"))
+            r->notify |= NOTIFY_NEVER;
+        else if (span_ieq_cstr(word, "SUCCESS"))
+            r->notify |= NOTIFY_SUCCESS;
+        else if (span_ieq_cstr(word, "FAILURE"))
+            r->notify |= NOTIFY_FAILURE;
+        else if (span_ieq_cstr(word, "DELAY"))
+            r->notify |= NOTIFY_DELAY;
+        else
+            dup = true;
+    }
+    bool mixed = (r->notify & NOTIFY_NEVER) != 0 && r->notify != NOTIFY_NEVER;
+    if (dup || mixed || r->notify == 0) {
+        smtpd_reply(S, 501, "5.5.4", "Error: Bad NOTIFY parameter syntax");
+        return false;
+    }
+    return true;
+}
+
+/* "rfc822;joe+40example.com" or "utf-8;j\x{F6}@example.com" */
+static bool decode_orcpt(struct smtpd_sess *S, struct span v, struct span *out)
+{
+    struct arena *a = smtpd_scratch(S);
+    struct span text, addr;
+    ptrdiff_t semi = span_find(v, ';');
+    if (v.n > 500 || semi < 1 || (size_t)semi + 1 >= v.n)
+        return false;
+    struct span type = span_of(v.p, (size_t)semi);
+    bool utf8 = span_ieq_cstr(type, "utf-8");
+    for (size_t i = 0; i < type.n; i++)
+        if (!ascii_is_alnum(type.p[i]) && type.p[i] != '-')
+            return false;
+    if (!xtext_decode(span_from(v, (size_t)semi + 1), utf8 && S->tx->is_smtputf8, a, &text))
+        return false;
+    addr = text;
+    if (utf8 && (!xtext_decode_unitext(text, a, &addr) || !utf8_is_valid(addr)))
+        return false;
+    for (size_t i = 0; i < addr.n; i++)
+        if ((unsigned char)addr.p[i] < 32 || addr.p[i] == 127)
+            return false;
+    *out = span_cstr(arena_printf(a, "%.*s;%.*s", SPAN_ARG(type), SPAN_ARG(addr)));
+    return true;
+}
+
+static bool take_param(struct smtpd_sess *S, struct span name, struct span value, bool has_value, struct rcpt_params *r)
+{
+    bool has_dsn = (S->t->ehlo_discard & 1u << EHLO_DSN) == 0;
+    if (has_dsn && span_ieq_cstr(name, "NOTIFY") && has_value)
+        return take_notify(S, value, r);
+    if (has_dsn && span_ieq_cstr(name, "ORCPT") && has_value) {
+        if (r->has_orcpt || !decode_orcpt(S, value, &r->orcpt)) {
+            smtpd_reply(S, 501, "5.5.4", "Error: Bad ORCPT parameter syntax");
+            return false;
+        }
+        r->has_orcpt = true;
+        return true;
+    }
+    size_t n = name.n + (has_value ? value.n + 1 : 0);
+    smtpd_reply(S, 555, "5.5.4", "Unsupported option: %.*s", SPAN_ARG(span_of(name.p, n)));
+    return false;
+}
+
+/* One more recipient fits, else replied. Within the overshoot that is not yet an error. */
+static bool has_room(struct smtpd_sess *S, enum cmd_result *res)
+{
+    if (S->tx->accepted < (unsigned)S->p->smtpd_recipient_limit)
+        return true;
+    smtpd_reply(S, 452, "4.5.3", "Error: too many recipients");
+    *res = S->tx->overshoot++ < (unsigned)S->p->smtpd_recipient_overshoot_limit ? CMD_OK : CMD_ERROR;
+    return false;
+}
+
+static void lookup_failed(struct smtpd_sess *S, struct span rcpt, const struct err *e)
+{
+    log_line(&S->log, LOG_LV_WARNING, "%.*s: lookup failed: %s", SPAN_ARG(rcpt), e->text);
+    smtpd_reject_text(S, "RCPT", rcpt, 451, "4.3.0", "<%.*s>: Temporary lookup failure", SPAN_ARG(rcpt));
+}
+
+struct rcpt_ctx {
+    struct span as_given;  /* external form without <>, for texts and logs */
+    struct addr addr;
+    struct route route;    /* of addr */
+    struct rcpt_params params;
+};
+
+static void add(struct smtpd_sess *S, const struct rcpt_ctx *x, struct span addr, const struct route *route)
+{
+    struct smtpd_tx *tx = S->tx;
+    struct arena *a = tx->msg->arena;
+    struct msg_rcpt r = { .addr = addr, .orig = x->addr.text, .orcpt = x->params.orcpt, .notify = x->params.notify };
+    if (smtpd_tx_is_duplicate(tx, &r, S->p->duplicate_filter_limit))
+        return;
+    struct msg_rcpt *to = msg_add_rcpt(tx->msg);
+    to->addr = arena_dup_span(a, addr);
+    to->orig = span_eq(addr, x->addr.text) ? to->addr : arena_dup_span(a, x->addr.text);
+    to->orcpt = arena_dup_span(a, x->params.orcpt);
+    to->notify = x->params.notify;
+    to->route.transport = arena_dup_span(a, route->transport);
+    to->route.nexthop = arena_dup_span(a, route->nexthop);
+}
+
+/* Adds what virtual alias expansion makes of the recipient. Nothing is added when a lookup fails. */
+static bool expand(struct smtpd_sess *S, const struct rcpt_ctx *x)
+{
+    struct span *to = NULL;
+    size_t n = 0;
+    struct err e = ERR_INIT;
+    struct arena *a = smtpd_scratch(S);
+    const struct policy *pol = S->svc->policy;
+    if (smtpd_word_in_list(S->p->receive_override_options, SPAN_LIT("no_address_mappings"))) {
+        add(S, x, x->route.recipient, &x->route);
+        return true;
+    }
+    if (route_expand(pol, x->route.recipient, a, &to, &n, &e) == LOOKUP_TEMPFAIL) {
+        lookup_failed(S, x->as_given, &e);
+        return false;
+    }
+    struct route *routes = arena_alloc(a, (n ? n : 1) * sizeof *routes);
+    for (size_t i = 0; i < n; i++) {
+        if (span_eq(to[i], x->route.recipient)) {
+            routes[i] = x->route;
+        } else if (route_resolve_for(pol, S->svc->svc, S->tx->msg->env.sender, to[i], a, &routes[i], &e) == LOOKUP_TEMPFAIL) {
+            lookup_failed(S, x->as_given, &e);
+            return false;
+        }
+    }
+    for (size_t i = 0; i < n; i++)
+        add(S, x, routes[i].recipient, &routes[i]);
+    return true;
+}
+
+bool smtpd_rcpt_is_welcome(struct smtpd_sess *S, enum policy_stage stage, struct span as_given, struct span addr,
+                           struct route *out)
+{
+    struct policy_client c;
+    struct err e = ERR_INIT;
+    struct span sender = S->tx ? S->tx->msg->env.sender : SPAN_LIT("");
+    if (route_resolve_for(S->svc->policy, S->svc->svc, sender, addr, smtpd_scratch(S), out, &e) == LOOKUP_TEMPFAIL) {
+        lookup_failed(S, as_given, &e);
+        return false;
+    }
+    smtpd_policy_client(S, &c);
+    c.recipient = addr;
+    c.route = out;
+    return smtpd_policy_ok(S, stage, stage == STAGE_VRFY ? "VRFY" : "RCPT", &c, as_given);
+}
+
+/* Order of the checks as Postfix has it: state, syntax, rate, limits, policy. */
+static bool read_arguments(struct smtpd_sess *S, struct span arg, struct rcpt_ctx *x)
+{
+    struct path_arg pa;
+    struct span name, value;
+    bool has_value;
+    if (!smtpd_path_split(arg, "TO", &pa)) {
+        smtpd_reply(S, 501, "5.5.4", "Syntax: RCPT TO:<address>");
+        return false;
+    }
+    if (smtpd_over_rate(S, CLIENT_RCPT, S->p->smtpd_client_recipient_rate_limit, "Recipient address")) {
+        struct policy_client c;
+        smtpd_policy_client(S, &c);
+        smtpd_reply(S, 450, "4.7.1", "Error: too many recipients from %.*s", SPAN_ARG(c.addr_text));
+        return false;
+    }
+    if (!smtpd_path_parse(S, pa.path, S->tx->is_smtputf8, "5.1.3", "Bad recipient address syntax", &x->addr))
+        return false;
+    if (x->addr.text.n == 0) {
+        smtpd_reply(S, 501, "5.1.3", "Bad recipient address syntax");
+        return false;
+    }
+    for (struct span rest = pa.params; smtpd_param_next(&rest, &name, &value, &has_value);)
+        if (!take_param(S, name, value, has_value, &x->params))
+            return false;
+    return true;
+}
+
+enum cmd_result smtpd_cmd_RCPT(struct smtpd_sess *S, struct span arg)
+{
+    struct rcpt_ctx x = { .params.orcpt = SPAN_LIT("") };
+    enum cmd_result res = CMD_ERROR;
+    if (S->tx == NULL) {
+        smtpd_reply(S, 503, "5.5.1", "Error: need MAIL command");
+        return CMD_ERROR;
+    }
+    if (S->tx->is_bdat) {
+        smtpd_reply(S, 503, "5.5.1", "Error: RCPT after BDAT");
+        return CMD_ERROR;
+    }
+    if (!read_arguments(S, arg, &x) || !has_room(S, &res))
+        return res;
+    x.as_given = addr_quoted(smtpd_scratch(S), x.addr.text);
+    if (!smtpd_rcpt_is_welcome(S, STAGE_RCPT, x.as_given, x.addr.text, &x.route))
+        return CMD_ERROR;
+    if (!S->tx->has_qid)
+        smtpd_tx_need_qid(S);
+    if (!expand(S, &x))
+        return CMD_ERROR;
+    if (S->tx->accepted++ == 0)
+        S->tx->first_rcpt = arena_dup_span(S->tx->msg->arena, x.as_given);
+    smtpd_reply_raw(S, SPAN_LIT("250 2.1.5 Ok\r\n"));
+    return CMD_OK;
+}

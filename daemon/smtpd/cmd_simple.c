@@ -1,0 +1,93 @@
+/* Commands of a few lines each: RSET, NOOP, HELP, QUIT, ETRN, VRFY. RFC 5321 4.1.1, RFC 1985 (ETRN). */
+#include "daemon/smtpd/smtpd_internal.h"
+
+enum cmd_result smtpd_cmd_RSET(struct smtpd_sess *S, struct span arg)
+{
+    if (arg.n > 0) {
+        smtpd_reply(S, 501, "5.5.4", "Syntax: RSET");
+        return CMD_ERROR;
+    }
+    smtpd_tx_drop(S);
+    smtpd_reply_raw(S, SPAN_LIT("250 2.0.0 Ok\r\n"));
+    return CMD_OK;
+}
+
+enum cmd_result smtpd_cmd_NOOP(struct smtpd_sess *S, struct span arg)
+{
+    (void)arg;
+    smtpd_reply_raw(S, SPAN_LIT("250 2.0.0 Ok\r\n"));
+    return CMD_OK;
+}
+
+enum cmd_result smtpd_cmd_HELP(struct smtpd_sess *S, struct span arg)
+{
+    (void)arg;
+    smtpd_reply(S, 214, "2.0.0", "Commands: HELO EHLO MAIL RCPT DATA BDAT RSET NOOP VRFY ETRN HELP QUIT\n"
+                                 "See RFC 5321. Questions to postmaster@%s", S->p->myorigin);
+    return CMD_OK;
+}
+
+enum cmd_result smtpd_cmd_QUIT(struct smtpd_sess *S, struct span arg)
+{
+    (void)arg;
+    smtpd_reply_raw(S, SPAN_LIT("221 2.0.0 Bye\r\n"));
+    smtpd_end_session(S);
+    return CMD_OK;
+}
+
+/* There are no per-destination flush logs here: a client may ask, and is told that the service is not available. */
+enum cmd_result smtpd_cmd_ETRN(struct smtpd_sess *S, struct span arg)
+{
+    struct policy_client c;
+    struct span name = arg;
+    if (S->helo == NULL && S->p->smtpd_helo_required) {
+        smtpd_reply(S, 503, "", "Error: send HELO/EHLO first");
+        return CMD_ERROR;
+    }
+    if (S->tx != NULL) {
+        smtpd_reply(S, 503, "", "Error: MAIL transaction in progress");
+        return CMD_ERROR;
+    }
+    if (arg.n == 0 || span_find(arg, ' ') >= 0) {
+        smtpd_reply(S, 500, "", "Syntax: ETRN domain");
+        return CMD_ERROR;
+    }
+    if (name.p[0] == '@' || name.p[0] == '#')
+        name = span_from(name, 1);
+    if (!addr_domain_is_valid(name, S->p->smtputf8_enable, false) && !addr_literal_is_valid(name)) {
+        smtpd_reply(S, 501, "", "Error: invalid parameter syntax");
+        return CMD_ERROR;
+    }
+    smtpd_policy_client(S, &c);
+    c.recipient = name;
+    if (smtpd_policy_ok(S, STAGE_ETRN, "ETRN", &c, name))
+        smtpd_reply(S, 459, "", "<%.*s>: service unavailable", SPAN_ARG(arg));
+    return CMD_ERROR;
+}
+
+enum cmd_result smtpd_cmd_VRFY(struct smtpd_sess *S, struct span arg)
+{
+    struct addr a;
+    struct route route;
+    size_t n = addr_path_length(arg);
+    struct span path = span_of(arg.p, n), option = span_trim(span_from(arg, n));
+    bool utf8 = option.n > 0 && span_ieq_cstr(option, "SMTPUTF8") && S->p->smtputf8_enable;
+    if (S->p->disable_vrfy_command) {
+        smtpd_reply(S, 502, "5.5.1", "VRFY command is disabled");
+        return CMD_ERROR;
+    }
+    if (n == 0 || (option.n > 0 && !utf8)) {
+        smtpd_reply(S, 501, "5.5.4", "Syntax: VRFY address%s", S->p->smtputf8_enable ? " [SMTPUTF8]" : "");
+        return CMD_ERROR;
+    }
+    if (!smtpd_path_parse(S, path, utf8, "5.1.3", "Bad recipient address syntax", &a))
+        return CMD_ERROR;
+    if (a.text.n == 0) {
+        smtpd_reply(S, 501, "5.1.3", "Bad recipient address syntax");
+        return CMD_ERROR;
+    }
+    if (!smtpd_rcpt_is_welcome(S, STAGE_VRFY, addr_quoted(smtpd_scratch(S), a.text), a.text, &route))
+        return CMD_ERROR;
+    smtpd_reply(S, 252, "2.0.0", "%.*s", SPAN_ARG(path));
+    return CMD_OK;
+}

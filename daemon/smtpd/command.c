@@ -1,0 +1,229 @@
+/*
+ * Finds the next line, its command, and runs it. The table (commands.def) says what holds for a verb; what must have
+ * come before is checked by the handlers, because the replies differ.
+ */
+#include "common/base/clock.h"
+#include "daemon/smtpd/smtpd_internal.h"
+
+static const struct command {
+    struct span verb;
+    cmd_fn *run;
+    unsigned flags;
+} commands[] = {
+#define CMD(id, verb, name, flags) [CMD_##id] = { { verb, sizeof(verb) - 1 }, smtpd_cmd_##id, flags },
+#include "daemon/smtpd/commands.def"
+#undef CMD
+};
+_Static_assert(ARRAY_LEN(commands) == CMD_UNKNOWN, "a handler for each command");
+
+const char *smtpd_command_name(enum cmd_id id)
+{
+    return id < CMD_UNKNOWN ? commands[id].verb.p : "UNKNOWN";
+}
+
+void smtpd_policy_client(struct smtpd_sess *S, struct policy_client *c)
+{
+    /* namaddr is "name[addr]..." */
+    struct span addr = span_cstr(S->namaddr + strlen(S->client_name) + 1);
+    addr.n = (size_t)span_rfind(addr, ']');
+    *c = (struct policy_client){
+        .addr = S->s.peer,
+        .addr_text = addr,
+        .name = span_cstr(S->client_name),
+        .reverse_name = span_cstr(S->reverse_name),
+        .helo = span_cstr(S->helo ? S->helo : ""),
+        .is_esmtp = S->is_esmtp,
+        .is_pipelining_early = S->saw_illegal_pipelining,
+    };
+    if (!S->p->smtpd_delay_reject && S->carry == NULL)
+        S->carry = xcalloc(1, sizeof *S->carry);
+    c->carry = S->carry;
+    if (S->s.peer_port != 0)
+        c->port = span_cstr(arena_printf(smtpd_scratch(S), "%u", S->s.peer_port));
+    if (S->tx != NULL) {
+        char qid[QID_TEXT_MAX];
+        c->sender = S->tx->msg->env.sender;
+        c->size_bytes = S->tx->size_param;
+        c->rcpt_count = S->tx->accepted;
+        if (S->tx->has_qid)
+            c->queue_id = span_cstr(arena_strdup(smtpd_scratch(S), smtpd_qid(S, qid)));
+    }
+}
+
+/* What policy wants logged besides its verdict. */
+static void log_notes(struct smtpd_sess *S, const char *word, struct span rcpt, const struct policy_note *n)
+{
+    for (; n != NULL; n = n->next) {
+        struct span text = n->text;
+        if (n->code != 0)
+            text = span_cstr(arena_printf(smtpd_scratch(S), "%d %.*s %.*s", n->code, SPAN_ARG(n->dsn), SPAN_ARG(n->text)));
+        smtpd_log_event(S, n->what, word, rcpt, text);
+    }
+}
+
+bool smtpd_policy_ok(struct smtpd_sess *S, enum policy_stage stage, const char *word, struct policy_client *c,
+                     struct span rcpt_arg)
+{
+    struct verdict_reply r;
+    enum verdict v = policy_check(S->svc->policy, S->svc->svc, stage, c, smtpd_scratch(S), &r);
+    log_notes(S, word, rcpt_arg, r.notes);
+    if (v == VERDICT_OK)
+        return true;
+    smtpd_reject(S, word, rcpt_arg, &r);
+    if (v == VERDICT_DISCONNECT)
+        smtpd_end_session(S);
+    return false;
+}
+
+static void count(struct smtpd_sess *S, enum cmd_id cmd, bool ok)
+{
+    if (S->count[cmd].total == UINT16_MAX)
+        return;
+    S->count[cmd].total++;
+    S->count[cmd].ok += ok;
+}
+
+void smtpd_command_done(struct smtpd_sess *S, enum cmd_id cmd, bool ok)
+{
+    count(S, cmd, ok);
+    if (!ok)
+        S->errors++;
+}
+
+static enum cmd_id find_command(struct span verb)
+{
+    for (int i = 0; i < CMD_UNKNOWN; i++)
+        if (span_ieq(verb, commands[i].verb))
+            return (enum cmd_id)i;
+    return CMD_UNKNOWN;
+}
+
+static enum cmd_result unknown_command(struct smtpd_sess *S, struct span verb, struct span line)
+{
+    if (smtpd_word_in_list(S->p->smtpd_forbidden_commands, verb) || smtpd_service_is_forbidden(S->svc, line) ||
+        (verb.n > 0 && verb.p[verb.n - 1] == ':')) {
+        log_line(&S->log, LOG_LV_WARNING, "non-SMTP command from %s: %.100s", S->namaddr,
+                 arena_strndup(smtpd_scratch(S), line.p, line.n));
+        smtpd_reply(S, 221, "2.7.0", "Error: I can break rules, too. Goodbye.");
+        smtpd_end_session(S);
+        return CMD_ERROR;
+    }
+    smtpd_reply(S, 500, "5.5.2", "Error: command not recognized");
+    return CMD_ERROR;
+}
+
+/* A command that ends a pipeline group has input behind it. True: the session is over. */
+static bool is_pipelined_wrongly(struct smtpd_sess *S, enum cmd_id cmd)
+{
+    if (S->saw_illegal_pipelining || !smtpd_has_early_input(S))
+        return false;
+    S->saw_illegal_pipelining = true;
+    smtpd_log_pipelining(S, commands[cmd].verb.p);
+    if (!S->p->smtpd_forbid_unauth_pipelining)
+        return false;
+    smtpd_reply(S, 554, "5.5.0", "Error: SMTP protocol synchronization");
+    smtpd_end_session(S);
+    return true;
+}
+
+static enum cmd_result dispatch(struct smtpd_sess *S, enum cmd_id cmd, struct span verb, struct span arg, struct span line)
+{
+    if (S->access_denied && (cmd == CMD_UNKNOWN || !(commands[cmd].flags & CMD_ALWAYS))) {
+        smtpd_reply(S, 503, "5.7.0", "Error: access denied for %s", S->namaddr);
+        return CMD_ERROR;
+    }
+    if (*S->p->smtpd_noop_commands != '\0' && smtpd_word_in_list(S->p->smtpd_noop_commands, verb)) {
+        smtpd_reply(S, 250, "2.0.0", "Ok");
+        return CMD_OK;
+    }
+    if (cmd == CMD_UNKNOWN)
+        return unknown_command(S, verb, line);
+    if ((commands[cmd].flags & CMD_LAST) && is_pipelined_wrongly(S, cmd))
+        return CMD_ERROR;
+    return commands[cmd].run(S, arg);
+}
+
+/* smtpd_forbid_bare_newline = reject, for a command line. True: the session is over. */
+static bool is_bare_lf_refused(struct smtpd_sess *S)
+{
+    const char *mode = S->p->smtpd_forbid_bare_newline;
+    S->saw_bare_lf |= strcmp(mode, "no") != 0;
+    if (strcmp(mode, "reject") != 0 || smtpd_bare_lf_is_excluded(S))
+        return false;
+    smtpd_reply(S, (int)S->p->smtpd_forbid_bare_newline_reject_code, "5.5.2", "%s Error: bare <LF> received",
+                S->p->myhostname);
+    log_line(&S->log, LOG_LV_INFO, "disconnect: bare <LF> received from %s after %s", S->namaddr, smtpd_state_word(S));
+    smtpd_end_session(S);
+    return true;
+}
+
+static enum flow run_line(struct smtpd_sess *S, struct span line)
+{
+    struct span verb, arg;
+    bool is_ascii = span_is_ascii(line);
+    atomic_fetch_add_explicit(&S->env->counters.commands, 1, memory_order_relaxed);
+    line = span_trim(line);
+    size_t n = 0;
+    while (n < line.n && !ascii_is_blank(line.p[n]))
+        n++;
+    verb = span_of(line.p, n);
+    arg = span_trim(span_from(line, n));
+    enum cmd_id cmd = find_command(verb);
+    S->last_cmd = (uint8_t)cmd;
+    enum cmd_result r = CMD_ERROR;
+    if (!is_ascii && S->p->smtputf8_enable && !utf8_is_valid(line))
+        smtpd_reply(S, 500, "5.5.2", "Error: bad UTF-8 syntax");
+    else
+        r = dispatch(S, cmd, verb, arg, line);
+    if (cmd != CMD_UNKNOWN && (commands[cmd].flags & CMD_JUNK) && S->junk++ > (unsigned)S->p->smtpd_junk_command_limit)
+        S->errors++;
+    if (r == CMD_LATER)
+        S->pending_cmd = (uint8_t)cmd;
+    else
+        smtpd_command_done(S, cmd, r == CMD_OK);
+    if (S->scratch != NULL)
+        arena_reset(S->scratch);
+    return FLOW_ON;
+}
+
+/* More than line_length_limit without a line end: thrown away up to it. */
+static enum flow skip_long_line(struct smtpd_sess *S, const char *lf)
+{
+    if (lf == NULL) {
+        S->skipping = true;
+        S->in_pos = S->in.n;
+        return FLOW_INPUT;
+    }
+    S->skipping = false;
+    S->in_pos = (size_t)(lf + 1 - S->in.p);
+    S->last_cmd = CMD_UNKNOWN;
+    smtpd_reply(S, 500, "5.5.2", "Error: line too long");
+    smtpd_command_done(S, CMD_UNKNOWN, false);
+    return FLOW_ON;
+}
+
+enum flow smtpd_command_run(struct smtpd_sess *S)
+{
+    if (S->errors >= (unsigned)S->p->smtpd_hard_error_limit) {
+        char qid[QID_TEXT_MAX];
+        smtpd_reply(S, 421, "4.7.0", "%s Error: too many errors", S->p->myhostname);
+        log_line(&S->log, LOG_LV_INFO, "%s: too many errors after %s from %s", smtpd_qid(S, qid), smtpd_state_word(S),
+                 S->namaddr);
+        return FLOW_ON;
+    }
+    struct span in = smtpd_input(S);
+    const char *lf = in.n > 0 ? memchr(in.p, '\n', in.n) : NULL;
+    size_t n = lf ? (size_t)(lf - in.p) : in.n;
+    if (S->skipping || n > (size_t)S->p->line_length_limit)
+        return skip_long_line(S, lf);
+    if (lf == NULL) {
+        if (in.n > 0 && S->p->smtpd_per_request_deadline && S->request_deadline_ms == 0)
+            S->request_deadline_ms = clock_mono_ms() + S->p->smtpd_timeout;
+        return FLOW_INPUT;
+    }
+    S->request_deadline_ms = 0;
+    S->in_pos += n + 1;
+    if (UNLIKELY(n == 0 || lf[-1] != '\r') && is_bare_lf_refused(S))
+        return FLOW_ON;
+    return run_line(S, span_of(in.p, n > 0 && lf[-1] == '\r' ? n - 1 : n));
+}

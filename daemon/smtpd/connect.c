@@ -1,0 +1,217 @@
+/*
+ * The beginning of a session: who is it, may it come, and the banner.
+ *
+ * The client's name: the first name of its PTR, or of /etc/hosts, which is not verified further (whoever writes that
+ * file owns this machine). A PTR name must have the client's address among its own, else the verified name is
+ * "unknown" and only reverse_name has it. 127.0.0.1 and ::1 are "localhost" also without /etc/hosts. The PTR is asked
+ * when the connection comes, the banner waits for the answers.
+ */
+#include "common/base/clock.h"
+#include "daemon/smtpd/smtpd_internal.h"
+
+enum lookup_stage { LOOKUP_PTR, LOOKUP_FORWARD, LOOKUP_DONE };
+
+struct connect_lookup {
+    enum lookup_stage stage;
+    struct dns_answer *answer; /* counted; set by the callback before the handoff */
+};
+
+void smtpd_lookup_free(struct connect_lookup **l)
+{
+    if (*l == NULL)
+        return;
+    dns_answer_unref(&(*l)->answer);
+    free(*l);
+    *l = NULL;
+}
+
+static void answer_cb(void *arg, struct dns_answer *ans)
+{
+    struct smtpd_sess *S = arg;
+    S->lookup->answer = ans;
+    smtpd_handoff_answer(S);
+}
+
+static void ask(struct smtpd_sess *S, enum lookup_stage stage, struct span name, enum dns_type type)
+{
+    dns_answer_unref(&S->lookup->answer);
+    S->lookup->stage = stage;
+    smtpd_handoff_begin(S);
+    dns_query(S->env->dns, name, type, answer_cb, S);
+}
+
+static void set_name(struct smtpd_sess *S, const char *verified, const char *reverse)
+{
+    char addr[IP_TEXT_MAX], port[16] = "";
+    ip_print(&S->s.peer, addr);
+    if (S->p->smtpd_client_port_logging)
+        snprintf(port, sizeof port, ":%u", S->s.peer_port);
+    free(S->client_name);
+    free(S->reverse_name);
+    free(S->namaddr);
+    S->client_name = xstrdup(verified);
+    S->reverse_name = xstrdup(reverse);
+    S->namaddr = xasprintf("%s[%s]%s", verified, addr, port);
+}
+
+/* Names from DNS go into headers and logs: host names only, and none that looks like an address. */
+static bool is_usable_name(const char *name)
+{
+    struct ip_addr ip;
+    return addr_domain_is_valid(span_cstr(name), false, false) && !ip_parse(span_cstr(name), &ip);
+}
+
+static bool has_address(const struct dns_answer *a, const struct ip_addr *want)
+{
+    for (size_t i = 0; a->status == DNS_OK && i < a->count; i++) {
+        struct ip_addr got = a->rr[i].type == DNS_A ? ip_from_v4(a->rr[i].a) : ip_from_v6(a->rr[i].aaaa);
+        if (ip_eq(&got, want))
+            return true;
+    }
+    return false;
+}
+
+static void warn_mismatch(struct smtpd_sess *S, const struct dns_answer *a)
+{
+    char addr[IP_TEXT_MAX];
+    bool failed = a->status != DNS_OK;
+    log_line(&S->log, LOG_LV_WARNING, "hostname %s does not resolve to address %s%s%s", S->reverse_name,
+             ip_print(&S->s.peer, addr), failed ? ": " : "", failed ? a->why : "");
+}
+
+/* The answer of a stage is here: the next stage, or the name is known. */
+static void take_answer(struct smtpd_sess *S)
+{
+    const struct dns_answer *a = S->lookup->answer;
+    if (S->lookup->stage == LOOKUP_PTR) {
+        const char *name = a->status == DNS_OK && a->count > 0 ? a->rr[0].name : NULL;
+        if (name != NULL && is_usable_name(name)) {
+            set_name(S, "unknown", name);
+            ask(S, LOOKUP_FORWARD, span_cstr(S->reverse_name), S->s.peer.family == IP_V4 ? DNS_A : DNS_AAAA);
+            return;
+        }
+    } else if (has_address(a, &S->s.peer)) {
+        char *name = xstrdup(S->reverse_name);
+        set_name(S, name, name);
+        free(name);
+    } else {
+        warn_mismatch(S, a);
+    }
+    S->lookup->stage = LOOKUP_DONE;
+}
+
+/* ---- limits of the client ---- */
+
+static bool has_client_limits(const struct params *p)
+{
+    return p->smtpd_client_connection_count_limit > 0 || p->smtpd_client_connection_rate_limit > 0 ||
+           p->smtpd_client_message_rate_limit > 0 || p->smtpd_client_recipient_rate_limit > 0;
+}
+
+/* False: refused, the reply is in out. */
+static bool check_client_limits(struct smtpd_sess *S)
+{
+    char addr[IP_TEXT_MAX];
+    const char *kind = NULL;
+    struct span text = span_cstr(ip_print(&S->s.peer, addr));
+    if (S->env->clients == NULL || S->out_fd >= 0 || !has_client_limits(S->p))
+        return true;
+    if (policy_match_addr(S->svc->policy, S->svc->svc, "smtpd_client_event_limit_exceptions", &S->s.peer, text,
+                          span_cstr(S->client_name)) == LOOKUP_FOUND)
+        return true;
+    struct client_count_now n = client_connect(S->env->clients, S->svc->number, &S->s.peer);
+    S->is_counted = true;
+    S->has_limits = true;
+    unsigned seen = 0;
+    if (S->p->smtpd_client_connection_count_limit > 0 && n.connections > S->p->smtpd_client_connection_count_limit)
+        kind = "concurrency", seen = n.connections;
+    else if (S->p->smtpd_client_connection_rate_limit > 0 && n.rate > S->p->smtpd_client_connection_rate_limit)
+        kind = "rate", seen = n.rate;
+    if (kind == NULL)
+        return true;
+    atomic_fetch_add_explicit(&S->env->counters.limit_refusals, 1, memory_order_relaxed);
+    smtpd_reply(S, 421, "4.7.0", "%s Error: too many connections from %s", S->p->myhostname, addr);
+    log_line(&S->log, LOG_LV_WARNING, "Connection %s limit exceeded: %u from %s for service %s", kind, seen, S->namaddr,
+             S->svc->svc->name);
+    return false;
+}
+
+bool smtpd_over_rate(struct smtpd_sess *S, enum client_event ev, int64_t limit, const char *what)
+{
+    if (!S->has_limits || limit <= 0)
+        return false;
+    unsigned n = client_count_event(S->env->clients, S->svc->number, &S->s.peer, ev);
+    if (n <= limit)
+        return false;
+    atomic_fetch_add_explicit(&S->env->counters.limit_refusals, 1, memory_order_relaxed);
+    log_line(&S->log, LOG_LV_WARNING, "%s rate limit exceeded: %u from %s for service %s", what, n, S->namaddr,
+             S->svc->svc->name);
+    return true;
+}
+
+/* ---- banner ---- */
+
+static void greet(struct smtpd_sess *S)
+{
+    struct policy_client c;
+    smtpd_log_connect(S);
+    smtpd_set_state(S, SMTPD_COMMAND);
+    if (!check_client_limits(S))
+        return;
+    if (S->p->smtpd_forbid_unauth_pipelining && smtpd_has_early_input(S)) {
+        smtpd_log_pipelining(S, "CONNECT");
+        smtpd_reply(S, 554, "5.5.0", "Error: SMTP protocol synchronization");
+        smtpd_end_session(S);
+        return;
+    }
+    smtpd_policy_client(S, &c);
+    if (smtpd_policy_ok(S, STAGE_CONNECT, "CONNECT", &c, SPAN_LIT("")))
+        smtpd_reply(S, 220, "", "%s", S->p->smtpd_banner);
+    else
+        S->access_denied = true;
+}
+
+enum flow smtpd_connect_run(struct smtpd_sess *S)
+{
+    while (S->lookup != NULL && S->lookup->stage != LOOKUP_DONE) {
+        if (!smtpd_handoff_is_here(S))
+            return FLOW_WAIT;
+        take_answer(S);
+    }
+    smtpd_lookup_free(&S->lookup);
+    greet(S);
+    return FLOW_ON;
+}
+
+/* Names that need no question: none wanted, /etc/hosts, loopback. */
+static const char *known_name(const struct smtpd_sess *S)
+{
+    if (S->out_fd >= 0)
+        return "localhost";
+    if (!S->p->smtpd_peername_lookup)
+        return "unknown";
+    const char *name = hosts_name(S->svc->hosts, &S->s.peer);
+    if (name != NULL)
+        return name;
+    struct ip_addr one;
+    const char *loop = S->s.peer.family == IP_V4 ? "127.0.0.1" : "::1";
+    if (ip_parse(span_cstr(loop), &one) && ip_eq(&one, &S->s.peer))
+        return "localhost";
+    return S->env->dns == NULL ? "unknown" : NULL;
+}
+
+bool smtpd_connect_begin(struct smtpd_sess *S)
+{
+    const char *name = known_name(S);
+    set_name(S, name ? name : "unknown", name ? name : "unknown");
+    if (name == NULL) {
+        struct sockaddr_storage ss;
+        char reverse[128];
+        if (ip_to_sockaddr(&S->s.peer, 0, &ss) == 0)
+            return false;
+        dns_reverse_name(&ss, reverse, sizeof reverse);
+        S->lookup = xcalloc(1, sizeof *S->lookup);
+        ask(S, LOOKUP_PTR, span_cstr(reverse), DNS_PTR);
+    }
+    return true;
+}

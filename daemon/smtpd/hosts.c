@@ -1,0 +1,73 @@
+/* /etc/hosts, read once per configuration snapshot: names that DNS is not asked for. Sorted by address. */
+#include "common/base/io.h"
+#include "daemon/smtpd/smtpd_internal.h"
+
+#define HOSTS_FILE_MAX (1u << 20)
+
+struct host {
+    struct ip_addr addr;
+    const char *name; /* in arena */
+};
+
+struct hosts {
+    struct arena *arena;
+    struct host *items; /* owned */
+    size_t count;
+};
+
+static int by_addr(const void *a, const void *b)
+{
+    return ip_cmp(&((const struct host *)a)->addr, &((const struct host *)b)->addr);
+}
+
+static void add_line(struct hosts *h, struct span line)
+{
+    struct span addr, name;
+    struct host item;
+    ptrdiff_t hash = span_find(line, '#');
+    if (hash >= 0)
+        line.n = (size_t)hash;
+    if (!span_next_token(&line, " \t\r", &addr) || !span_next_token(&line, " \t\r", &name) || !ip_parse(addr, &item.addr))
+        return;
+    for (size_t i = 0; i < h->count; i++) /* the first line of an address counts */
+        if (ip_eq(&h->items[i].addr, &item.addr))
+            return;
+    item.name = arena_strndup(h->arena, name.p, name.n);
+    h->items = xrealloc(h->items, (h->count + 1) * sizeof *h->items);
+    h->items[h->count++] = item;
+}
+
+struct hosts *hosts_load(const char *path)
+{
+    struct hosts *h = xcalloc(1, sizeof *h);
+    struct buf b = BUF_INIT(HOSTS_FILE_MAX);
+    h->arena = arena_new(0);
+    if (io_read_file(path, &b, NULL)) {
+        struct span rest = buf_span(&b), line;
+        while (span_next_token(&rest, "\n", &line))
+            add_line(h, line);
+    }
+    buf_free(&b);
+    if (h->count > 1)
+        qsort(h->items, h->count, sizeof *h->items, by_addr);
+    return h;
+}
+
+void hosts_free(struct hosts **h)
+{
+    if (*h == NULL)
+        return;
+    arena_free(&(*h)->arena);
+    free((*h)->items);
+    free(*h);
+    *h = NULL;
+}
+
+const char *hosts_name(const struct hosts *h, const struct ip_addr *a)
+{
+    struct host key = { .addr = *a };
+    if (h->count == 0)
+        return NULL;
+    const struct host *f = bsearch(&key, h->items, h->count, sizeof key, by_addr);
+    return f ? f->name : NULL;
+}

@@ -1,0 +1,36 @@
+noinst_LIBRARIES += libsmtpd.a
+libsmtpd_a_SOURCES = \
+	daemon/smtpd/client_count.c daemon/smtpd/client_count.h \
+	daemon/smtpd/cmd_bdat.c \
+	daemon/smtpd/cmd_data.c \
+	daemon/smtpd/cmd_helo.c \
+	daemon/smtpd/cmd_mail.c \
+	daemon/smtpd/cmd_rcpt.c \
+	daemon/smtpd/cmd_simple.c \
+	daemon/smtpd/command.c daemon/smtpd/commands.def \
+	daemon/smtpd/connect.c \
+	daemon/smtpd/content.c daemon/smtpd/content.h \
+	daemon/smtpd/hosts.c \
+	daemon/smtpd/message.c \
+	daemon/smtpd/path_arg.c \
+	daemon/smtpd/received.c \
+	daemon/smtpd/reply.c \
+	daemon/smtpd/run_fds.c \
+	daemon/smtpd/service.c \
+	daemon/smtpd/session.c \
+	daemon/smtpd/slog.c \
+	daemon/smtpd/smtpd.h daemon/smtpd/smtpd_internal.h \
+	daemon/smtpd/tx.c
+EXTRA_DIST += daemon/smtpd/README.md
+
+# What a program with the server session needs besides the spool, in link order.
+SMTPD_LIBS = libsmtpd.a libpolicy.a libtable.a libconf.a libdns.a libmail.a libnet.a libbase.a $(LDNS_LIBS) $(IDN2_LIBS)
+
+if HAVE_CMOCKA
+SMTPD_TESTS = tests/unit/test_smtpd_dialog
+check_PROGRAMS += $(SMTPD_TESTS)
+TESTS += $(SMTPD_TESTS)
+SMTPD_FIXTURE = tests/unit/smtpd_fixture.c tests/unit/smtpd_fixture.h
+tests_unit_test_smtpd_dialog_SOURCES = tests/unit/test_smtpd_dialog.c $(SMTPD_FIXTURE)
+tests_unit_test_smtpd_dialog_LDADD = libsmtpd.a libspool.a $(SMTPD_LIBS) $(TEST_LIBS)
+endif

@@ -1,0 +1,327 @@
+/*
+ * The content of a message: from the read buffer through the scanner (content.h) into the spool's writer, and at its end
+ * the checks, the hand-over to the committer and the reply.
+ *
+ * After a failure (too big, disk full) the rest is still read and thrown away, because SMTP has no other way.
+ */
+#include <time.h>
+
+#include "common/base/clock.h"
+#include "common/mail/maildate.h"
+#include "daemon/smtpd/smtpd_internal.h"
+
+bool smtpd_bare_lf_is_excluded(struct smtpd_sess *S)
+{
+    if (S->bare_lf_excluded == 0) {
+        struct policy_client c;
+        smtpd_policy_client(S, &c);
+        bool yes = policy_match_addr(S->svc->policy, S->svc->svc, "smtpd_forbid_bare_newline_exclusions", &S->s.peer,
+                                     c.addr_text, c.name) == LOOKUP_FOUND;
+        S->bare_lf_excluded = yes ? 2 : 1;
+    }
+    return S->bare_lf_excluded == 2;
+}
+
+static void fail(struct smtpd_sess *S, enum spool_status st)
+{
+    if (S->tx->failed == SPOOL_OK)
+        S->tx->failed = st;
+    content_abort(&S->tx->writer);
+}
+
+static void put_cb(void *arg, struct span bytes)
+{
+    struct smtpd_sess *S = arg;
+    if (S->tx->writer == NULL)
+        return;
+    enum spool_status st = content_append(S->tx->writer, bytes);
+    if (st != SPOOL_OK)
+        fail(S, st);
+}
+
+/* ---- fields that the client left out ---- */
+
+static bool wants_missing_headers(struct smtpd_sess *S)
+{
+    if (S->p->always_add_missing_headers || S->out_fd >= 0)
+        return true;
+    if (S->t->fixes_headers_own && smtpd_service_is_own_address(S->svc, &S->s.peer))
+        return true;
+    if (!S->t->fixes_headers_mynetworks)
+        return false;
+    struct policy_client c;
+    smtpd_policy_client(S, &c);
+    return policy_is_mynetworks(S->svc->policy, &S->s.peer, c.addr_text);
+}
+
+static void add_message_id(struct smtpd_sess *S, struct buf *b, bool resent)
+{
+    char qid[QID_TEXT_MAX], stamp[32];
+    time_t now = (time_t)clock_wall_s();
+    struct tm tm;
+    gmtime_r(&now, &tm);
+    strftime(stamp, sizeof stamp, "%Y%m%d%H%M%S", &tm);
+    char *id = arena_printf(S->tx->msg->arena, "<%s.%s@%s>", stamp, smtpd_qid(S, qid), S->p->myhostname);
+    buf_printf(b, "%sMessage-Id: %s\r\n", resent ? "Resent-" : "", id);
+    if (!resent)
+        S->tx->scan.hdr.message_id = span_cstr(id);
+}
+
+static void add_missing(struct smtpd_sess *S, struct buf *b)
+{
+    const struct hdr_scan *h = &S->tx->scan.hdr;
+    uint32_t resent_bits = 1u << HDR_RESENT_BCC | 1u << HDR_RESENT_CC | 1u << HDR_RESENT_DATE | 1u << HDR_RESENT_FROM |
+                           1u << HDR_RESENT_MESSAGE_ID | 1u << HDR_RESENT_SENDER | 1u << HDR_RESENT_TO;
+    bool resent = (h->seen & resent_bits) != 0;
+    const char *prefix = resent ? "Resent-" : "";
+    char date[MAIL_DATE_MAX];
+    if (!hdr_has(h, resent ? HDR_RESENT_MESSAGE_ID : HDR_MESSAGE_ID))
+        add_message_id(S, b, resent);
+    if (!hdr_has(h, resent ? HDR_RESENT_DATE : HDR_DATE)) {
+        mail_date_format(clock_wall_s(), date);
+        buf_printf(b, "%sDate: %s\r\n", prefix, date);
+    }
+    if (!hdr_has(h, resent ? HDR_RESENT_FROM : HDR_FROM)) {
+        struct span sender = S->tx->msg->env.sender;
+        struct span from = addr_quoted(S->tx->msg->arena, sender.n ? sender : SPAN_LIT("MAILER-DAEMON"));
+        buf_printf(b, "%sFrom: %.*s\r\n", prefix, SPAN_ARG(from));
+    }
+    uint32_t to_bits = resent ? 1u << HDR_RESENT_TO | 1u << HDR_RESENT_CC | 1u << HDR_RESENT_BCC
+                              : 1u << HDR_TO | 1u << HDR_CC | 1u << HDR_BCC;
+    if ((h->seen & to_bits) == 0 && *S->p->undisclosed_recipients_header != '\0')
+        buf_printf(b, "%s\r\n", S->p->undisclosed_recipients_header);
+}
+
+static void header_end_cb(void *arg)
+{
+    struct smtpd_sess *S = arg;
+    struct smtpd_tx *tx = S->tx;
+    if (tx->scan.hdr.received_count + 1 >= (unsigned)S->p->hopcount_limit)
+        tx->too_many_hops = true;
+    if (!wants_missing_headers(S))
+        return;
+    struct buf b = BUF_INIT(0);
+    add_missing(S, &b);
+    put_cb(S, buf_span(&b));
+    buf_free(&b);
+}
+
+/* ---- receiving ---- */
+
+void smtpd_message_begin(struct smtpd_sess *S, bool dots)
+{
+    struct smtpd_tx *tx = S->tx;
+    char text[2048];
+    struct buf received = { .p = text, .cap = sizeof text, .max = sizeof text - 1 };
+    struct content_options o = {
+        .dots = dots,
+        .standard_end_only = dots && strcmp(S->p->smtpd_forbid_bare_newline, "no") != 0 && !smtpd_bare_lf_is_excluded(S),
+        .keep_stray_cr = !S->p->cleanup_replace_stray_cr_lf,
+        .strip = S->t->has_strip ? S->t->strip : NULL,
+        .reject = S->t->has_reject ? S->t->reject : NULL,
+        .put = put_cb,
+        .header_end = header_end_cb,
+        .arg = S,
+    };
+    content_scan_init(&tx->scan, &o, tx->msg->arena);
+    tx->writer = content_begin(S->env->spool, tx->msg->env.id);
+    if (tx->writer == NULL)
+        fail(S, SPOOL_IO);
+    smtpd_put_received(S, &received);
+    put_cb(S, buf_span(&received));
+    if (S->p->smtpd_per_request_deadline)
+        S->request_deadline_ms = clock_mono_ms() + S->p->smtpd_timeout;
+}
+
+static void after_feed(struct smtpd_sess *S, size_t used)
+{
+    struct smtpd_tx *tx = S->tx;
+    if (S->request_deadline_ms != 0) /* what came at the least allowed rate buys its time */
+        S->request_deadline_ms += (int64_t)used * 1000 / S->p->smtpd_min_data_rate;
+    if (!tx->too_big && S->p->message_size_limit > 0 && tx->scan.taken > (uint64_t)S->p->message_size_limit) {
+        tx->too_big = true;
+        content_abort(&tx->writer);
+    }
+}
+
+enum flow smtpd_data_run(struct smtpd_sess *S)
+{
+    struct span in = smtpd_input(S);
+    bool ended = false;
+    if (in.n == 0)
+        return FLOW_INPUT;
+    size_t used = content_scan_feed(&S->tx->scan, S->in.p + S->in_pos, in.n, &ended);
+    S->in_pos += used;
+    after_feed(S, used);
+    return ended ? smtpd_message_end(S) : FLOW_INPUT;
+}
+
+void smtpd_message_feed_bdat(struct smtpd_sess *S, char *p, size_t n)
+{
+    struct smtpd_tx *tx = S->tx;
+    bool ended;
+    size_t all = n;
+    while (n > 0) {
+        if (tx->carry.n == 0) {
+            size_t used = content_scan_feed(&tx->scan, p, n, &ended);
+            buf_add(&tx->carry, p + used, n - used);
+            break;
+        }
+        const char *lf = memchr(p, '\n', n);
+        size_t k = lf ? (size_t)(lf - p) + 1 : n;
+        buf_add(&tx->carry, p, k);
+        p += k;
+        n -= k;
+        buf_consume(&tx->carry, content_scan_feed(&tx->scan, tx->carry.p, tx->carry.n, &ended));
+    }
+    after_feed(S, all);
+}
+
+/* ---- the end ---- */
+
+static enum flow refuse(struct smtpd_sess *S)
+{
+    enum cmd_id cmd = (enum cmd_id)S->pending_cmd;
+    smtpd_tx_drop(S);
+    smtpd_set_state(S, SMTPD_COMMAND);
+    smtpd_command_done(S, cmd, false);
+    return FLOW_ON;
+}
+
+static struct span rcpt_for_log(const struct smtpd_sess *S)
+{
+    return S->tx->accepted == 1 ? S->tx->first_rcpt : span_of("", 0);
+}
+
+static bool is_bare_lf_rejected(struct smtpd_sess *S)
+{
+    if (!S->tx->scan.saw_bare_lf)
+        return false;
+    S->saw_bare_lf = strcmp(S->p->smtpd_forbid_bare_newline, "no") != 0;
+    if (strcmp(S->p->smtpd_forbid_bare_newline, "reject") != 0 || smtpd_bare_lf_is_excluded(S))
+        return false;
+    smtpd_log_event(S, "reject", "END-OF-MESSAGE", rcpt_for_log(S), SPAN_LIT("bare <LF> received"));
+    smtpd_reply(S, (int)S->p->smtpd_forbid_bare_newline_reject_code, "5.5.2", "%s Error: bare <LF> received",
+                S->p->myhostname);
+    return true;
+}
+
+/* True: refused, replied. */
+static bool has_fault(struct smtpd_sess *S)
+{
+    const struct smtpd_tx *tx = S->tx;
+    int code = 0;
+    const char *dsn = "", *text = "";
+    if (is_bare_lf_rejected(S))
+        return true;
+    if (tx->too_many_hops)
+        code = 554, dsn = "5.4.0", text = "Error: too many hops";
+    else if (tx->too_big)
+        code = 552, dsn = "5.3.4", text = "Error: message file too big";
+    else if (tx->scan.saw_rejected)
+        code = 550, dsn = "5.7.1", text = "Error: content rejected";
+    else if (tx->failed == SPOOL_FULL)
+        code = 452, dsn = "4.3.1", text = "Insufficient system storage";
+    else if (tx->failed != SPOOL_OK)
+        code = 451, dsn = "4.3.0", text = "Error: queue file write error";
+    if (code == 0)
+        return false;
+    smtpd_reject_text(S, "END-OF-MESSAGE", rcpt_for_log(S), code, dsn, "%s", text);
+    return true;
+}
+
+static void done_cb(void *arg, struct msg *m, int status)
+{
+    struct smtpd_sess *S = arg;
+    (void)m;
+    S->commit_status = (uint8_t)status;
+    smtpd_handoff_answer(S);
+}
+
+static void complete_envelope(struct smtpd_sess *S)
+{
+    struct smtpd_tx *tx = S->tx;
+    struct envelope *env = &tx->msg->env;
+    struct arena *a = tx->msg->arena;
+    struct policy_client c;
+    smtpd_policy_client(S, &c);
+    env->content_flags = tx->scan.flags;
+    env->client_name = arena_dup_span(a, c.name);
+    env->client_addr = arena_dup_span(a, c.addr_text);
+    env->client_port = arena_dup_span(a, c.port);
+    env->helo = arena_dup_span(a, c.helo);
+    env->proto = tx->is_smtputf8 ? SPAN_LIT("UTF8SMTP") : S->is_esmtp ? SPAN_LIT("ESMTP") : SPAN_LIT("SMTP");
+    env->sasl_user = env->sasl_method = SPAN_LIT("");
+    env->message_id = tx->scan.hdr.message_id.p ? tx->scan.hdr.message_id : SPAN_LIT("");
+    tx->msg->received_ms = clock_mono_ms();
+    tx->msg->done_cb = done_cb;
+    tx->msg->done_arg = S;
+}
+
+static void submit(struct smtpd_sess *S)
+{
+    struct smtpd_tx *tx = S->tx;
+    struct msg *m = tx->msg;
+    struct smtpd_counters *n = &S->env->counters;
+    S->commit_id = m->env.id;
+    S->commit_bytes = tx->scan.taken;
+    atomic_fetch_add_explicit(&n->recipients, m->env.rcpt_count, memory_order_relaxed);
+    atomic_fetch_add_explicit(&n->bytes, m->env.content_bytes, memory_order_relaxed);
+    tx->msg = NULL; /* the spool's from here on */
+    smtpd_tx_drop(S);
+    smtpd_set_state(S, SMTPD_COMMIT);
+    smtpd_handoff_begin(S);
+    spool_submit(S->env->spool, m);
+}
+
+enum flow smtpd_message_end(struct smtpd_sess *S)
+{
+    struct smtpd_tx *tx = S->tx;
+    struct policy_client c;
+    S->request_deadline_ms = 0;
+    if (tx->is_bdat)
+        content_scan_finish(&tx->scan, tx->carry.n ? tx->carry.p : NULL, tx->carry.n);
+    smtpd_log_message_id(S);
+    if (has_fault(S))
+        return refuse(S);
+    smtpd_policy_client(S, &c);
+    c.size_bytes = tx->scan.taken;
+    if (tx->accepted == 1)
+        c.recipient = tx->first_rcpt;
+    if (!smtpd_policy_ok(S, STAGE_END_OF_DATA, "END-OF-MESSAGE", &c, rcpt_for_log(S)))
+        return refuse(S);
+    complete_envelope(S);
+    tx->msg->env.content_bytes = content_bytes(tx->writer);
+    tx->failed = content_finish(&tx->writer, tx->msg);
+    if (has_fault(S))
+        return refuse(S);
+    submit(S);
+    return FLOW_ON;
+}
+
+enum flow smtpd_commit_run(struct smtpd_sess *S)
+{
+    char qid[QID_TEXT_MAX];
+    if (!smtpd_handoff_is_here(S))
+        return FLOW_WAIT;
+    smtpd_set_state(S, SMTPD_COMMAND);
+    bool ok = S->commit_status == SPOOL_OK;
+    if (ok) {
+        S->errors = 0;
+        S->junk = 0;
+        atomic_fetch_add_explicit(&S->env->counters.messages, 1, memory_order_relaxed);
+        qid_format(S->commit_id, S->p->enable_long_queue_ids, qid);
+        if (S->pending_cmd == CMD_BDAT)
+            smtpd_reply(S, 250, "2.0.0", "Ok: %llu bytes queued as %s", (unsigned long long)S->commit_bytes, qid);
+        else
+            smtpd_reply(S, 250, "2.0.0", "Ok: queued as %s", qid);
+    } else if (S->commit_status == SPOOL_FULL) {
+        smtpd_reply(S, 452, "4.3.1", "Insufficient system storage");
+    } else if (S->commit_status == SPOOL_STOPPING) {
+        smtpd_reply(S, 421, "4.3.2", "%s Service shutting down", S->p->myhostname);
+    } else {
+        smtpd_reply(S, 451, "4.3.0", "Error: queue file write error");
+    }
+    smtpd_command_done(S, (enum cmd_id)S->pending_cmd, ok);
+    return FLOW_ON;
+}

@@ -1,0 +1,44 @@
+/* The trace field this server adds. RFC 5321 4.4; form: reference/wire-formats.md section 12. */
+#include "common/base/clock.h"
+#include "common/mail/maildate.h"
+#include "daemon/smtpd/smtpd_internal.h"
+
+static void put_from(struct smtpd_sess *S, struct buf *b)
+{
+    char addr[IP_TEXT_MAX];
+    buf_puts(b, "from ");
+    buf_puts(b, S->helo ? S->helo : S->client_name);
+    buf_puts(b, " (");
+    buf_puts(b, S->client_name);
+    buf_puts(b, S->s.peer.family == IP_V6 ? " [IPv6:" : " [");
+    buf_puts(b, ip_print(&S->s.peer, addr));
+    buf_puts(b, "])\r\n\t");
+}
+
+void smtpd_put_received(struct smtpd_sess *S, struct buf *b)
+{
+    char qid[QID_TEXT_MAX], date[MAIL_DATE_MAX];
+    const struct smtpd_tx *tx = S->tx;
+    bool hidden = S->p->smtpd_hide_client_session;
+    buf_puts(b, "Received: ");
+    if (!hidden)
+        put_from(S, b);
+    buf_puts(b, "by ");
+    buf_puts(b, S->p->myhostname);
+    buf_puts(b, " (");
+    buf_puts(b, S->p->mail_name);
+    buf_putc(b, ')');
+    if (!hidden)
+        buf_puts(b, tx->is_smtputf8 ? " with UTF8SMTP" : S->is_esmtp ? " with ESMTP" : " with SMTP");
+    buf_puts(b, " id ");
+    buf_puts(b, smtpd_qid(S, qid));
+    if (tx->accepted == 1) {
+        buf_puts(b, "\r\n\tfor <");
+        buf_add_span(b, tx->first_rcpt);
+        buf_puts(b, ">; ");
+    } else {
+        buf_puts(b, "; ");
+    }
+    buf_add(b, date, mail_date_format(clock_wall_s(), date));
+    buf_puts(b, "\r\n");
+}

@@ -1,0 +1,359 @@
+/*
+ * The step function: settles what woke the session, reads once, runs commands, writes once. The session keeps its buffers
+ * only while it has something in them (park()).
+ */
+#include <errno.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/base/clock.h"
+#include "common/base/io.h"
+#include "daemon/smtpd/smtpd_internal.h"
+
+
+static bool transition_ok(enum smtpd_state from, enum smtpd_state to)
+{
+    switch (from) {
+    case SMTPD_CONNECT:
+        return to == SMTPD_COMMAND || to == SMTPD_END;
+    case SMTPD_COMMAND:
+        return to == SMTPD_DATA || to == SMTPD_BDAT || to == SMTPD_COMMIT || to == SMTPD_END;
+    case SMTPD_DATA:
+    case SMTPD_BDAT:
+        return to == SMTPD_COMMAND || to == SMTPD_COMMIT || to == SMTPD_END;
+    case SMTPD_COMMIT:
+        return to == SMTPD_COMMAND || to == SMTPD_END;
+    case SMTPD_END:
+        return to == SMTPD_END;
+    }
+    return false;
+}
+
+void smtpd_set_state(struct smtpd_sess *S, enum smtpd_state to)
+{
+    if (S->state == SMTPD_END) /* a reply of a command that runs on may not bring it back */
+        return;
+    if (UNLIKELY(!transition_ok((enum smtpd_state)S->state, to)))
+        abort();
+    S->state = (uint8_t)to;
+}
+
+struct arena *smtpd_scratch(struct smtpd_sess *S)
+{
+    if (S->scratch == NULL)
+        S->scratch = arena_new(2048);
+    return S->scratch;
+}
+
+struct span smtpd_input(const struct smtpd_sess *S)
+{
+    return span_of(S->in.p ? S->in.p + S->in_pos : "", S->in.n - S->in_pos);
+}
+
+/* ---- handing a callback over ---- */
+
+void smtpd_handoff_begin(struct smtpd_sess *S)
+{
+    atomic_store_explicit(&S->handoff, HANDOFF_ASKED, memory_order_relaxed);
+}
+
+void smtpd_handoff_answer(struct smtpd_sess *S)
+{
+    /* acq_rel pairs with smtpd_handoff_is_here(): what the callback wrote is seen by the step, and the other way round */
+    if (atomic_exchange_explicit(&S->handoff, HANDOFF_ANSWERED, memory_order_acq_rel) == HANDOFF_WAITING)
+        S->env->resume(&S->s);
+}
+
+bool smtpd_handoff_is_here(struct smtpd_sess *S)
+{
+    return atomic_exchange_explicit(&S->handoff, HANDOFF_WAITING, memory_order_acq_rel) == HANDOFF_ANSWERED;
+}
+
+/* ---- input and output ---- */
+
+enum io_result { IO_DONE, IO_AGAIN, IO_LOST };
+
+static ssize_t read_some(struct smtpd_sess *S, char *p, size_t n)
+{
+    ssize_t r;
+    do
+        r = S->out_fd < 0 ? recv(S->s.fd, p, n, 0) : read(S->s.fd, p, n);
+    while (r < 0 && errno == EINTR);
+    return r;
+}
+
+/* Room to read; more of it when the last read of a message filled what there was. */
+static bool make_room(struct smtpd_sess *S)
+{
+    bool is_content = S->state == SMTPD_DATA || S->state == SMTPD_BDAT;
+    size_t want = is_content && S->in_was_full ? IN_BUF_DATA_BYTES : IN_BUF_BYTES;
+    if (S->in_pos > 0) {
+        buf_consume(&S->in, S->in_pos);
+        S->in_pos = 0;
+    }
+    if (S->in.cap < want)
+        return buf_reserve(&S->in, want - 1 - S->in.n);
+    return buf_reserve(&S->in, 1);
+}
+
+static enum io_result fill(struct smtpd_sess *S)
+{
+    if (!make_room(S))
+        return IO_LOST;
+    size_t room = S->in.cap - 1 - S->in.n;
+    ssize_t r = read_some(S, S->in.p + S->in.n, room);
+    S->in_was_full = r == (ssize_t)room;
+    if (r > 0) {
+        S->in.n += (size_t)r;
+        return IO_DONE;
+    }
+    return r < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) ? IO_AGAIN : IO_LOST;
+}
+
+static enum io_result flush_out(struct smtpd_sess *S)
+{
+    size_t done = 0;
+    enum io_result res = IO_DONE;
+    while (done < S->out.n) {
+        ssize_t r = S->out_fd < 0 ? send(S->s.fd, S->out.p + done, S->out.n - done, MSG_NOSIGNAL)
+                                  : write(S->out_fd, S->out.p + done, S->out.n - done);
+        if (r >= 0) {
+            done += (size_t)r;
+        } else if (errno != EINTR) {
+            res = errno == EAGAIN || errno == EWOULDBLOCK ? IO_AGAIN : IO_LOST;
+            break;
+        }
+    }
+    if (res == IO_LOST)
+        done = S->out.n;
+    buf_consume(&S->out, done);
+    return res;
+}
+
+bool smtpd_has_early_input(struct smtpd_sess *S)
+{
+    int waiting = 0;
+    if (S->in.n > S->in_pos)
+        return true;
+    if (S->out_fd >= 0 || ioctl(S->s.fd, FIONREAD, &waiting) != 0 || waiting <= 0)
+        return false;
+    return fill(S) == IO_DONE;
+}
+
+/* ---- ends that are not QUIT ---- */
+
+static void set_deadline(struct smtpd_sess *S)
+{
+    S->s.deadline_ms = clock_mono_ms() + S->p->smtpd_timeout;
+    if (S->request_deadline_ms != 0 && S->request_deadline_ms < S->s.deadline_ms)
+        S->s.deadline_ms = S->request_deadline_ms;
+}
+
+const char *smtpd_state_word(const struct smtpd_sess *S)
+{
+    if (S->state == SMTPD_CONNECT || (S->last_cmd == CMD_UNKNOWN && S->count[CMD_UNKNOWN].total == 0))
+        return "CONNECT";
+    if (S->state == SMTPD_COMMIT || (S->state == SMTPD_COMMAND && S->last_cmd == CMD_DATA && S->count[CMD_DATA].ok > 0))
+        return "END-OF-MESSAGE";
+    return smtpd_command_name((enum cmd_id)S->last_cmd);
+}
+
+static void log_bad_end(struct smtpd_sess *S, const char *what)
+{
+    char qid[QID_TEXT_MAX], size[40] = "";
+    if (!S->is_connected)
+        return;
+    if (S->tx != NULL && (S->state == SMTPD_DATA || S->state == SMTPD_BDAT))
+        snprintf(size, sizeof size, " (%llu bytes)", (unsigned long long)S->tx->scan.taken);
+    log_line(&S->log, LOG_LV_INFO, "%s: %s after %s%s from %s", smtpd_qid(S, qid), what, smtpd_state_word(S), size,
+             S->namaddr);
+}
+
+static enum sess_wait on_lost(struct smtpd_sess *S)
+{
+    atomic_fetch_add_explicit(&S->env->counters.lost, 1, memory_order_relaxed);
+    if (S->state != SMTPD_END)
+        log_bad_end(S, "lost connection");
+    return WAIT_DONE;
+}
+
+static enum sess_wait on_timeout(struct smtpd_sess *S)
+{
+    atomic_fetch_add_explicit(&S->env->counters.timeouts, 1, memory_order_relaxed);
+    if (S->state == SMTPD_END || S->out.n > 0) { /* it does not read either */
+        if (S->state != SMTPD_END)
+            log_bad_end(S, "timeout");
+        return WAIT_DONE;
+    }
+    log_bad_end(S, "timeout");
+    smtpd_reply(S, 421, "4.4.2", "%s Error: timeout exceeded", S->p->myhostname);
+    (void)flush_out(S);
+    return WAIT_DONE;
+}
+
+static enum sess_wait on_shutdown(struct smtpd_sess *S)
+{
+    if (S->state != SMTPD_END) {
+        smtpd_reply(S, 421, "4.3.2", "%s Service shutting down", S->p->myhostname);
+        (void)flush_out(S);
+    }
+    return WAIT_DONE;
+}
+
+/* ---- the step ---- */
+
+static enum sess_wait wait_output(struct smtpd_sess *S)
+{
+    S->s.deadline_ms = clock_mono_ms() + S->p->smtpd_timeout;
+    return WAIT_OUTPUT;
+}
+
+static enum flow run_state(struct smtpd_sess *S)
+{
+    switch ((enum smtpd_state)S->state) {
+    case SMTPD_CONNECT:
+        return smtpd_connect_run(S);
+    case SMTPD_COMMAND:
+        return smtpd_command_run(S);
+    case SMTPD_DATA:
+        return smtpd_data_run(S);
+    case SMTPD_BDAT:
+        return smtpd_bdat_run(S);
+    case SMTPD_COMMIT:
+        return smtpd_commit_run(S);
+    case SMTPD_END:
+        return FLOW_INPUT;
+    }
+    return FLOW_INPUT;
+}
+
+/* Writes what is gathered. WAIT_AGAIN means: go on. */
+static enum sess_wait write_replies(struct smtpd_sess *S)
+{
+    switch (flush_out(S)) {
+    case IO_DONE:
+        return S->state == SMTPD_END ? WAIT_DONE : WAIT_AGAIN;
+    case IO_AGAIN:
+        return wait_output(S);
+    case IO_LOST:
+        return on_lost(S);
+    }
+    return WAIT_DONE;
+}
+
+static enum sess_wait run(struct smtpd_sess *S)
+{
+    for (int i = 0; i < COMMANDS_PER_STEP; i++) {
+        enum flow f = run_state(S);
+        if (S->tarpit) {
+            S->s.deadline_ms = clock_mono_ms() + S->p->smtpd_error_sleep_time;
+            return WAIT_TIMER;
+        }
+        if (f == FLOW_WAIT)
+            return WAIT_CALLBACK;
+        if (f == FLOW_ON && S->out.n < OUT_FLUSH_BYTES)
+            continue;
+        enum sess_wait w = write_replies(S);
+        if (w != WAIT_AGAIN)
+            return w;
+        if (f == FLOW_INPUT) {
+            set_deadline(S);
+            return WAIT_INPUT;
+        }
+    }
+    return WAIT_AGAIN;
+}
+
+static enum sess_wait smtpd_step(struct sess *base, enum sess_wake why)
+{
+    struct smtpd_sess *S = (struct smtpd_sess *)base;
+    enum sess_wait w;
+    switch (why) {
+    case WAKE_START:
+        if (!smtpd_connect_begin(S))
+            return WAIT_DONE;
+        return run(S);
+    case WAKE_TIMEOUT:
+        if (!S->tarpit)
+            return on_timeout(S);
+        S->tarpit = false;
+        w = write_replies(S);
+        return w == WAIT_AGAIN ? run(S) : w;
+    case WAKE_SHUTDOWN:
+        return on_shutdown(S);
+    case WAKE_CALLBACK:
+        return run(S);
+    case WAKE_READY:
+        break;
+    }
+    if (S->out.n > 0) {
+        w = write_replies(S);
+        return w == WAIT_AGAIN ? run(S) : w;
+    }
+    /* also when nothing came: the last turn may have ended (WAIT_AGAIN) with lines left */
+    return fill(S) == IO_LOST ? on_lost(S) : run(S);
+}
+
+static void smtpd_park(struct sess *base)
+{
+    struct smtpd_sess *S = (struct smtpd_sess *)base;
+    if (S->in_pos == S->in.n) {
+        buf_reset(&S->in);
+        S->in_pos = 0;
+        buf_shrink(&S->in, 0);
+    }
+    if (S->out.n == 0)
+        buf_shrink(&S->out, 0);
+    arena_free(&S->scratch);
+}
+
+static void smtpd_destroy(struct sess *base)
+{
+    struct smtpd_sess *S = (struct smtpd_sess *)base;
+    smtpd_tx_drop(S);
+    if (S->is_counted)
+        client_disconnect(S->env->clients, S->svc->number, &S->s.peer);
+    if (S->is_connected)
+        smtpd_log_disconnect(S);
+    smtpd_lookup_free(&S->lookup);
+    buf_free(&S->in);
+    buf_free(&S->out);
+    arena_free(&S->scratch);
+    free(S->client_name);
+    free(S->reverse_name);
+    free(S->namaddr);
+    free(S->helo);
+    free(S->carry);
+    smtpd_service_unref(&S->svc);
+    free(S);
+}
+
+static const struct sess_ops smtpd_ops = { .step = smtpd_step, .park = smtpd_park, .destroy = smtpd_destroy };
+
+/* Five to seven digits, unique among the sessions of a long time. */
+static unsigned next_pid(struct smtpd_env *env)
+{
+    return 10000 + atomic_fetch_add_explicit(&env->next_pid, 1, memory_order_relaxed) % 9990000;
+}
+
+struct sess *smtpd_create(struct listener *l, int fd, const struct ip_addr *peer, uint16_t peer_port, void *arg)
+{
+    struct smtpd_env *env = arg;
+    struct smtpd_sess *S = xcalloc(1, sizeof *S);
+    S->s.ops = &smtpd_ops;
+    S->s.fd = fd;
+    S->s.peer = *peer;
+    S->s.peer_port = peer_port;
+    S->env = env;
+    S->svc = smtpd_service_ref(l->arg);
+    S->t = env->is_stressed != NULL && env->is_stressed(env->stress_arg) ? &S->svc->stress : &S->svc->normal;
+    S->p = S->t->p;
+    S->out_fd = -1;
+    S->last_cmd = CMD_UNKNOWN;
+    S->log = (struct log_src){ .log = env->log, .name = S->p->syslog_name, .prog = "smtpd", .pid = next_pid(env) };
+    buf_init(&S->in, IN_BUF_DATA_BYTES + 1024);
+    buf_init(&S->out, 1u << 20);
+    atomic_fetch_add_explicit(&env->counters.sessions, 1, memory_order_relaxed);
+    return &S->s;
+}

@@ -1,0 +1,118 @@
+/* The log lines of a session, in Postfix's words: reference/wire-formats.md section 8. */
+#include "daemon/smtpd/smtpd_internal.h"
+
+const char *smtpd_qid(struct smtpd_sess *S, char out[static QID_TEXT_MAX])
+{
+    if (S->tx == NULL || !S->tx->has_qid)
+        return "NOQUEUE";
+    qid_format(S->tx->msg->env.id, S->p->enable_long_queue_ids, out);
+    return out;
+}
+
+void smtpd_log_connect(struct smtpd_sess *S)
+{
+    S->is_connected = true;
+    log_line(&S->log, LOG_LV_INFO, "connect from %s", S->namaddr);
+}
+
+static const char *const count_names[CMD_COUNT] = {
+#define CMD(id, verb, name, flags) [CMD_##id] = name,
+#include "daemon/smtpd/commands.def"
+#undef CMD
+    [CMD_UNKNOWN] = "unknown",
+};
+
+void smtpd_log_disconnect(struct smtpd_sess *S)
+{
+    char text[512];
+    struct buf b = { .p = text, .cap = sizeof text, .max = sizeof text - 1 };
+    unsigned ok = 0, total = 0;
+    if (S->log.log == NULL)
+        return;
+    buf_puts(&b, "disconnect from ");
+    buf_puts(&b, S->namaddr);
+    for (int i = 0; i < CMD_COUNT; i++) {
+        if (S->count[i].total == 0)
+            continue;
+        ok += S->count[i].ok;
+        total += S->count[i].total;
+        buf_putc(&b, ' ');
+        buf_puts(&b, count_names[i]);
+        buf_putc(&b, '=');
+        buf_put_uint(&b, S->count[i].ok);
+        if (S->count[i].ok != S->count[i].total) {
+            buf_putc(&b, '/');
+            buf_put_uint(&b, S->count[i].total);
+        }
+    }
+    buf_puts(&b, " commands=");
+    buf_put_uint(&b, ok);
+    if (ok != total || total == 0) {
+        buf_putc(&b, '/');
+        buf_put_uint(&b, total);
+    }
+    if (S->saw_bare_lf)
+        buf_puts(&b, " notes=bare_lf");
+    log_text(&S->log, LOG_LV_INFO, buf_span(&b));
+}
+
+void smtpd_log_client(struct smtpd_sess *S)
+{
+    char qid[QID_TEXT_MAX];
+    log_line(&S->log, LOG_LV_INFO, "%s: client=%s", smtpd_qid(S, qid), S->namaddr);
+}
+
+void smtpd_log_message_id(struct smtpd_sess *S)
+{
+    char qid[QID_TEXT_MAX];
+    struct log_src src = S->log;
+    struct span id = S->tx->scan.hdr.message_id;
+    src.prog = "cleanup";
+    log_line(&src, LOG_LV_INFO, "%s: message-id=%.*s", smtpd_qid(S, qid), SPAN_ARG(id));
+}
+
+static void put_address(struct buf *b, const char *name, struct span addr)
+{
+    buf_printf(b, " %s=<%.*s>", name, SPAN_ARG(addr));
+}
+
+void smtpd_log_event(struct smtpd_sess *S, const char *what, const char *stage, struct span rcpt, struct span text)
+{
+    char qid[QID_TEXT_MAX];
+    struct buf b = BUF_INIT(LOG_TEXT_MAX);
+    if (S->log.log == NULL)
+        return;
+    buf_printf(&b, "%s: %s: %s from %s: ", smtpd_qid(S, qid), what, stage, S->namaddr);
+    buf_add_span(&b, text);
+    buf_putc(&b, ';');
+    if (S->tx != NULL)
+        put_address(&b, "from", S->tx->mail_arg);
+    if (rcpt.n > 0)
+        put_address(&b, "to", rcpt);
+    buf_printf(&b, " proto=%s", S->is_esmtp ? "ESMTP" : "SMTP");
+    if (S->helo != NULL)
+        put_address(&b, "helo", span_cstr(S->helo));
+    log_text(&S->log, LOG_LV_INFO, buf_span(&b));
+    buf_free(&b);
+}
+
+void smtpd_log_pipelining(struct smtpd_sess *S, const char *after)
+{
+    struct span in = smtpd_input(S);
+    struct buf b = BUF_INIT(0);
+    if (in.n > UNAUTH_PIPELINE_SHOWN)
+        in.n = UNAUTH_PIPELINE_SHOWN;
+    for (size_t i = 0; i < in.n; i++) {
+        char c = in.p[i];
+        if (c == '\r')
+            buf_puts(&b, "\\r");
+        else if (c == '\n')
+            buf_puts(&b, "\\n");
+        else if (c == '\\' || !ascii_is_print(c))
+            buf_printf(&b, "\\%03o", (unsigned char)c);
+        else
+            buf_putc(&b, c);
+    }
+    log_line(&S->log, LOG_LV_INFO, "improper command pipelining after %s from %s: %s", after, S->namaddr, buf_cstr(&b));
+    buf_free(&b);
+}

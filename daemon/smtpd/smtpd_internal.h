@@ -1,0 +1,251 @@
+/*
+ * smtpd_internal: the session and what the files of this folder share
+ *
+ * States, and what is waited for in each:
+ *   CONNECT   client name being looked up, banner not sent: WAIT_CALLBACK
+ *   COMMAND   a command line: WAIT_INPUT
+ *   DATA      message text up to the final dot: WAIT_INPUT
+ *   BDAT      the rest of a chunk: WAIT_INPUT
+ *   COMMIT    the spool makes the message durable: WAIT_CALLBACK, back to COMMAND
+ *   END       the last reply is being written: WAIT_OUTPUT, then WAIT_DONE
+ * In any of them a tarpit may hold back replies (WAIT_TIMER) and a full socket may (WAIT_OUTPUT).
+ *
+ * Order of one step: callbacks and time-outs are settled first, then input is read once, then commands are run until
+ * input is used up, then replies are written once.
+ */
+#pragma once
+#include <stdatomic.h>
+#include "common/base/arena.h"
+#include "common/base/ascii.h"
+#include "common/base/buf.h"
+#include "common/base/mem.h"
+#include "common/conf/params.h"
+#include "common/mail/address.h"
+#include "daemon/smtpd/content.h"
+#include "daemon/smtpd/smtpd.h"
+
+#define IN_BUF_BYTES 16384        /* read buffer; more than a command line and CONTENT_HEADER_LINE_MAX */
+#define IN_BUF_DATA_BYTES 65536   /* while a message comes in fast */
+#define OUT_FLUSH_BYTES 8192      /* replies gathered before they are written in the middle of a step */
+#define COMMANDS_PER_STEP 100     /* then others get their turn */
+#define UNAUTH_PIPELINE_SHOWN 100 /* bytes of early input in the log */
+
+enum smtpd_state { SMTPD_CONNECT, SMTPD_COMMAND, SMTPD_DATA, SMTPD_BDAT, SMTPD_COMMIT, SMTPD_END };
+
+/* What a command handler made of it. */
+enum cmd_result {
+    CMD_OK,
+    CMD_ERROR,  /* counts as an error */
+    CMD_LATER,  /* smtpd_command_done() will be called */
+};
+
+enum { CMD_LAST = 1, CMD_JUNK = 2, CMD_ALWAYS = 4 };
+enum cmd_id {
+#define CMD(id, verb, name, flags) CMD_##id,
+#include "daemon/smtpd/commands.def"
+#undef CMD
+    CMD_UNKNOWN,
+    CMD_COUNT
+};
+
+/* Settings of a listener under normal load or stress, ready for use. */
+struct smtpd_texts {
+    const struct params *p;
+    unsigned ehlo_discard;      /* 1 << enum ehlo_keyword */
+    bool strip[256], reject[256];
+    bool has_strip, has_reject;
+    bool fixes_headers_own, fixes_headers_mynetworks; /* local_header_rewrite_clients */
+};
+
+struct smtpd_pattern; /* service.c: a regexp of smtpd_forbidden_commands */
+
+struct smtpd_service {
+    atomic_uint refs;
+    uint32_t number;               /* for client_count */
+    const struct conf_service *svc;
+    struct policy *policy;         /* counted */
+    struct conf *conf;             /* counted */
+    struct arena *arena;           /* owned: texts below */
+    struct smtpd_texts normal, stress;
+    struct hosts *hosts;           /* owned */
+    struct ip_local *locals;       /* owned: addresses of this machine */
+    size_t local_count;
+    struct smtpd_pattern *forbidden; /* owned */
+    size_t forbidden_count;
+};
+
+/* A mail transaction: MAIL to RSET or the end of the message. Its texts live in the message's arena. */
+struct smtpd_tx {
+    struct msg *msg;               /* owned until submitted */
+    struct content_writer *writer; /* owned */
+    struct span mail_arg;          /* sender as given, without <>, for log lines */
+    struct span first_rcpt;        /* internal form of the first accepted recipient as given */
+    struct content_scan scan;
+    uint64_t size_param;
+    unsigned accepted;             /* recipients */
+    unsigned overshoot;
+    enum spool_status failed;      /* of the writer: SPOOL_OK so far */
+    bool has_qid;
+    bool is_bdat;                  /* BDAT was seen */
+    bool bdat_failed;              /* chunks are thrown away until RSET */
+    bool is_smtputf8;
+    bool too_big, too_many_hops;
+    bool wants_missing_headers;
+    struct buf carry;              /* owned: end of a chunk that cannot be judged alone */
+    uint64_t *seen;                /* owned: hashes of recipients, to find duplicates */
+    size_t seen_count, seen_cap;
+};
+
+enum ehlo_keyword { EHLO_PIPELINING, EHLO_SIZE, EHLO_VRFY, EHLO_ETRN, EHLO_STARTTLS, EHLO_AUTH, EHLO_ENHANCEDSTATUSCODES,
+                    EHLO_8BITMIME, EHLO_DSN, EHLO_SMTPUTF8, EHLO_CHUNKING, EHLO_KEYWORDS };
+
+struct smtpd_sess {
+    struct sess s;                 /* first */
+    struct smtpd_env *env;         /* borrowed for life */
+    struct smtpd_service *svc;     /* counted */
+    const struct smtpd_texts *t;   /* of svc */
+    const struct params *p;        /* t->p */
+    struct log_src log;
+    int out_fd;                    /* -1: s.fd, a socket */
+    uint8_t state;                 /* enum smtpd_state */
+    uint8_t last_cmd;              /* enum cmd_id, for "lost connection after" */
+    uint8_t pending_cmd;           /* CMD_LATER: which */
+    bool is_esmtp, is_counted, has_limits;
+    bool in_was_full;              /* the last read took all the room */
+    bool skipping;                 /* inside a command line that is too long */
+    bool tarpit;                   /* replies wait for the timer */
+    bool saw_bare_lf;              /* for the disconnect line */
+    bool saw_illegal_pipelining;
+    bool is_connected;             /* connect line logged */
+    uint8_t bare_lf_excluded;      /* 0 not looked up, 1 no, 2 yes */
+    bool access_denied;            /* refused at connect time: nothing but QUIT works */
+    struct buf in;                 /* owned; bytes [in_pos, n) are not used yet */
+    size_t in_pos;
+    struct buf out;                /* owned */
+    char *client_name;             /* owned: verified, or "unknown" */
+    char *reverse_name;            /* owned: from the PTR, or "unknown" */
+    char *namaddr;                 /* owned: "name[addr]" for log lines */
+    char *helo;                    /* owned, NULL until said */
+    struct policy_carry *carry;    /* owned; only with smtpd_delay_reject = no */
+    struct connect_lookup *lookup; /* owned while state is CONNECT */
+    struct arena *scratch;         /* owned; reset after each command */
+    struct smtpd_tx *tx;           /* NULL: no transaction */
+    _Atomic uint8_t handoff;       /* enum handoff: a callback and the step that waits for it */
+    uint8_t commit_status;         /* enum spool_status from the committer */
+    unsigned errors, junk;
+    int64_t request_deadline_ms;   /* smtpd_per_request_deadline */
+    uint64_t bdat_left;            /* of the chunk */
+    uint64_t bdat_chunk;           /* its whole size */
+    bool bdat_last, bdat_skip;
+    uint64_t commit_id;            /* of the message being committed */
+    uint64_t commit_bytes;
+    struct { uint16_t ok, total; } count[CMD_COUNT];
+};
+
+/*
+ * One callback may come while the step that asked is still running. Both sides exchange the field: who comes second
+ * continues the session.
+ */
+enum handoff { HANDOFF_ASKED, HANDOFF_ANSWERED, HANDOFF_WAITING };
+void smtpd_handoff_begin(struct smtpd_sess *S);
+/* The callback's side, last thing it does. */
+void smtpd_handoff_answer(struct smtpd_sess *S);
+/* The step's side: true when the answer is already here; else it must return WAIT_CALLBACK. */
+bool smtpd_handoff_is_here(struct smtpd_sess *S);
+
+enum flow {
+    FLOW_ON,     /* state may have changed: go on */
+    FLOW_INPUT,  /* nothing to do before more input */
+    FLOW_WAIT,   /* callback */
+};
+
+/* session.c */
+struct arena *smtpd_scratch(struct smtpd_sess *S);
+void smtpd_set_state(struct smtpd_sess *S, enum smtpd_state to);
+struct span smtpd_input(const struct smtpd_sess *S);
+/* Is there input that we have not used, in our buffer or (asking the kernel) in the socket? */
+bool smtpd_has_early_input(struct smtpd_sess *S);
+const char *smtpd_state_word(const struct smtpd_sess *S);
+
+/* reply.c: replies and the lines that go with them */
+void smtpd_reply(struct smtpd_sess *S, int code, const char *dsn, const char *fmt, ...) PRINTF_FMT(4, 5);
+void smtpd_reply_raw(struct smtpd_sess *S, struct span text); /* whole lines, 2xx or 3xx */
+/* Replies and logs "reject: STAGE from ...". */
+void smtpd_reject(struct smtpd_sess *S, const char *stage, struct span rcpt, const struct verdict_reply *r);
+void smtpd_reject_text(struct smtpd_sess *S, const char *stage, struct span rcpt, int code, const char *dsn,
+                       const char *fmt, ...) PRINTF_FMT(6, 7);
+void smtpd_end_session(struct smtpd_sess *S); /* after what is in out */
+
+/* slog.c */
+const char *smtpd_qid(struct smtpd_sess *S, char out[static QID_TEXT_MAX]); /* or "NOQUEUE" */
+void smtpd_log_connect(struct smtpd_sess *S);
+void smtpd_log_disconnect(struct smtpd_sess *S);
+void smtpd_log_client(struct smtpd_sess *S);
+void smtpd_log_message_id(struct smtpd_sess *S);
+/* "QID: WHAT: STAGE from client: TEXT; from=<> to=<> proto= helo=<>"; what is "reject", "reject_warning", ... */
+void smtpd_log_event(struct smtpd_sess *S, const char *what, const char *stage, struct span rcpt, struct span text);
+void smtpd_log_pipelining(struct smtpd_sess *S, const char *after);
+
+/* connect.c */
+enum flow smtpd_connect_run(struct smtpd_sess *S);
+bool smtpd_connect_begin(struct smtpd_sess *S);
+void smtpd_lookup_free(struct connect_lookup **l);
+bool smtpd_over_rate(struct smtpd_sess *S, enum client_event ev, int64_t limit, const char *what);
+
+/* command.c */
+enum flow smtpd_command_run(struct smtpd_sess *S);
+void smtpd_command_done(struct smtpd_sess *S, enum cmd_id cmd, bool ok);
+const char *smtpd_command_name(enum cmd_id id);
+/* Fills what policy may ask; borrows from the session. */
+void smtpd_policy_client(struct smtpd_sess *S, struct policy_client *c);
+/* Asks policy; on anything but permission replies and logs. True: go on. */
+bool smtpd_policy_ok(struct smtpd_sess *S, enum policy_stage stage, const char *word, struct policy_client *c, struct span rcpt_arg);
+
+typedef enum cmd_result cmd_fn(struct smtpd_sess *S, struct span arg);
+cmd_fn smtpd_cmd_HELO, smtpd_cmd_EHLO, smtpd_cmd_MAIL, smtpd_cmd_RCPT, smtpd_cmd_DATA, smtpd_cmd_BDAT, smtpd_cmd_RSET,
+    smtpd_cmd_NOOP, smtpd_cmd_VRFY, smtpd_cmd_ETRN, smtpd_cmd_HELP, smtpd_cmd_QUIT;
+
+/* path_arg.c: "FROM:<path> parameters" of MAIL and RCPT */
+struct path_arg {
+    struct span path;       /* as given */
+    struct span params;     /* behind it */
+};
+bool smtpd_path_split(struct span arg, const char *keyword, struct path_arg *out);
+/* Parses an address; on failure replies and returns false. `bad` is the reply for bad syntax. */
+bool smtpd_path_parse(struct smtpd_sess *S, struct span path, bool utf8, const char *bad_dsn, const char *bad_text, struct addr *out);
+/* Routes and judges a recipient; on refusal replies, logs and returns false. `as_given` is its external form. */
+bool smtpd_rcpt_is_welcome(struct smtpd_sess *S, enum policy_stage stage, struct span as_given, struct span addr, struct route *out);
+/* Next "KEYWORD[=value]"; false at the end. */
+bool smtpd_param_next(struct span *rest, struct span *name, struct span *value, bool *has_value);
+
+/* tx.c: the transaction */
+struct smtpd_tx *smtpd_tx_begin(struct smtpd_sess *S);
+void smtpd_tx_drop(struct smtpd_sess *S);
+void smtpd_tx_need_qid(struct smtpd_sess *S);
+/* True when this recipient with these DSN wishes is already there (and remembers it otherwise). */
+bool smtpd_tx_is_duplicate(struct smtpd_tx *tx, const struct msg_rcpt *r, int64_t limit);
+
+/* message.c: content */
+void smtpd_message_begin(struct smtpd_sess *S, bool dots);
+enum flow smtpd_data_run(struct smtpd_sess *S);
+enum flow smtpd_bdat_run(struct smtpd_sess *S);
+/* All content is here: checks, submits; replies at once when it is refused. */
+enum flow smtpd_message_end(struct smtpd_sess *S);
+enum flow smtpd_commit_run(struct smtpd_sess *S);
+void smtpd_message_feed_bdat(struct smtpd_sess *S, char *p, size_t n);
+bool smtpd_bare_lf_is_excluded(struct smtpd_sess *S);
+
+/* received.c */
+void smtpd_put_received(struct smtpd_sess *S, struct buf *b);
+
+/* service.c */
+bool smtpd_service_is_own_address(const struct smtpd_service *v, const struct ip_addr *a);
+bool smtpd_service_is_forbidden(const struct smtpd_service *v, struct span line);
+unsigned smtpd_ehlo_keywords_parse(const char *list);
+/* Is `word` in a list of words, without case? */
+bool smtpd_word_in_list(const char *list, struct span word);
+
+/* hosts.c */
+struct hosts *hosts_load(const char *path);
+void hosts_free(struct hosts **h);
+const char *hosts_name(const struct hosts *h, const struct ip_addr *a);

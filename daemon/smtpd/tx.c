@@ -1,0 +1,91 @@
+/* A transaction from MAIL on: the message being built, its queue ID, its recipients. */
+#include "daemon/smtpd/smtpd_internal.h"
+
+struct smtpd_tx *smtpd_tx_begin(struct smtpd_sess *S)
+{
+    struct smtpd_tx *tx = xcalloc(1, sizeof *tx);
+    tx->msg = msg_new();
+    tx->mail_arg = span_of("", 0);
+    tx->first_rcpt = span_of("", 0);
+    buf_init(&tx->carry, IN_BUF_DATA_BYTES + 2 * CONTENT_HEADER_LINE_MAX);
+    S->tx = tx;
+    return tx;
+}
+
+void smtpd_tx_drop(struct smtpd_sess *S)
+{
+    struct smtpd_tx *tx = S->tx;
+    if (tx == NULL)
+        return;
+    S->tx = NULL;
+    if (S->carry != NULL) /* what was postponed at MAIL goes with it */
+        S->carry->permit[2].active = S->carry->reject[2].active = false;
+    content_abort(&tx->writer);
+    msg_unref(&tx->msg);
+    buf_free(&tx->carry);
+    free(tx->seen);
+    free(tx);
+}
+
+void smtpd_tx_need_qid(struct smtpd_sess *S)
+{
+    S->tx->msg->env.id = qid_new(spool_qids(S->env->spool));
+    S->tx->has_qid = true;
+    smtpd_log_client(S);
+}
+
+static uint64_t mix(uint64_t h, struct span s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        h = (h ^ (unsigned char)s.p[i]) * UINT64_C(0x100000001b3);
+    return (h ^ s.n) * UINT64_C(0x9e3779b97f4a7c15);
+}
+
+static void insert(struct smtpd_tx *tx, uint64_t h)
+{
+    size_t i = h & (tx->seen_cap - 1);
+    while (tx->seen[i] != 0)
+        i = (i + 1) & (tx->seen_cap - 1);
+    tx->seen[i] = h;
+}
+
+static void grow(struct smtpd_tx *tx)
+{
+    uint64_t *old = tx->seen;
+    size_t old_cap = tx->seen_cap;
+    tx->seen_cap = old_cap ? old_cap * 2 : 16;
+    tx->seen = xcalloc(tx->seen_cap, sizeof *tx->seen);
+    for (size_t i = 0; i < old_cap; i++)
+        if (old[i] != 0)
+            insert(tx, old[i]);
+    free(old);
+}
+
+/* Compares the recipients themselves only when hashes meet, so a collision cannot drop one. */
+static bool is_really_there(const struct smtpd_tx *tx, const struct msg_rcpt *r)
+{
+    const struct envelope *env = &tx->msg->env;
+    for (uint32_t i = 0; i < env->rcpt_count; i++) {
+        const struct msg_rcpt *x = &env->rcpts[i];
+        if (x->notify == r->notify && span_eq(x->addr, r->addr) && span_eq(x->orig, r->orig) && span_eq(x->orcpt, r->orcpt))
+            return true;
+    }
+    return false;
+}
+
+bool smtpd_tx_is_duplicate(struct smtpd_tx *tx, const struct msg_rcpt *r, int64_t limit)
+{
+    uint64_t h = mix(mix(mix(r->notify + 1u, r->addr), r->orig), r->orcpt) | 1;
+    if (tx->seen_cap > 0) {
+        for (size_t i = h & (tx->seen_cap - 1); tx->seen[i] != 0; i = (i + 1) & (tx->seen_cap - 1))
+            if (tx->seen[i] == h)
+                return is_really_there(tx, r);
+    }
+    if (limit > 0 && tx->seen_count >= (size_t)limit)
+        return false;
+    if (2 * (tx->seen_count + 1) > tx->seen_cap)
+        grow(tx);
+    insert(tx, h);
+    tx->seen_count++;
+    return false;
+}
