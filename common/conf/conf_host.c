@@ -46,9 +46,13 @@ bool conf_is_hostname(struct span name)
     return !numeric;
 }
 
+#define ITEMS_MAX 100 /* names in inet_interfaces that are looked up */
+
 struct wanted {
     bool all, loopback_only, ip4, ip6;
     struct span list; /* inet_interfaces when it names addresses */
+    struct addrinfo *items[ITEMS_MAX]; /* owned: what these resolve to */
+    size_t item_count;
 };
 
 static bool is_loopback(const struct ifaddrs *ifa)
@@ -67,24 +71,34 @@ static bool same_address(const struct sockaddr *a, const struct sockaddr *b)
                   &((const struct sockaddr_in6 *)(const void *)b)->sin6_addr, 16) == 0;
 }
 
-/* An inet_interfaces item (address or name) means this interface address. */
-static bool item_names(struct span item, const struct sockaddr *sa)
+/* Addresses that an inet_interfaces item (address or name) stands for; NULL when it cannot be resolved. */
+static struct addrinfo *resolve_item(struct span item)
 {
     char host[256];
     struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *list = NULL;
-    bool found = false;
     if (item.n > 2 && item.p[0] == '[' && item.p[item.n - 1] == ']')
         item = span_of(item.p + 1, item.n - 2);
     if (item.n == 0 || item.n >= sizeof(host))
-        return false;
+        return NULL;
     memcpy(host, item.p, item.n);
     host[item.n] = '\0';
-    if (getaddrinfo(host, NULL, &hints, &list) != 0)
-        return false;
-    for (struct addrinfo *ai = list; ai != NULL && !found; ai = ai->ai_next)
-        found = same_address(ai->ai_addr, sa);
-    freeaddrinfo(list);
-    return found;
+    return getaddrinfo(host, NULL, &hints, &list) == 0 ? list : NULL;
+}
+
+static void resolve_items(struct wanted *w)
+{
+    struct span rest = w->list, item;
+    while (!w->all && !w->loopback_only && w->item_count < ITEMS_MAX && conf_list_next(&rest, &item, NULL)) {
+        struct addrinfo *list = resolve_item(item);
+        if (list != NULL)
+            w->items[w->item_count++] = list;
+    }
+}
+
+static void free_items(struct wanted *w)
+{
+    while (w->item_count > 0)
+        freeaddrinfo(w->items[--w->item_count]);
 }
 
 static bool is_wanted(const struct wanted *w, const struct ifaddrs *ifa)
@@ -94,14 +108,13 @@ static bool is_wanted(const struct wanted *w, const struct ifaddrs *ifa)
     int family = ifa->ifa_addr->sa_family;
     if (!(family == AF_INET && w->ip4) && !(family == AF_INET6 && w->ip6))
         return false;
-    if (w->all)
+    if (w->all || (w->loopback_only && is_loopback(ifa)))
         return true;
-    if (w->loopback_only)
-        return is_loopback(ifa);
-    struct span rest = w->list, item;
-    while (conf_list_next(&rest, &item, NULL)) {
-        if (item_names(item, ifa->ifa_addr))
-            return true;
+    for (size_t i = 0; i < w->item_count; i++) {
+        for (const struct addrinfo *ai = w->items[i]; ai != NULL; ai = ai->ai_next) {
+            if (same_address(ai->ai_addr, ifa->ifa_addr))
+                return true;
+        }
     }
     return false;
 }
@@ -183,6 +196,7 @@ bool conf_host_networks(const char *style, const char *protocols, const char *in
         err_set_sys(e, errno, "cannot read the addresses of this machine");
         return false;
     }
+    resolve_items(&w);
     for (int six = 0; six < 2; six++) {
         for (const struct ifaddrs *ifa = list; ifa != NULL; ifa = ifa->ifa_next) {
             if (is_wanted(&w, ifa) && (ifa->ifa_addr->sa_family == AF_INET6) == (six == 1))
@@ -190,5 +204,6 @@ bool conf_host_networks(const char *style, const char *protocols, const char *in
         }
     }
     freeifaddrs(list);
+    free_items(&w);
     return true;
 }

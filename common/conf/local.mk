@@ -18,7 +18,7 @@ libconf_a_SOURCES = \
 	common/conf/param_table.c common/conf/param_table.h \
 	common/conf/param_value.c common/conf/param_value.h \
 	common/conf/params.h common/conf/params_undef.h
-EXTRA_DIST += common/conf/README.md tests/conf
+EXTRA_DIST += common/conf/README.md tests/conf tests/fuzz/corpus/fuzz_main_cf
 
 # The tables as text: for the ledger and the manual page.
 noinst_PROGRAMS += common/conf/param_print
@@ -45,3 +45,18 @@ tests_unit_test_conf_ledger_LDADD = $(CONF_TEST_LIBS)
 tests_unit_test_conf_check_SOURCES = tests/unit/test_conf_check.c
 tests_unit_test_conf_check_LDADD = $(CONF_TEST_LIBS)
 endif
+
+if FUZZERS
+noinst_PROGRAMS += tests/fuzz/fuzz_main_cf
+tests_fuzz_fuzz_main_cf_SOURCES = tests/fuzz/fuzz_main_cf.c
+tests_fuzz_fuzz_main_cf_LDADD = libconf.a libbase.a $(IDN2_LIBS)
+tests_fuzz_fuzz_main_cf_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+endif
+
+dist_man_MANS += man/posthouse-master.cf.5
+man_MANS += man/posthouse-main.cf.5
+CLEANFILES += man/posthouse-main.cf.5
+EXTRA_DIST += man/posthouse-main.cf.head man/posthouse-main.cf.tail
+man/posthouse-main.cf.5: common/conf/param_print man/posthouse-main.cf.head man/posthouse-main.cf.tail
+	$(AM_V_GEN)$(MKDIR_P) man && common/conf/param_print man $(srcdir)/man/posthouse-main.cf.head \
+		$(srcdir)/man/posthouse-main.cf.tail >$@.tmp && mv $@.tmp $@

@@ -104,8 +104,9 @@ static void put_entry(struct buf *out, const struct param_row *row)
     if (row->suffix != NULL)
         buf_printf(out, "For one transport: \\fItransport\\fP\\fB_%s\\fP.\n", row->suffix);
     if (param_status_class(row->status) != PARAM_CLASS_EFFECTIVE) {
-        buf_puts(out, ".br\nStatus: ");
-        put_roff(out, param_status_text(row->status));
+        bool later = param_status_class(row->status) == PARAM_CLASS_NOT_YET;
+        buf_puts(out, later ? ".br\nNot yet in effect" : ".br\nNo effect: ");
+        put_roff(out, later ? "" : param_status_text(row->status));
         buf_puts(out, ".\n");
     }
 }
