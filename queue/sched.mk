@@ -18,11 +18,24 @@ libsched_a_SOURCES = \
 LIBS_SCHED = libsched.a -lm
 
 if HAVE_CMOCKA
-SCHED_TESTS = tests/unit/test_sched_basic
+SCHED_TESTS = \
+	tests/unit/test_concurrency \
+	tests/unit/test_retry \
+	tests/unit/test_sched_basic \
+	tests/unit/test_sched_queue \
+	tests/unit/test_sched_threads
 check_PROGRAMS += $(SCHED_TESTS)
 TESTS += $(SCHED_TESTS)
 SCHED_BENCH = tests/unit/fake_spool.c tests/unit/fake_spool.h tests/unit/sched_bench.c tests/unit/sched_bench.h
-SCHED_TEST_LIBS = libsched.a libconf.a libmail.a libnet.a libbase.a $(IDN2_LIBS) -lm $(TEST_LIBS)
+SCHED_TEST_LIBS = $(LIBS_SCHED) libconf.a libmail.a libnet.a libbase.a $(IDN2_LIBS) $(TEST_LIBS)
+tests_unit_test_concurrency_SOURCES = tests/unit/test_concurrency.c
+tests_unit_test_concurrency_LDADD = $(SCHED_TEST_LIBS)
+tests_unit_test_retry_SOURCES = tests/unit/test_retry.c
+tests_unit_test_retry_LDADD = $(SCHED_TEST_LIBS)
 tests_unit_test_sched_basic_SOURCES = tests/unit/test_sched_basic.c $(SCHED_BENCH)
 tests_unit_test_sched_basic_LDADD = $(SCHED_TEST_LIBS)
+tests_unit_test_sched_queue_SOURCES = tests/unit/test_sched_queue.c $(SCHED_BENCH)
+tests_unit_test_sched_queue_LDADD = $(SCHED_TEST_LIBS)
+tests_unit_test_sched_threads_SOURCES = tests/unit/test_sched_threads.c $(SCHED_BENCH)
+tests_unit_test_sched_threads_LDADD = $(SCHED_TEST_LIBS)
 endif
