@@ -16,6 +16,7 @@ struct index_rcpt {
     uint8_t state;          /* enum rcpt_state, BUSY counts as TODO */
     uint16_t attempts;
     int64_t due_us;
+    int64_t when_us;        /* of the last attempt, for the table of attempts; 0: about now */
     struct span transport, nexthop, dsn, mta, reason;
 };
 

@@ -14,6 +14,7 @@
 
 #include "common/base/io.h"
 #include "common/base/mem.h"
+#include "queue/index_internal.h"
 #include "queue/recover.h"
 
 /* A torn end is kept for people to look at, not in full. */
@@ -30,7 +31,7 @@ void replay_free(struct replay *r)
     arena_free(&r->arena);
 }
 
-static struct replay_msg *replay_get(struct replay *r, uint64_t id)
+struct replay_msg *replay_get(struct replay *r, uint64_t id)
 {
     struct replay_msg *p;
     HASH_FIND(hh, r->msgs, &id, sizeof id, p);
@@ -42,22 +43,35 @@ static struct replay_msg *replay_get(struct replay *r, uint64_t id)
     return p;
 }
 
+const struct replay_msg *replay_find(const struct replay *r, uint64_t id)
+{
+    struct replay_msg *p;
+    HASH_FIND(hh, r->msgs, &id, sizeof id, p);
+    return p;
+}
+
+struct rcpt_progress *replay_rcpt(struct replay *r, struct replay_msg *p, uint32_t rcpt)
+{
+    struct rcpt_progress *q = p->rcpts;
+    while (q != NULL && q->rcpt != rcpt)
+        q = q->next;
+    if (q == NULL) {
+        q = arena_alloc(r->arena, sizeof *q);
+        q->rcpt = rcpt;
+        q->next = p->rcpts;
+        p->rcpts = q;
+    }
+    return q;
+}
+
 /* ---- results ---- */
 
 static void one_result(void *arg, uint64_t pos UNUSED, const struct spool_result *res)
 {
     struct replay *r = arg;
     struct replay_msg *p = replay_get(r, res->id);
-    struct rcpt_progress *q = p->rcpts;
+    struct rcpt_progress *q = replay_rcpt(r, p, res->rcpt);
     r->results++;
-    while (q != NULL && q->rcpt != res->rcpt)
-        q = q->next;
-    if (q == NULL) {
-        q = arena_alloc(r->arena, sizeof *q);
-        q->rcpt = res->rcpt;
-        q->next = p->rcpts;
-        p->rcpts = q;
-    }
     if (q->done)
         return; /* what is final stays final */
     q->attempts++;
@@ -77,6 +91,18 @@ bool replay_results(struct replay *r, struct err *e)
     return result_log_replay(&r->s->results, r->results_from, one_result, r, e);
 }
 
+/* What was not tried again since is due at once. */
+static void requeue(const struct replay_msg *p, struct msg *m)
+{
+    for (uint32_t i = 0; i < m->env.rcpt_count; i++) {
+        const struct rcpt_progress *q = p->rcpts;
+        while (q != NULL && q->rcpt != i)
+            q = q->next;
+        if (q == NULL || q->when_us <= p->requeued_us)
+            m->env.rcpts[i].due_us = 0;
+    }
+}
+
 uint32_t replay_apply(const struct replay_msg *p, struct msg *m)
 {
     uint32_t left = 0;
@@ -89,13 +115,17 @@ uint32_t replay_apply(const struct replay_msg *p, struct msg *m)
             t->state = RCPT_DONE;
             continue;
         }
-        t->due_us = p->requeued ? 0 : q->due_us;
+        t->due_us = q->due_us;
         t->last_dsn = arena_dup_span(m->arena, q->dsn);
         t->last_mta = arena_dup_span(m->arena, q->mta);
         t->last_reason = arena_dup_span(m->arena, q->reason);
     }
     for (uint32_t i = 0; i < m->env.rcpt_count; i++)
         left += m->env.rcpts[i].state != RCPT_DONE;
+    if (p->requeued_us != 0)
+        requeue(p, m);
+    if (p->delay_warned)
+        m->env.flags |= ENV_NO_DELAY_WARNING;
     if (p->hold_known)
         m->env.flags = p->hold ? m->env.flags | ENV_HOLD : m->env.flags & ~(uint32_t)ENV_HOLD;
     if (p->expired)
@@ -118,6 +148,18 @@ static void quarantine(struct replay *r, const struct segment *g, const char *p,
     free(path);
 }
 
+/*
+ * A copy made by compaction, of a message that the index (as of the mark) should know but does not: the message ended
+ * while the copy was on its way.
+ */
+static bool is_dead_copy(const struct replay *r, const struct frame *f, uint64_t id, struct journal_pos moved_from)
+{
+    if (!(f->flags & RECORD_MOVED) || pos_compare(moved_from, r->from) >= 0)
+        return false;
+    const struct replay_msg *p = replay_find(r, id);
+    return !(p != NULL && (p->is_orphan || p->found)) && !(r->s->index != NULL && index_has(r->s->index, id));
+}
+
 static void found_message(struct replay *r, const struct frame *f, struct span meta, struct journal_pos at)
 {
     uint64_t id;
@@ -125,9 +167,10 @@ static void found_message(struct replay *r, const struct frame *f, struct span m
     struct journal_pos moved_from;
     if (!record_message_peek(meta, &id, &rcpts, &moved_from))
         return;
-    struct replay_msg *p = replay_get(r, id);
     qid_seen(&r->s->qids, id);
-    (void)f;
+    if (is_dead_copy(r, f, id, moved_from))
+        return;
+    struct replay_msg *p = replay_get(r, id);
     if (!p->found)
         p->order = r->found++;
     p->found = true;
@@ -152,7 +195,7 @@ static void found_admin(struct replay *r, struct span meta)
         p->deleted = true;
         break;
     case ADMIN_REQUEUE:
-        p->requeued = true;
+        p->requeued_us = a.when_us;
         break;
     case ADMIN_EXPIRE:
         p->expired = true;

@@ -1,11 +1,33 @@
 /*
- * At start: what the index does not know yet is read from the journal and the result log, and what is still to be
- * done of it goes to the sink in the order in which it was accepted.
+ * At start: what the index does not know yet is read from the journal and the result log (from the index's mark on) and
+ * put into it, in transactions of MESSAGES_PER_COMMIT; the last one carries the new mark, behind everything there is, so a
+ * recovery that is cut short begins again and does the same. New messages are also given to the sink, up to SINK_MAX
+ * of them; what is more is found by the scheduler in the index when it is due, so memory does not grow with the backlog.
+ *
+ * When the index is new (deleted, damaged, other version) it is first filled from the checkpoint, and the marks of the
+ * checkpoint take the place of its own.
  */
+#include <dirent.h>
 #include <errno.h>
+#include <unistd.h>
 
+#include "common/base/clock.h"
 #include "common/base/mem.h"
+#include "common/base/num.h"
+#include "queue/index_internal.h"
 #include "queue/recover.h"
+
+#define SINK_MAX 10000
+#define MESSAGES_PER_COMMIT 20000
+
+/* What recovery carries through its steps. */
+struct recovery {
+    struct spool *s;
+    struct replay *r;
+    struct msg **given;       /* for the sink, in journal order */
+    size_t given_n;
+    uint64_t restored, recovered, updated, removed, lost;
+};
 
 static int by_order(const void *a, const void *b)
 {
@@ -13,19 +35,18 @@ static int by_order(const void *a, const void *b)
     return x->order < y->order ? -1 : x->order > y->order;
 }
 
-/* The found ones that are not finished, in journal order. */
-static size_t survivors(struct replay *r, struct replay_msg ***out)
+/* Everything that was heard of, found ones in journal order. */
+static struct replay_msg **in_order(struct replay *r, size_t *n)
 {
-    struct replay_msg **v = xcalloc(r->found + 1, sizeof(struct replay_msg *)), *p, *next;
-    size_t n = 0;
+    struct replay_msg **v = xcalloc(HASH_COUNT(r->msgs) + 1, sizeof(struct replay_msg *)), *p, *next;
+    *n = 0;
     HASH_ITER(hh, r->msgs, p, next)
-        if (p->found && !p->deleted && p->done < p->rcpt_count)
-            v[n++] = p;
-    qsort(v, n, sizeof(struct replay_msg *), by_order);
-    *out = v;
-    return n;
+        v[(*n)++] = p;
+    qsort(v, *n, sizeof(struct replay_msg *), by_order);
+    return v;
 }
 
+/* The message of a record found in the journal; NULL (logged) when it cannot be read. */
 static struct msg *load(struct spool *s, const struct replay_msg *p)
 {
     struct err e = ERR_INIT;
@@ -44,34 +65,188 @@ static struct msg *load(struct spool *s, const struct replay_msg *p)
     }
     m->pos = pos;
     m->pool = &s->pool;
-    if (replay_apply(p, m) == 0)
-        msg_unref(&m);
     return m;
+}
+
+static bool has_news(const struct replay_msg *p)
+{
+    return p->rcpts != NULL || p->deleted || p->expired || p->hold_known || p->requeued_us != 0;
+}
+
+/* A message the index has: what happened to it since. */
+static bool update_row(struct recovery *v, const struct replay_msg *p, struct err *e)
+{
+    struct index *ix = v->s->index;
+    if (!has_news(p))
+        return true;
+    struct msg *m = index_fetch(ix, p->id, NULL, e);
+    if (m == NULL)
+        return true; /* said in the log by the index */
+    bool ok;
+    if (replay_apply(p, m) == 0) {
+        ok = index_delete(ix, p->id, e);
+        v->removed++;
+    } else {
+        ok = index_put_msg(ix, m, e);
+        v->updated++;
+    }
+    msg_unref(&m);
+    return ok;
+}
+
+static void keep_for_sink(struct recovery *v, struct msg *m)
+{
+    if (v->given_n < SINK_MAX)
+        v->given[v->given_n++] = m;
+    else
+        msg_unref(&m);
+}
+
+/* A message the index does not have. */
+static bool add_row(struct recovery *v, const struct replay_msg *p, struct err *e)
+{
+    if (!p->found || p->deleted || p->done >= p->rcpt_count)
+        return true;
+    struct msg *m = load(v->s, p);
+    if (m == NULL)
+        return true;
+    if (replay_apply(p, m) == 0) {
+        msg_unref(&m);
+        return true;
+    }
+    v->recovered++;
+    bool ok = v->s->o.read_only || index_put_msg(v->s->index, m, e);
+    keep_for_sink(v, m);
+    return ok;
+}
+
+/* Moves first, in a transaction of their own, because rows are then read at their new places. */
+static bool apply_places(struct recovery *v, struct replay_msg **p, size_t n, struct err *e)
+{
+    struct index *ix = v->s->index;
+    bool ok = index_exec(ix->writer, "BEGIN IMMEDIATE", e);
+    for (size_t i = 0; ok && i < n; i++)
+        if (p[i]->found)
+            ok = index_set_place(ix, p[i]->id, p[i]->pos, e);
+    return ok && index_exec(ix->writer, "COMMIT", e);
+}
+
+static bool apply_all(struct recovery *v, struct err *e)
+{
+    struct index *ix = v->s->index;
+    size_t n;
+    struct replay_msg **p = in_order(v->r, &n);
+    bool ok = apply_places(v, p, n, e) && index_exec(ix->writer, "BEGIN IMMEDIATE", e);
+    for (size_t i = 0; ok && i < n; i++) {
+        ok = index_has(ix, p[i]->id) ? update_row(v, p[i], e) : add_row(v, p[i], e);
+        if (ok && i % MESSAGES_PER_COMMIT == MESSAGES_PER_COMMIT - 1)
+            ok = index_exec(ix->writer, "COMMIT; BEGIN IMMEDIATE", e);
+    }
+    /* Everything there is has been read, and what comes is written to new files. */
+    lock_take(&v->s->journal.segs.m);
+    struct index_mark k = { .journal = { v->s->journal.segs.next_generation, 0 } };
+    lock_drop(&v->s->journal.segs.m);
+    k.results = result_log_end(&v->s->results);
+    ok = ok && index_write_mark(ix, &k, e) && index_exec(ix->writer, "COMMIT", e);
+    if (ok) {
+        ix->durable = k;
+        v->s->journal.announced = k.journal;
+    }
+    free(p);
+    return ok;
+}
+
+/* A tool looks while no daemon runs: nothing is written, the tail lies over the index. */
+static void overlay(struct recovery *v)
+{
+    size_t n;
+    struct replay_msg **p = in_order(v->r, &n);
+    struct err e = ERR_INIT;
+    for (size_t i = 0; i < n; i++)
+        if ((v->s->index == NULL || !index_has(v->s->index, p[i]->id)) && !add_row(v, p[i], &e))
+            log_warn(v->s->o.log, "%s", e.text);
+    free(p);
+    v->s->overlay = v->r;
+}
+
+/* Large files that belong to no message: their client went away, or the process was killed, before they were committed. */
+static void remove_stray_files(struct spool *s)
+{
+    char *dir = xasprintf("%s/large", s->o.dir);
+    DIR *d = opendir(dir);
+    struct dirent *de;
+    unsigned n = 0;
+    while (d != NULL && (de = readdir(d)) != NULL) {
+        uint64_t id;
+        if (strlen(de->d_name) != 16 || !num_parse_hex(span_cstr(de->d_name), &id) || index_has(s->index, id))
+            continue;
+        char *path = spool_large_path(s, id);
+        n += s->io->unlink(s->io->arg, path) == 0;
+        free(path);
+    }
+    if (d != NULL)
+        closedir(d);
+    if (n > 0)
+        log_info(s->o.log, "%u large files of messages that were never committed removed", n);
+    free(dir);
+}
+
+static void tell(struct recovery *v, int64_t began_ms)
+{
+    const struct log_src *log = v->s->o.log;
+    log_info(log, "spool %s: %lld messages queued; journal replayed from %016llx:%llu in %lld ms: %llu recovered, %llu updated, "
+                  "%llu finished (%u records, %u results, %u administrative)",
+             v->s->o.dir, (long long)(v->s->index != NULL ? index_count(v->s->index) : 0),
+             (unsigned long long)v->r->from.segment, (unsigned long long)v->r->from.offset,
+             (long long)(clock_mono_ms() - began_ms), (unsigned long long)v->recovered, (unsigned long long)v->updated,
+             (unsigned long long)v->removed, v->r->found, v->r->results, v->r->admins);
+    if (v->restored > 0)
+        log_info(log, "spool %s: index made anew; %llu messages came from the checkpoint", v->s->o.dir,
+                 (unsigned long long)v->restored);
+    if (v->lost > 0)
+        log_error(log, "spool %s: %llu messages of the index lie in journal segments that are missing: they cannot be "
+                       "delivered until the files are back", v->s->o.dir, (unsigned long long)v->lost);
+    if (v->r->gaps > 0)
+        log_error(log, "spool %s: %u damaged places in the journal, see corrupt/", v->s->o.dir, v->r->gaps);
+}
+
+static void give_to_sink(struct recovery *v)
+{
+    for (size_t i = 0; i < v->given_n; i++) {
+        if (v->s->sink.committed != NULL)
+            v->s->sink.committed(v->s->sink.arg, v->given[i]);
+        msg_unref(&v->given[i]);
+    }
+    free(v->given);
 }
 
 bool spool_recover(struct spool *s, struct err *e)
 {
-    struct replay r;
-    struct replay_msg **v = NULL;
-    replay_init(&r, s);
-    bool ok = replay_results(&r, e) && replay_journal(&r, e);
-    size_t n = ok ? survivors(&r, &v) : 0, given = 0;
-    for (size_t i = 0; i < n; i++) {
-        struct msg *m = load(s, v[i]);
-        if (m == NULL)
-            continue;
-        lock_take(&s->journal.segs.m);
-        segment_set_live_locked(&s->journal.segs, m->pos, segment_weight(m->env.content_bytes, m->is_large));
-        lock_drop(&s->journal.segs.m);
-        if (s->sink.committed != NULL)
-            s->sink.committed(s->sink.arg, m);
-        msg_unref(&m);
-        given++;
+    int64_t began_ms = clock_mono_ms();
+    struct replay *r = xmalloc(sizeof *r);
+    struct recovery v = { .s = s, .r = r, .given = xcalloc(SINK_MAX, sizeof(struct msg *)) };
+    replay_init(r, s);
+    if (s->index != NULL) {
+        r->from = s->index->durable.journal;
+        r->results_from = s->index->durable.results;
+    }
+    bool ok = (s->o.read_only || !s->index->is_new || checkpoint_restore(s, r, &v.restored, e)) && replay_results(r, e) &&
+              replay_journal(r, e);
+    if (ok && s->o.read_only) {
+        overlay(&v);
+    } else if (ok) {
+        ok = apply_all(&v, e) && index_load_places(s->index, &v.lost, e);
+        if (ok && s->index->is_new == false)
+            remove_stray_files(s);
+        if (ok && !checkpoint_read_mark(s, &s->checkpoint_mark, &s->checkpoint_bytes))
+            s->checkpoint_mark = (struct index_mark){ { 0, 0 }, 0 };
     }
     if (ok)
-        log_info(s->o.log, "spool %s: %zu messages recovered from the journal (%u read, %u results, %u administrative records)",
-                 s->o.dir, given, r.found, r.results, r.admins);
-    free(v);
-    replay_free(&r);
+        tell(&v, began_ms);
+    give_to_sink(&v);
+    if (s->overlay == NULL) {
+        replay_free(r);
+        free(r);
+    }
     return ok;
 }

@@ -27,7 +27,9 @@ struct replay_msg {
     struct rcpt_progress *rcpts;
     uint32_t done;              /* recipients that are done */
     bool found;                 /* its record is in the part that was read */
-    bool deleted, expired, requeued, hold_known, hold;
+    bool deleted, expired, delay_warned, hold_known, hold;
+    bool is_orphan;             /* alive in the checkpoint, but its record was moved since, or it has ended */
+    int64_t requeued_us;        /* 0: never */
     uint32_t rcpt_count;        /* when found */
     struct journal_pos pos;     /* when found: the latest copy */
     uint32_t order;             /* when found: place in the journal */
@@ -47,5 +49,18 @@ void replay_init(struct replay *r, struct spool *s);
 void replay_free(struct replay *r);
 bool replay_results(struct replay *r, struct err *e) MUST_CHECK;
 bool replay_journal(struct replay *r, struct err *e) MUST_CHECK;
+/* The entry of an id: made when missing, or NULL when missing. */
+struct replay_msg *replay_get(struct replay *r, uint64_t id);
+const struct replay_msg *replay_find(const struct replay *r, uint64_t id);
+/* The progress of one recipient, made when missing. */
+struct rcpt_progress *replay_rcpt(struct replay *r, struct replay_msg *p, uint32_t rcpt);
 /* Puts the progress into m's recipients and flags; returns how many recipients are not done. */
 uint32_t replay_apply(const struct replay_msg *p, struct msg *m);
+
+/* ---- checkpoint.c ---- */
+/* What the index holds, in a file of its own, so that index.db can be made anew. Keeper; false with *e. */
+bool checkpoint_write(struct spool *s, struct index_mark *mark, uint64_t *bytes, struct err *e) MUST_CHECK;
+/* Mark and size of the one there is; false when there is none that is valid. */
+bool checkpoint_read_mark(struct spool *s, struct index_mark *mark, uint64_t *bytes) MUST_CHECK;
+/* Fills an empty index from it; messages whose record is not where it was become orphans in r. */
+bool checkpoint_restore(struct spool *s, struct replay *r, uint64_t *restored, struct err *e) MUST_CHECK;

@@ -15,6 +15,8 @@
 #include "common/base/io.h"
 #include "common/base/mem.h"
 #include "common/base/num.h"
+#include "queue/index_internal.h"
+#include "queue/recover.h"
 #include "queue/spool_internal.h"
 
 #define FORMAT_NAME "posthouse-spool"
@@ -166,7 +168,13 @@ static enum spool_open_status open_files(struct spool *s, struct err *e)
     if (!segments_open(&s->journal.segs, s->o.read_only, &newer, e) ||
         !result_log_open(&s->results, s->o.read_only, &newer, e))
         return newer ? SPOOL_OPEN_NEWER : SPOOL_OPEN_FAILED;
-    return SPOOL_OPEN_OK;
+    char *index = in_dir(s, "index.db");
+    bool missing = access(index, F_OK) != 0;
+    free(index);
+    if (s->o.read_only && missing)
+        return SPOOL_OPEN_OK; /* the journal alone has all there is */
+    s->index = index_open(s, e);
+    return s->index != NULL ? SPOOL_OPEN_OK : SPOOL_OPEN_FAILED;
 }
 
 static struct spool *spool_new(const struct spool_options *o)
@@ -218,6 +226,16 @@ static bool start_thread(pthread_t *t, const char *name, void *(*fn)(void *), st
     return rc == 0;
 }
 
+/* So that the first question has an answer. */
+static void check_room(struct spool *s)
+{
+    uint64_t room;
+    if (s->io->free_bytes(s->io->arg, s->o.dir, &room) != 0)
+        room = 0;
+    /* Release pairs with the acquire in spool_has_room(). */
+    atomic_store_explicit(&s->free_bytes, room, memory_order_release);
+}
+
 static void stop_committer(struct spool *s)
 {
     journal_stop(&s->journal);
@@ -227,8 +245,15 @@ static void stop_committer(struct spool *s)
 bool spool_start(struct spool *s, const struct spool_sink *sink, struct err *e)
 {
     s->sink = *sink;
-    if (!spool_recover(s, e) || !result_log_begin(&s->results, e) ||
-        !start_thread(&s->committer, "committer", journal_committer, s, e))
+    atomic_store(&s->room_checked_ms, clock_mono_ms());
+    check_room(s);
+    if (!s->o.read_only && !result_log_begin(&s->results, e))
+        return false;
+    if (!spool_recover(s, e))
+        return false;
+    if (s->o.read_only)
+        return true;
+    if (!index_start(s->index, e) || !start_thread(&s->committer, "committer", journal_committer, s, e))
         return false;
     if (!start_thread(&s->keeper, "keeper", spool_keeper, s, e)) {
         stop_committer(s);
@@ -243,6 +268,7 @@ void spool_stop(struct spool *s)
     if (!s->running)
         return;
     stop_committer(s);
+    index_stop(s->index);
     lock_take(&s->journal.segs.m);
     s->keeper_stopping = true;
     cond_signal(&s->journal.segs.changed);
@@ -263,6 +289,11 @@ void spool_close(struct spool **sp)
     for (struct large_done *d = atomic_load(&s->large_done), *next; d != NULL; d = next) {
         next = d->next;
         free(d);
+    }
+    index_close(&s->index);
+    if (s->overlay != NULL) {
+        replay_free(s->overlay);
+        free(s->overlay);
     }
     journal_destroy(&s->journal);
     result_log_destroy(&s->results);
@@ -287,15 +318,9 @@ struct index *spool_index(struct spool *s)
 bool spool_has_room(struct spool *s, uint64_t need_bytes)
 {
     int64_t now = clock_mono_ms(), last = atomic_load_explicit(&s->room_checked_ms, memory_order_relaxed);
-    uint64_t room;
-    if ((last == 0 || now - last >= ROOM_CHECK_MS) &&
-        atomic_compare_exchange_strong(&s->room_checked_ms, &last, now)) {
-        if (s->io->free_bytes(s->io->arg, s->o.dir, &room) != 0)
-            room = 0;
-        /* Release pairs with the acquire below: whoever sees the first check sees its answer. */
-        atomic_store_explicit(&s->free_bytes, room, memory_order_release);
-    }
-    room = atomic_load_explicit(&s->free_bytes, memory_order_acquire);
+    if (now - last >= ROOM_CHECK_MS && atomic_compare_exchange_strong(&s->room_checked_ms, &last, now))
+        check_room(s);
+    uint64_t room = atomic_load_explicit(&s->free_bytes, memory_order_acquire);
     return atomic_load_explicit(&s->journal.trouble, memory_order_relaxed) == SPOOL_OK &&
            room >= (uint64_t)s->o.minfree_bytes && room - (uint64_t)s->o.minfree_bytes >= need_bytes;
 }

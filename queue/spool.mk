@@ -1,7 +1,8 @@
 noinst_LIBRARIES += libspool.a
 libspool_a_SOURCES = \
+	queue/checkpoint.c \
 	queue/content.c queue/content.h queue/content_view.c \
-	queue/index.h \
+	queue/index.c queue/index.h queue/index_fetch.c queue/index_flush.c queue/index_internal.h queue/index_sql.def \
 	queue/journal_append.c queue/journal_replay.c \
 	queue/keeper.c \
 	queue/logfile.c queue/logfile.h \

@@ -68,6 +68,8 @@ struct result_log {
     struct result_token tokens; /* guarded by m: ring of results not yet applied, rising pos */
 };
 
+struct replay; /* recover.h */
+
 struct large_done {
     struct large_done *next;
     uint64_t id;
@@ -90,7 +92,9 @@ struct spool {
     pthread_t committer, keeper;
     bool running;            /* main only */
     bool keeper_stopping;    /* guarded by SEGMENTS */
-    bool rebuild;            /* index.db was made anew; main only */
+    struct replay *overlay;  /* owned: read-only mode, what the journal's tail says; NULL otherwise */
+    struct index_mark checkpoint_mark; /* keeper only, once it runs */
+    uint64_t checkpoint_bytes;
 };
 
 /* ---- journal_append.c ---- */

@@ -1,0 +1,284 @@
+/*
+ * The checkpoint is to index.db what a backup is: the list of messages that were queued at one mark of the index, where
+ * their records lie and which recipients have been tried or are done. With it, what lies before the mark in the result
+ * log and in the administrative records of the journal is not needed to make the index anew.
+ *
+ * File "checkpoint", integers big-endian, written beside and renamed:
+ *    0  8  "PHchkp1\n"              32  8  mark: position in the result log
+ *    8  4  version (1)   12  4 zero 40  8  messages
+ *   16  8  mark: segment            48  -  messages, then 4 bytes CRC-32C of all before
+ *   24  8  mark: offset
+ * A message: 8 id, 8 segment, 8 offset, 4 flags (1 hold, 2 delay warned, 4 forced expiry), 4 recipients that follow;
+ * each: 4 number, 1 state (2: done), 1 zero, 2 attempts, 8 due.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "common/base/crc32c.h"
+#include "common/base/io.h"
+#include "common/base/mem.h"
+#include "queue/index_internal.h"
+#include "queue/recover.h"
+
+#define HEAD_BYTES 48
+#define PIECE (256u << 10)
+#define MESSAGES_PER_COMMIT 20000
+enum { CP_HOLD = 1, CP_WARNED = 2, CP_EXPIRE = 4 };
+
+static const char magic[] = "PHchkp1\n";
+
+/* ---- writing ---- */
+
+struct out {
+    const struct spool_io *io;
+    int fd;
+    struct buf b;
+    uint64_t written;
+    uint32_t crc;
+    bool ok;
+};
+
+static void out_flush(struct out *o)
+{
+    o->crc = crc32c(o->crc, o->b.p, o->b.n);
+    o->ok = o->ok && spool_io_write(o->io, o->fd, o->b.p, o->b.n, (off_t)o->written);
+    o->written += o->b.n;
+    buf_reset(&o->b);
+}
+
+static void put_head(struct out *o, const struct index_mark *k, uint64_t count)
+{
+    buf_add(&o->b, magic, 8);
+    buf_put_u32be(&o->b, 1);
+    buf_put_u32be(&o->b, 0);
+    buf_put_u64be(&o->b, k->journal.segment);
+    buf_put_u64be(&o->b, k->journal.offset);
+    buf_put_u64be(&o->b, k->results);
+    buf_put_u64be(&o->b, count);
+}
+
+static void put_rcpts(struct out *o, sqlite3_stmt *r, bool *more, int64_t id)
+{
+    struct buf rows = BUF_INIT(0);
+    uint32_t n = 0;
+    for (; *more && sqlite3_column_int64(r, 0) <= id; *more = sqlite3_step(r) == SQLITE_ROW) {
+        if (sqlite3_column_int64(r, 0) < id)
+            continue; /* of no message: cannot be, and does no harm */
+        int attempts = sqlite3_column_int(r, 3);
+        buf_put_u32be(&rows, (uint32_t)sqlite3_column_int64(r, 1));
+        buf_put_u32be(&rows, (uint32_t)sqlite3_column_int(r, 2) << 24 | (uint32_t)(attempts & 0xffff));
+        buf_put_u64be(&rows, (uint64_t)sqlite3_column_int64(r, 4));
+        n++;
+    }
+    buf_put_u32be(&o->b, n);
+    buf_add_span(&o->b, buf_span(&rows));
+    buf_free(&rows);
+}
+
+/* Two scans in the order of id, side by side, in one read transaction. */
+static void put_messages(struct out *o, sqlite3_stmt *m, sqlite3_stmt *r)
+{
+    bool more = sqlite3_step(r) == SQLITE_ROW;
+    while (o->ok && sqlite3_step(m) == SQLITE_ROW) {
+        int64_t id = sqlite3_column_int64(m, 0);
+        buf_put_u64be(&o->b, (uint64_t)id);
+        buf_put_u64be(&o->b, (uint64_t)sqlite3_column_int64(m, 1));
+        buf_put_u64be(&o->b, (uint64_t)sqlite3_column_int64(m, 2));
+        buf_put_u32be(&o->b, (sqlite3_column_int(m, 3) ? CP_HOLD : 0) | (sqlite3_column_int(m, 4) ? CP_WARNED : 0) |
+                                 (sqlite3_column_int(m, 5) ? CP_EXPIRE : 0));
+        put_rcpts(o, r, &more, id);
+        if (o->b.n >= PIECE)
+            out_flush(o);
+    }
+}
+
+static bool read_number(struct index_conn *c, enum index_stmt k, const char *key, uint64_t *out, struct err *e)
+{
+    sqlite3_stmt *st = index_stmt(c, k, e);
+    if (st == NULL)
+        return false;
+    if (key != NULL)
+        index_bind_span(st, 1, span_cstr(key));
+    bool ok = sqlite3_step(st) == SQLITE_ROW;
+    *out = ok ? (uint64_t)sqlite3_column_int64(st, 0) : 0;
+    if (!ok)
+        err_set(e, "index.db: %s", sqlite3_errmsg(c->db));
+    sqlite3_reset(st);
+    return ok;
+}
+
+static bool put_snapshot(struct out *o, struct index_conn *c, struct index_mark *k, struct err *e)
+{
+    uint64_t count;
+    if (!read_number(c, IX_META_GET, "mark_segment", &k->journal.segment, e) ||
+        !read_number(c, IX_META_GET, "mark_offset", &k->journal.offset, e) ||
+        !read_number(c, IX_META_GET, "mark_results", &k->results, e) || !read_number(c, IX_COUNT, NULL, &count, e))
+        return false;
+    sqlite3_stmt *m = index_stmt(c, IX_SNAP_MESSAGES, e), *r = index_stmt(c, IX_SNAP_RCPTS, e);
+    if (m == NULL || r == NULL)
+        return false;
+    put_head(o, k, count);
+    put_messages(o, m, r);
+    bool ok = sqlite3_errcode(c->db) == SQLITE_DONE || sqlite3_errcode(c->db) == SQLITE_OK;
+    if (!ok)
+        err_set(e, "index.db: %s", sqlite3_errmsg(c->db));
+    sqlite3_reset(m);
+    sqlite3_reset(r);
+    out_flush(o);
+    buf_put_u32be(&o->b, o->crc);
+    out_flush(o);
+    return ok;
+}
+
+bool checkpoint_write(struct spool *s, struct index_mark *mark, uint64_t *bytes, struct err *e)
+{
+    struct index_conn *c = index_conn_take(s->index, e);
+    if (c == NULL)
+        return false;
+    char *path = xasprintf("%s/checkpoint", s->o.dir), *tmp = xasprintf("%s.new", path);
+    struct out o = { .io = s->io, .b = BUF_INIT(0), .ok = true };
+    bool ok = false, begun = false;
+    o.fd = s->io->open(s->io->arg, tmp, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    if (o.fd < 0) {
+        err_set_sys(e, errno, "create %s", tmp);
+        goto out;
+    }
+    begun = index_exec(c, "BEGIN", e);
+    if (!begun || !put_snapshot(&o, c, mark, e))
+        goto out;
+    ok = o.ok && s->io->fdatasync(s->io->arg, o.fd) == 0 && s->io->rename(s->io->arg, tmp, path) == 0 &&
+         s->io->sync_dir(s->io->arg, s->o.dir) == 0;
+    if (!ok)
+        err_set_sys(e, errno, "write %s", path);
+    *bytes = o.written;
+out:
+    if (begun && !index_exec(c, "COMMIT", e))
+        ok = false;
+    io_close(&o.fd);
+    buf_free(&o.b);
+    index_conn_give(s->index, c);
+    free(path);
+    free(tmp);
+    return ok;
+}
+
+/* ---- reading ---- */
+
+static uint64_t be(const char *p, size_t n)
+{
+    uint64_t v = 0;
+    for (size_t i = 0; i < n; i++)
+        v = v << 8 | (unsigned char)p[i];
+    return v;
+}
+
+/* The whole file, verified. False when there is none or it is damaged (said in the log). */
+static bool read_all(struct spool *s, struct buf *b, struct index_mark *k)
+{
+    char *path = xasprintf("%s/checkpoint", s->o.dir);
+    struct err e = ERR_INIT;
+    bool ok = access(path, F_OK) == 0;
+    if (ok && !io_read_file(path, b, &e)) {
+        log_warn(s->o.log, "%s", e.text);
+        ok = false;
+    } else if (ok) {
+        ok = b->n >= HEAD_BYTES + 4 && memcmp(b->p, magic, 8) == 0 && be(b->p + 8, 4) == 1 &&
+             be(b->p + b->n - 4, 4) == crc32c(0, b->p, b->n - 4);
+        if (!ok)
+            log_warn(s->o.log, "%s is damaged: not used", path);
+    }
+    if (ok)
+        *k = (struct index_mark){ { be(b->p + 16, 8), be(b->p + 24, 8) }, be(b->p + 32, 8) };
+    free(path);
+    return ok;
+}
+
+bool checkpoint_read_mark(struct spool *s, struct index_mark *mark, uint64_t *bytes)
+{
+    struct buf b = BUF_INIT(0);
+    bool ok = read_all(s, &b, mark);
+    *bytes = b.n;
+    buf_free(&b);
+    return ok;
+}
+
+static void to_replay(struct replay *r, struct replay_msg *p, uint32_t flags, const char *rows, uint32_t n)
+{
+    p->hold_known = true;
+    p->hold = flags & CP_HOLD;
+    p->expired = flags & CP_EXPIRE;
+    p->delay_warned = flags & CP_WARNED;
+    for (uint32_t i = 0; i < n; i++) {
+        const char *q = rows + 16 * (size_t)i;
+        struct rcpt_progress *t = replay_rcpt(r, p, (uint32_t)be(q, 4));
+        t->done = q[4] == RCPT_DONE;
+        t->attempts = (uint16_t)be(q + 6, 2);
+        t->due_us = (int64_t)be(q + 8, 8);
+        p->done += t->done;
+    }
+}
+
+/* One message of the checkpoint into the index, or among the orphans. */
+static bool restore_one(struct spool *s, struct replay *r, const char *p, uint32_t n, uint64_t *restored, struct err *e)
+{
+    uint64_t id = be(p, 8);
+    struct journal_pos pos = { be(p + 8, 8), be(p + 16, 8) };
+    struct frame f;
+    char *meta;
+    struct replay one;
+    struct msg *m = NULL;
+    bool ok = true;
+    qid_seen(&s->qids, id);
+    if (content_read_record(s, id, &pos, &f, &meta, NULL)) {
+        m = record_message_decode(&f, span_of(meta + FRAME_HEADER_BYTES, f.meta_bytes));
+        free(meta);
+    }
+    if (m == NULL || m->env.id != id) {
+        struct replay_msg *q = replay_get(r, id);
+        q->is_orphan = true;
+        to_replay(r, q, (uint32_t)be(p + 24, 4), p + 32, n);
+    } else {
+        replay_init(&one, s);
+        struct replay_msg *q = replay_get(&one, id);
+        to_replay(&one, q, (uint32_t)be(p + 24, 4), p + 32, n);
+        m->pos = pos;
+        if (replay_apply(q, m) > 0) {
+            ok = index_put_msg(s->index, m, e);
+            ++*restored;
+        }
+        replay_free(&one);
+    }
+    msg_unref(&m);
+    return ok;
+}
+
+bool checkpoint_restore(struct spool *s, struct replay *r, uint64_t *restored, struct err *e)
+{
+    struct buf b = BUF_INIT(0);
+    struct index_mark k;
+    bool ok = true;
+    *restored = 0;
+    if (!read_all(s, &b, &k)) {
+        buf_free(&b);
+        return true;
+    }
+    ok = index_exec(s->index->writer, "BEGIN IMMEDIATE", e);
+    size_t end = b.n - 4, at = HEAD_BYTES;
+    for (uint64_t i = 1; ok && at + 32 <= end; i++) {
+        uint32_t n = (uint32_t)be(b.p + at + 28, 4);
+        if (n > (end - at - 32) / 16)
+            break;
+        ok = restore_one(s, r, b.p + at, n, restored, e);
+        at += 32 + 16 * (size_t)n;
+        if (ok && i % MESSAGES_PER_COMMIT == 0)
+            ok = index_exec(s->index->writer, "COMMIT; BEGIN IMMEDIATE", e);
+    }
+    ok = ok && index_exec(s->index->writer, "COMMIT", e);
+    if (ok) {
+        r->from = k.journal;
+        r->results_from = k.results;
+    }
+    buf_free(&b);
+    return ok;
+}

@@ -1,0 +1,98 @@
+/*
+ * index_internal: connections, statements and jobs of the index
+ *
+ * Threads    writer connection: main before spool_start(), then the indexer. Reader connections: whoever took one from
+ *            the pool, until it gives it back.
+ * Locks      INDEX_INBOX (46) guards jobs and the pool of readers
+ */
+#pragma once
+#include <pthread.h>
+#include <sqlite3.h>
+#include <stdatomic.h>
+#include "common/base/arena.h"
+#include "common/base/lock.h"
+#include "queue/index.h"
+#include "queue/spool_internal.h"
+
+#define INDEX_SCHEMA_VERSION 1
+
+/* Every statement is a row: INDEX_STMT(name, SQL). They are prepared when first used. */
+enum index_stmt {
+#define INDEX_STMT(name, sql) IX_##name,
+#include "queue/index_sql.def"
+#undef INDEX_STMT
+    IX_STMT_COUNT
+};
+
+struct index_conn {
+    struct index_conn *next;
+    sqlite3 *db;
+    sqlite3_stmt *stmt[IX_STMT_COUNT];
+};
+
+enum index_job_kind { INDEX_JOB_FLUSH, INDEX_JOB_MAKE_DUE };
+struct index_job {
+    struct index_job *next;
+    enum index_job_kind kind;
+    struct arena *arena;         /* owned: copies of everything below */
+    struct index_change *changes; /* each UPSERT has a reference to its message */
+    size_t n;
+    struct index_mark mark;
+    int64_t due_us;
+    struct span nexthop;
+    bool has_nexthop;
+    void (*cb)(void *arg, int status);
+    void *arg;
+};
+
+struct index {
+    struct spool *s;             /* borrowed */
+    const struct log_src *log;
+    char *path;
+    struct index_conn *writer;
+    struct lock m;
+    struct cond wake;            /* predicate: a job, or stopping */
+    struct index_job *jobs, **jobs_tail; /* guarded by m */
+    bool stopping;               /* guarded by m */
+    struct index_conn *readers;  /* guarded by m: idle ones */
+    unsigned reader_count;
+    _Atomic int64_t count;       /* messages */
+    struct pending_move *moves;  /* indexer only: taken from the segments, not yet committed */
+    struct index_mark durable;   /* guarded by m: mark of the last committed flush */
+    pthread_t thread;
+    bool running;
+    bool is_new;                 /* made at this start: must be filled from the journal */
+    _Atomic int64_t lost_said_ms;
+    _Atomic uint64_t lost_suppressed;
+};
+
+/* ---- index.c ---- */
+struct index *index_open(struct spool *s, struct err *e) MUST_CHECK;
+void index_close(struct index **ix);
+bool index_start(struct index *ix, struct err *e) MUST_CHECK;
+/* Works off the jobs and ends the thread. */
+void index_stop(struct index *ix);
+struct index_conn *index_conn_take(struct index *ix, struct err *e) MUST_CHECK;
+void index_conn_give(struct index *ix, struct index_conn *c);
+/* Ready to bind; NULL with *e. */
+sqlite3_stmt *index_stmt(struct index_conn *c, enum index_stmt k, struct err *e) MUST_CHECK;
+/* Runs a bound statement that returns no rows and resets it. */
+bool index_run(struct index_conn *c, sqlite3_stmt *st, struct err *e) MUST_CHECK;
+bool index_exec(struct index_conn *c, const char *sql, struct err *e) MUST_CHECK;
+void index_bind_span(sqlite3_stmt *st, int at, struct span s);
+struct index_mark index_durable_mark(struct index *ix);
+
+/* ---- index_flush.c ---- */
+void *index_thread(void *index);
+bool index_apply_change(struct index *ix, const struct index_change *c, struct err *e) MUST_CHECK;
+bool index_write_mark(struct index *ix, const struct index_mark *k, struct err *e) MUST_CHECK;
+bool index_read_mark(struct index *ix, struct index_mark *k, struct err *e) MUST_CHECK;
+bool index_has(struct index *ix, uint64_t id);
+/* Recovery: everything m's recipients say, as one change. */
+bool index_put_msg(struct index *ix, struct msg *m, struct err *e) MUST_CHECK;
+bool index_set_place(struct index *ix, uint64_t id, struct journal_pos pos, struct err *e) MUST_CHECK;
+bool index_delete(struct index *ix, uint64_t id, struct err *e) MUST_CHECK;
+
+/* ---- index_fetch.c ---- */
+/* Sets the live bits of the segments from the rows; *lost counts rows whose segment is not there. */
+bool index_load_places(struct index *ix, uint64_t *lost, struct err *e) MUST_CHECK;
