@@ -39,7 +39,8 @@ void conf_report_free(struct conf_report *r);
 /*
  * Typed values of all parameters for one service. One field per row of params.def, named as the parameter:
  *   P_BOOL -> bool;  P_INT, P_BYTES -> int64_t;  P_TIME -> int64_t milliseconds;
- *   P_STR, P_LIST, P_TABLES, P_RESTR, P_ENUM text -> const char * (fully expanded, never NULL)
+ *   P_STR, P_NAME, P_LIST, P_TABLES, P_RESTR, P_ENUM -> const char * (fully expanded, never NULL; P_ENUM in lower case)
+ *   P_RAW -> const char * as written: its $names are expanded for each reply (default_rbl_reply, ...)
  * Rows of client_params.def are not here but in struct client_params.
  */
 struct params;        /* defined in common/conf/params.h, generated from params.def */
