@@ -8,7 +8,6 @@
  */
 #include <stdarg.h>
 
-#include "common/mail/address.h"
 #include "policy/restrict_internal.h"
 
 #define DEPTH_MAX 20
@@ -62,9 +61,9 @@ struct span eval_subject_name(struct eval *ev, enum subject_kind k)
     case SUBJECT_HELO:
         return c->helo;
     case SUBJECT_SENDER:
-        return addr_quoted(ev->a, c->sender);
+        return c->sender;
     case SUBJECT_RECIPIENT:
-        return addr_quoted(ev->a, c->recipient);
+        return c->recipient;
     case SUBJECT_DATA:
         return SPAN_LIT("DATA");
     case SUBJECT_END_OF_DATA:
@@ -289,7 +288,7 @@ static bool resolve_recipient(struct eval *ev)
     ev->own_route = arena_alloc(ev->a, sizeof *ev->own_route);
     if (route_resolve_for(ev->p, ev->s->svc, ev->c->sender, ev->c->recipient, ev->a, ev->own_route, &e) != LOOKUP_FOUND) {
         ev->list = LIST_RECIPIENT;
-        return eval_tempfail(ev, addr_quoted(ev->a, ev->c->recipient), &e) != ANSWER_REJECT;
+        return eval_tempfail(ev, ev->c->recipient, &e) != ANSWER_REJECT;
     }
     ev->route = ev->own_route;
     return true;
@@ -301,7 +300,7 @@ static bool run_rcpt(struct eval *ev)
     bool relay_first = v->smtpd_relay_before_recipient_restrictions;
     if (!resolve_recipient(ev))
         return false;
-    if (ev->route->is_bad_address) {
+    if (ev->route->is_bad_address || ev->c->recipient.n == 0) {
         ev->list = LIST_RECIPIENT;
         return reject_with(ev, 501, SPAN_LIT("5.1.3"), SPAN_LIT("Bad recipient address syntax")) != ANSWER_REJECT;
     }

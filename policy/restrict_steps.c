@@ -262,7 +262,7 @@ STEP_FN(step_reject_unlisted_sender)
     if (!ev->warn_only)
         ev->sender_checked = true;
     if (route_resolve_for(ev->p, ev->s->svc, span_of(NULL, 0), ev->c->sender, ev->a, &r, &e) != LOOKUP_FOUND)
-        return eval_tempfail(ev, addr_quoted(ev->a, ev->c->sender), &e);
+        return eval_tempfail(ev, ev->c->sender, &e);
     return reject_unlisted(ev, SUBJECT_SENDER, &r);
 }
 

@@ -4,7 +4,7 @@
 
 struct fixture {
     struct conf *conf;
-    struct policy *policy;      /* NULL when it was refused */
+    struct policy *policy;      /* NULL when it, or conf, was refused */
     struct conf_report report;
     struct arena *arena;
 };
