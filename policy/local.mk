@@ -14,7 +14,7 @@ libpolicy_a_SOURCES = \
 EXTRA_DIST += policy/README.md
 
 # What a program that uses policy needs, in link order.
-POLICY_LIBS = libpolicy.a libtable.a libconf.a libmail.a libnet.a libbase.a $(IDN2_LIBS)
+POLICY_LIBS = libpolicy.a libmail.a $(TABLE_LIBS)
 
 if HAVE_CMOCKA
 POLICY_TESTS = tests/unit/test_policy_relay

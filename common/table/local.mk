@@ -5,7 +5,26 @@ libtable_a_SOURCES = \
 	common/table/match_list.c common/table/match_list.h \
 	common/table/strmap.c common/table/strmap.h \
 	common/table/table.c common/table/table.h common/table/table_internal.h \
+	common/table/table_compound.c \
+	common/table/table_rules.c \
 	common/table/table_simple.c \
 	common/table/table_text.c \
 	common/table/table_types.c
 EXTRA_DIST += common/table/README.md
+
+# What a program that uses tables needs, in link order.
+TABLE_LIBS = libtable.a libconf.a libnet.a libbase.a $(IDN2_LIBS) $(PCRE2_LIBS)
+
+if HAVE_CMOCKA
+TABLE_TESTS = tests/unit/test_table_types tests/unit/test_table_swap tests/unit/test_table_maps tests/unit/test_match_list
+check_PROGRAMS += $(TABLE_TESTS)
+TESTS += $(TABLE_TESTS)
+tests_unit_test_table_types_SOURCES = tests/unit/test_table_types.c
+tests_unit_test_table_types_LDADD = $(TABLE_LIBS) $(TEST_LIBS)
+tests_unit_test_table_swap_SOURCES = tests/unit/test_table_swap.c
+tests_unit_test_table_swap_LDADD = $(TABLE_LIBS) $(TEST_LIBS)
+tests_unit_test_table_maps_SOURCES = tests/unit/test_table_maps.c
+tests_unit_test_table_maps_LDADD = $(TABLE_LIBS) $(TEST_LIBS)
+tests_unit_test_match_list_SOURCES = tests/unit/test_match_list.c
+tests_unit_test_match_list_LDADD = $(TABLE_LIBS) $(TEST_LIBS)
+endif

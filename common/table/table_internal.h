@@ -56,6 +56,12 @@ bool table_static_load(const struct table_load *in, struct table_content **out, 
 bool table_fail_load(const struct table_load *in, struct table_content **out, struct err *e);
 bool table_environ_load(const struct table_load *in, struct table_content **out, struct err *e);
 bool table_unix_load(const struct table_load *in, struct table_content **out, struct err *e);
+bool table_regexp_load(const struct table_load *in, struct table_content **out, struct err *e);
+bool table_pcre_load(const struct table_load *in, struct table_content **out, struct err *e);
+bool table_cidr_load(const struct table_load *in, struct table_content **out, struct err *e);
+bool table_union_load(const struct table_load *in, struct table_content **out, struct err *e);
+bool table_pipe_load(const struct table_load *in, struct table_content **out, struct err *e);
+bool table_rand_load(const struct table_load *in, struct table_content **out, struct err *e);
 
 /* A mistake on a line: tells the notes, and when `strict` fills *e. Returns false when the load should stop. */
 bool table_bad_line(const struct table_load *in, int line, struct err *e, const char *fmt, ...) PRINTF_FMT(4, 5);

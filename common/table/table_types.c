@@ -1,8 +1,4 @@
 /* The table types by name, ordered for the search and for messages. */
-#include <pthread.h>
-#include <stdlib.h>
-
-#include "common/base/ascii.h"
 #include "common/table/table_internal.h"
 
 #define TEXT_TYPE(n) { n, TT_FILE | TT_FOLD, table_text_load }
@@ -11,6 +7,7 @@
 static const struct table_type types[] = {
     TEXT_TYPE("btree"),
     TEXT_TYPE("cdb"),
+    { "cidr", TT_FILE | TT_PATTERN, table_cidr_load },
     TEXT_TYPE("dbm"),
     { "environ", 0, table_environ_load },
     { "fail", 0, table_fail_load },
@@ -24,13 +21,18 @@ static const struct table_type types[] = {
     MISSING("mysql"),
     MISSING("nis"),
     MISSING("nisplus"),
+    { "pcre", TT_FILE | TT_PATTERN, table_pcre_load },
     MISSING("pgsql"),
+    { "pipemap", 0, table_pipe_load },
+    { "randmap", 0, table_rand_load },
+    { "regexp", TT_FILE | TT_PATTERN, table_regexp_load },
     TEXT_TYPE("sdbm"),
     MISSING("socketmap"),
     MISSING("sqlite"),
     { "static", 0, table_static_load },
     MISSING("tcp"),
     TEXT_TYPE("texthash"),
+    { "unionmap", 0, table_union_load },
     { "unix", 0, table_unix_load },
 };
 
