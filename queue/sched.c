@@ -166,7 +166,7 @@ static struct msg_sched *admit_locked(struct sched *s, struct msg *m, bool simpl
         s->n_hold++;
     }
     ms_dirty_locked(s, ms);
-    if (ms->idle == 0 || ms->is_hold || !simple || !sched_has_room_locked(s, true)) {
+    if (ms->idle == 0 || ms->is_hold || !simple || sched_room_locked(s, false) == 0) {
         queue_up_locked(s, ms);
         if (ms->idle == 0)
             ms_settle_locked(s, ms, a);
@@ -227,7 +227,7 @@ struct sched_counts sched_counts(struct sched *s)
     lock_take(&s->m);
     uint64_t all = s->n_messages + (rows > s->n_in_index ? rows - s->n_in_index : 0);
     c.active = s->n_active;
-    c.hold = s->n_hold + held; /* a held message leaves memory as soon as it has its row */
+    c.hold = s->n_hold + (held > s->n_row_hold ? held - s->n_row_hold : 0);
     c.in_delivery = s->n_busy_jobs;
     c.jobs_waiting = s->n_entries;
     c.deferred = all > c.active + c.hold ? all - c.active - c.hold : 0;

@@ -22,7 +22,10 @@ SCHED_TESTS = \
 	tests/unit/test_concurrency \
 	tests/unit/test_retry \
 	tests/unit/test_sched_basic \
+	tests/unit/test_sched_cmd \
+	tests/unit/test_sched_index \
 	tests/unit/test_sched_queue \
+	tests/unit/test_sched_retry \
 	tests/unit/test_sched_threads
 check_PROGRAMS += $(SCHED_TESTS)
 TESTS += $(SCHED_TESTS)
@@ -38,4 +41,10 @@ tests_unit_test_sched_queue_SOURCES = tests/unit/test_sched_queue.c $(SCHED_BENC
 tests_unit_test_sched_queue_LDADD = $(SCHED_TEST_LIBS)
 tests_unit_test_sched_threads_SOURCES = tests/unit/test_sched_threads.c $(SCHED_BENCH)
 tests_unit_test_sched_threads_LDADD = $(SCHED_TEST_LIBS)
+tests_unit_test_sched_cmd_SOURCES = tests/unit/test_sched_cmd.c $(SCHED_BENCH)
+tests_unit_test_sched_cmd_LDADD = $(SCHED_TEST_LIBS)
+tests_unit_test_sched_index_SOURCES = tests/unit/test_sched_index.c $(SCHED_BENCH)
+tests_unit_test_sched_index_LDADD = $(SCHED_TEST_LIBS)
+tests_unit_test_sched_retry_SOURCES = tests/unit/test_sched_retry.c $(SCHED_BENCH)
+tests_unit_test_sched_retry_LDADD = $(SCHED_TEST_LIBS)
 endif

@@ -40,6 +40,8 @@ static void answer(struct sched *s, struct request *r)
         s->n_in_index++;
         ms->is_hold = hold;
         s->n_hold += hold;
+        ms->is_row_hold = hold;
+        s->n_row_hold += hold;
         ms_recompute_due_locked(s, ms);
     }
     if (ms != NULL && ms->m != NULL) {

@@ -76,6 +76,8 @@ static void collect_locked(struct sched *s, struct change_set *x, struct arena *
         c->m = ms->m;
         c->is_new = ms->is_all_dirty;
         c->on_hold = ms->is_hold;
+        s->n_row_hold += (uint64_t)ms->is_hold - (uint64_t)ms->is_row_hold;
+        ms->is_row_hold = ms->is_hold;
         c->delay_warned = ms->is_delay_warned;
         c->due_us = earliest_due(ms);
         copy_rcpts(ms, c, a);
@@ -149,7 +151,7 @@ static bool may_drop(const struct sched *s, const struct msg_sched *ms, int64_t 
 {
     if (ms->is_dirty || ms->is_active || ms->in_inbox || ms->is_routing || ms->pins > 0)
         return false;
-    return ms->is_hold || ms->next_due_us > now_us + SCHED_KEEP_US || !sched_has_room_locked(s, true);
+    return ms->is_hold || ms->next_due_us > now_us + SCHED_KEEP_US || sched_room_locked(s, false) == 0;
 }
 
 static void flushed_locked(struct sched *s, struct msg_sched *ms, bool ok, int64_t now_us)
@@ -236,19 +238,21 @@ void index_tick_end(struct sched *s)
 
 /* ---- fetching ---- */
 
+/* Rows are fetched in batches of at least a tenth of the limit; see deactivate(). */
+uint64_t sched_fetch_room_locked(const struct sched *s)
+{
+    uint64_t limit = (uint64_t)sched_params_locked(s)->qmgr_message_active_limit, room = sched_room_locked(s, true);
+    if (room < limit / 10 && s->n_backlog > 0)
+        return 0;
+    return room < FETCH_BATCH ? room : FETCH_BATCH;
+}
+
 static uint64_t fetch_room(struct sched *s)
 {
     lock_take(&s->m);
-    uint64_t limit = (uint64_t)sched_params_locked(s)->qmgr_message_active_limit;
-    uint64_t room = s->n_active >= limit || !sched_has_room_locked(s, false) ? 0 : limit - s->n_active;
-    if (room < limit / 10 && s->n_active > 0) /* in batches; see deactivate() */
-        room = 0;
-    /* What is due in memory has its share. */
-    const struct heap_item *it = heap_first(&s->due);
-    if (room > 1 && it != NULL && it->key <= clock_wall_us())
-        room /= 2;
+    uint64_t room = sched_fetch_room_locked(s);
     lock_drop(&s->m);
-    return room < FETCH_BATCH ? room : FETCH_BATCH;
+    return room;
 }
 
 static void merge_locked(struct sched *s, struct msg *m, bool is_now, int64_t now_us, struct after *a)
@@ -268,6 +272,7 @@ static void merge_locked(struct sched *s, struct msg *m, bool is_now, int64_t no
         ms_settle_locked(s, ms, a);
         return;
     }
+    ms->is_backlog = true;
     ms_activate_locked(s, ms, now_us);
     ms_to_inbox_locked(s, ms);
 }

@@ -130,6 +130,8 @@ struct msg_sched {
     bool is_routing;                       /* somebody enqueues its recipients in pieces: it does not come to rest meanwhile */
     bool is_hold, is_forced, is_reviving;  /* flush: defer_transports does not stop it; nor a dead site */
     bool is_delay_warned, is_warning, is_expiry_logged, is_delete_wanted, is_expire_wanted;
+    bool is_backlog;                       /* active, fetched because it was due */
+    bool is_row_hold;                      /* its row says held */
     bool is_all_dirty;                     /* no row yet: all recipients go to the index */
     struct rcpt_x *rx;                     /* rx_own or owned */
     struct rcpt_x rx_own[1];
@@ -205,6 +207,8 @@ struct sched {
     uint32_t notices_out;           /* sent, not answered */
     uint32_t flushes_out;           /* index_make_due() under way */
     uint64_t n_active, n_active_rcpts, n_busy_jobs, n_entries, n_dirty, n_idle_dests, n_gone, n_in_index, n_messages, n_hold;
+    uint64_t n_backlog;             /* of the active ones: fetched from the index */
+    uint64_t n_row_hold;            /* in memory with a row that says held */
     bool index_has_due;             /* rows that are due wait for room */
     int64_t index_next_due_us;      /* earliest row not in memory, as far as known; INT64_MAX none */
     uint32_t epoch;                 /* of changes; see sched_index.c */
@@ -273,7 +277,8 @@ void ms_unpin_locked(struct sched *s, struct msg_sched *ms);
 void ms_recompute_due_locked(struct sched *s, struct msg_sched *ms);
 /* A recipient became idle until due_us: the message is looked at again then, even while others of it are active. */
 void ms_wait_locked(struct sched *s, struct msg_sched *ms, int64_t due_us);
-bool sched_has_room_locked(const struct sched *s, bool is_new);
+/* How many more messages may become active. */
+uint64_t sched_room_locked(const struct sched *s, bool is_backlog);
 void sched_kick_locked(struct sched *s);
 
 /* ---- sched_job.c ---- */
@@ -301,6 +306,7 @@ bool index_tick(struct sched *s, bool is_last);
 /* Takes note of the flush that ended; for sched_stop(). */
 void index_tick_end(struct sched *s);
 bool index_fetch_work(struct sched *s);
+uint64_t sched_fetch_room_locked(const struct sched *s);
 /* All that can be done now; returns the monotonic time at which there is more. */
 int64_t sched_run_once(struct sched *s);
 /* Answers what commands asked of the thread. */

@@ -6,6 +6,8 @@
 #include "common/conf/params.h"
 #include "queue/sched_internal.h"
 
+#define REFILL_BATCH 16 /* messages for which it is worth waking the thread */
+
 const struct params *sched_params_locked(const struct sched *s)
 {
     return conf_global(s->conf);
@@ -65,8 +67,8 @@ void ms_free_locked(struct sched *s, struct msg_sched *ms)
     undirty(s, ms);
     if (ms->in_inbox)
         DL_DELETE2(s->inbox, ms, in_prev, in_next);
-    if (ms->is_hold)
-        s->n_hold--;
+    s->n_hold -= ms->is_hold;
+    s->n_row_hold -= ms->is_row_hold;
     if (ms->in_index)
         s->n_in_index--;
     if (ms->m != NULL) {
@@ -95,15 +97,19 @@ void ms_dirty_locked(struct sched *s, struct msg_sched *ms)
 }
 
 /*
- * New mail leaves a fifth of the room to the backlog while there is one in the index; a backlog never keeps new mail out.
+ * New mail and the backlog in the index each leave a fifth of the room to the other, so that neither waits for ever.
  */
-bool sched_has_room_locked(const struct sched *s, bool is_new)
+uint64_t sched_room_locked(const struct sched *s, bool is_backlog)
 {
     const struct params *p = sched_params_locked(s);
-    uint64_t limit = (uint64_t)p->qmgr_message_active_limit;
-    if (is_new && s->index_has_due)
-        limit -= limit / 5;
-    return s->n_active < limit && (s->n_active == 0 || s->n_active_rcpts < (uint64_t)p->qmgr_message_recipient_limit);
+    uint64_t limit = (uint64_t)p->qmgr_message_active_limit, share = limit - limit / 5;
+    uint64_t mine = is_backlog ? s->n_backlog : s->n_active - s->n_backlog;
+    if (s->n_active >= limit || (s->n_active > 0 && s->n_active_rcpts >= (uint64_t)p->qmgr_message_recipient_limit))
+        return 0;
+    uint64_t room = limit - s->n_active;
+    if (!is_backlog && !s->index_has_due)
+        return room;
+    return mine >= share ? 0 : room < share - mine ? room : share - mine;
 }
 
 void ms_activate_locked(struct sched *s, struct msg_sched *ms, int64_t now_us)
@@ -117,6 +123,7 @@ void ms_activate_locked(struct sched *s, struct msg_sched *ms, int64_t now_us)
     DL_APPEND2(s->active, ms, a_prev, a_next);
     s->n_active++;
     s->n_active_rcpts += ms->m->env.rcpt_count;
+    s->n_backlog += ms->is_backlog;
 }
 
 void ms_to_inbox_locked(struct sched *s, struct msg_sched *ms)
@@ -165,13 +172,17 @@ static void deactivate(struct sched *s, struct msg_sched *ms)
     ms->is_forced = ms->is_reviving = false;
     DL_DELETE2(s->active, ms, a_prev, a_next);
     s->n_active--;
+    s->n_backlog -= ms->is_backlog;
+    ms->is_backlog = false;
     s->n_active_rcpts -= ms->m->env.rcpt_count;
     /* Room for what is due and was kept out: the thread fills up in batches. */
-    if (s->index_has_due || (s->due.n > 0 && heap_first(&s->due)->key <= clock_wall_us())) {
-        uint64_t limit = (uint64_t)sched_params_locked(s)->qmgr_message_active_limit;
-        if (s->n_active <= limit - limit / 10 - (limit >= 10 ? 0 : 1))
-            sched_kick_locked(s);
-    }
+    uint64_t room = sched_room_locked(s, false), batch = (uint64_t)sched_params_locked(s)->qmgr_message_active_limit / 10;
+    if (batch > REFILL_BATCH)
+        batch = REFILL_BATCH;
+    if (s->index_has_due && sched_fetch_room_locked(s) > 0)
+        sched_kick_locked(s);
+    else if (room > 0 && room >= batch && s->due.n > 0 && heap_first(&s->due)->key <= clock_wall_us())
+        sched_kick_locked(s);
 }
 
 static void finish(struct sched *s, struct msg_sched *ms, struct after *a)

@@ -21,7 +21,7 @@ static bool pop_due(struct sched *s, int64_t now_us)
     struct heap_item *it;
     while (n < SCHED_PIECE && !s->is_stopping && (it = heap_first(&s->due)) != NULL && it->key <= now_us) {
         struct msg_sched *ms = (struct msg_sched *)((char *)it - offsetof(struct msg_sched, due));
-        if (!ms->is_active && !sched_has_room_locked(s, false))
+        if (!ms->is_active && sched_room_locked(s, false) == 0)
             break;
         ms_activate_locked(s, ms, now_us);
         ms_to_inbox_locked(s, ms);
@@ -345,14 +345,12 @@ static int64_t next_time_ms(struct sched *s, int64_t now_us, int64_t now_ms)
         at = it->key;
     if ((it = heap_first(&s->transport_timers)) != NULL && it->key < at)
         at = it->key;
-    int64_t due_us = s->index_next_due_us;
-    if ((it = heap_first(&s->due)) != NULL && it->key < due_us)
-        due_us = it->key;
     /* Without room nothing that is due can start: the end of a message kicks. */
-    uint64_t limit = (uint64_t)sched_params_locked(s)->qmgr_message_active_limit;
-    bool room = s->n_active == 0 || (sched_has_room_locked(s, false) && limit - s->n_active >= limit / 10);
+    int64_t due_us = sched_fetch_room_locked(s) > 0 ? s->index_next_due_us : INT64_MAX;
+    if (sched_room_locked(s, false) > 0 && (it = heap_first(&s->due)) != NULL && it->key < due_us)
+        due_us = it->key;
     lock_drop(&s->m);
-    if (room && due_us != INT64_MAX) {
+    if (due_us != INT64_MAX) {
         int64_t due_ms = due_us <= now_us ? now_ms : due_us - now_us > INT64_C(86400000000) ? at : now_ms + (due_us - now_us) / 1000 + 1;
         if (due_ms < at)
             at = due_ms;
