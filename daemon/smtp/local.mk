@@ -14,7 +14,7 @@ libclient_a_SOURCES = \
 EXTRA_DIST += daemon/smtp/README.md
 
 if HAVE_CMOCKA
-CLIENT_TEST_LIBS = libdeliver.a libclient.a libdeliver.a libhosts.a libtable.a libconf.a libdns.a libmail.a libnet.a libbase.a \
+CLIENT_TEST_LIBS = libdeliver.a libclient.a libdeliver.a libhosts.a libtable.a libconf.a libdns.a libmail.a libnet.a libbase.a $(PCRE2_LIBS) \
 	$(LDNS_LIBS) $(IDN2_LIBS) $(TEST_LIBS)
 check_PROGRAMS += tests/unit/test_smtp_client tests/unit/test_smtp_client_hosts
 TESTS += tests/unit/test_smtp_client tests/unit/test_smtp_client_hosts

@@ -24,7 +24,7 @@ libsmtpd_a_SOURCES = \
 EXTRA_DIST += daemon/smtpd/README.md
 
 # What a program with the server session needs besides the spool, in link order.
-SMTPD_LIBS = libsmtpd.a libpolicy.a libtable.a libconf.a libdns.a libmail.a libnet.a libbase.a $(LDNS_LIBS) $(IDN2_LIBS)
+SMTPD_LIBS = libsmtpd.a libpolicy.a libtable.a libconf.a libdns.a libmail.a libnet.a libbase.a $(LDNS_LIBS) $(IDN2_LIBS) $(PCRE2_LIBS)
 
 if HAVE_CMOCKA
 SMTPD_TESTS = tests/unit/test_smtpd_dialog
