@@ -198,36 +198,6 @@ static void refuse_over_limit(struct reactor *r, int fd)
                  r->o.session_limit, (unsigned long long)missed);
 }
 
-/* Makes the session for a connected socket and appends it to *out; the socket is closed when it is refused. */
-static bool start_session(struct reactor *r, struct listener *l, int fd, const struct ip_addr *peer, uint16_t port,
-                          struct run_list *out)
-{
-    struct sess *s = r->o.create(l, fd, peer, port, r->o.create_arg);
-    if (s == NULL) {
-        close(fd);
-        return false;
-    }
-    s->reactor = r;
-    s->fd = fd;
-    s->peer = *peer;
-    s->peer_port = port;
-    s->listener = listener_ref(l);
-    if (!slot_take(r, s)) {
-        refuse_over_limit(r, fd);
-        s->fd = -1;
-        struct listener *own = s->listener;
-        sess_set_place(s, SESS_CLOSED);
-        s->ops->destroy(s);
-        listener_unref(&own);
-        return false;
-    }
-    atomic_fetch_add_explicit(&r->accepted, 1, memory_order_relaxed);
-    s->wake = WAKE_START;
-    sess_set_place(s, SESS_RUNNABLE);
-    run_list_push(out, s);
-    return true;
-}
-
 static void accept_one(struct reactor *r, struct listener *l, int fd, const struct sockaddr_storage *ss,
                        struct run_list *out)
 {
@@ -239,20 +209,29 @@ static void accept_one(struct reactor *r, struct listener *l, int fd, const stru
         return;
     }
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    start_session(r, l, fd, &peer, port, out);
-}
-
-bool reactor_adopt(struct reactor *r, struct listener *l, int fd, const struct ip_addr *peer, uint16_t port)
-{
-    struct run_list one = { 0 };
-    if (!io_set_nonblock(fd, true)) {
+    struct sess *s = r->o.create(l, fd, &peer, port, r->o.create_arg);
+    if (s == NULL) {
         close(fd);
-        return false;
+        return;
     }
-    bool ok = start_session(r, l, fd, peer, port, &one);
-    if (ok)
-        workers_push(r, &one, false);
-    return ok;
+    s->reactor = r;
+    s->fd = fd;
+    s->peer = peer;
+    s->peer_port = port;
+    s->listener = listener_ref(l);
+    if (!slot_take(r, s)) {
+        refuse_over_limit(r, fd);
+        s->fd = -1;
+        struct listener *own = s->listener;
+        sess_set_place(s, SESS_CLOSED);
+        s->ops->destroy(s);
+        listener_unref(&own);
+        return;
+    }
+    atomic_fetch_add_explicit(&r->accepted, 1, memory_order_relaxed);
+    s->wake = WAKE_START;
+    sess_set_place(s, SESS_RUNNABLE);
+    run_list_push(out, s);
 }
 
 static void pause_accepting(struct reactor *r, int sys)

@@ -4,8 +4,7 @@
  * Purpose    carries inbound sessions from accept() to close(): a session is parked (costing no thread), runnable, run
  *            by one worker, or waiting for a callback
  * Source     DESIGN "Threads", "Hazards"; daemon/sess.h
- * Threads    reactor_new/start/listen/stop/free: main thread. sess_resume(): any. reactor_adopt(), reactor_stats():
- *            any.
+ * Threads    reactor_new/start/listen/stop/free: main thread. sess_resume(): any. reactor_stats(): any.
  * Locks      REACTOR_INBOX (10): slots, wheel, parked places. RUN_QUEUE (15): run queue, idle workers, who polls.
  *            Never both.
  * Limits     session_limit sessions; the run queue holds sessions only, so it is bounded by them
@@ -40,11 +39,6 @@ int reactor_start(struct reactor *r) MUST_CHECK; /* errno */
  * sessions go on. Listening descriptors belong to the caller, which closes those that it does not pass again.
  */
 bool reactor_set_listeners(struct reactor *r, struct listener **l, size_t n, struct err *e) MUST_CHECK;
-/*
- * Makes a session of a connected socket that came another way (sendmail -bs), as if listener l had accepted it from peer. Takes
- * fd in any case; false when it was refused. Any thread.
- */
-bool reactor_adopt(struct reactor *r, struct listener *l, int fd, const struct ip_addr *peer, uint16_t port) MUST_CHECK;
 /* Stops accepting, wakes parked sessions with WAKE_SHUTDOWN, waits until all are gone or the deadline. True when all are gone. */
 bool reactor_drain(struct reactor *r, int64_t deadline_ms);
 /* Ends the threads and closes what is left. */

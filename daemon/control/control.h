@@ -39,10 +39,11 @@ struct control_options {
     int64_t started_us;            /* wall clock */
     struct sched *sched;
     struct spool *spool;
-    struct reactor *reactor;       /* NULL: no sessions to count, no sendmail -bs */
+    struct reactor *reactor;       /* NULL: no sessions to count */
     const struct log_src *log;     /* borrowed; its log and name serve for the lines of other programs too */
     struct conf *(*conf)(void *arg);     /* the current snapshot, one reference */
-    struct policy *(*policy)(void *arg); /* the current policy, one reference; NULL: no alias expansion */
+    struct policy *(*policy)(void *arg); /* the current policy, one reference; NULL: no alias expansion,
+                                            no sendmail -bs */
     /* Reloads and waits for the outcome; findings, one a line, into *text. */
     bool (*reload)(void *arg, struct buf *text);
     /* Asks main to stop; returns at once. */

@@ -7,6 +7,7 @@
 #include "common/base/span.h"
 #include "common/net/stream.h"
 #include "daemon/control/control.h"
+#include "daemon/smtpd/smtpd.h"
 
 struct ctl_peer {
     uid_t uid;
@@ -24,7 +25,6 @@ struct ctl_client {
     enum client_state state;   /* guarded by CONTROL */
     bool is_committing;        /* guarded by CONTROL: not to be interrupted */
     pthread_t thread;
-    bool was_handed_over;      /* own thread: the connection has a new owner */
     bool is_broken;            /* own thread: a reply could not be sent */
 };
 
@@ -34,6 +34,7 @@ struct control {
     int control_fd, submit_fd;
     int wake[2];               /* pipe: a client finished, or it is time to stop */
     pthread_t thread;
+    struct smtpd_env smtpd;    /* for sessions of sendmail -bs */
     struct lock m;             /* CONTROL */
     struct ctl_client clients[CONTROL_CLIENTS_MAX + SUBMIT_CLIENTS_MAX];
     bool stopping;             /* guarded by m */
@@ -64,10 +65,8 @@ bool ctl_flush(struct ctl_client *cl);
 enum ctl_right { RIGHT_OWNER, RIGHT_MAILQ, RIGHT_FLUSH, RIGHT_SUBMIT };
 /* False with *e: what is missing. */
 bool ctl_is_allowed(struct ctl_client *cl, enum ctl_right right, struct err *e) MUST_CHECK;
-/* The same for submission by files: *e says why not. */
+/* May this user submit? The owner of the mail system has to be asked about elsewhere. False with *e. */
 bool ctl_user_may_submit(const struct conf *c, uid_t uid, const struct log_src *log, struct err *e) MUST_CHECK;
-/* Login name of uid in out, "unknown" when there is none. */
-void ctl_user_name(uid_t uid, char *out, size_t size);
 
 /* ---- commands: false when the connection must end ---- */
 typedef bool ctl_command_fn(struct ctl_client *cl, json_t *request);

@@ -66,7 +66,7 @@ static bool one_request(struct ctl_client *cl, int64_t wait_ms)
     }
     bool more = run_request(cl, request);
     json_decref(request);
-    return more && !cl->is_broken && !cl->was_handed_over;
+    return more && !cl->is_broken;
 }
 
 bool ctl_commit_begin(struct ctl_client *cl)

@@ -8,13 +8,11 @@
 
 #include <errno.h>
 #include <sysexits.h>
-#include <unistd.h>
-#include <fcntl.h>
 
 #include "common/base/clock.h"
+#include "common/base/io.h"
 #include "common/conf/params.h"
 #include "daemon/control/local_submit.h"
-#include "daemon/reactor.h"
 
 struct socket_content {
     struct ctl_client *cl;
@@ -85,29 +83,33 @@ static const struct conf_service *smtp_service(const struct conf *c)
     return first;
 }
 
+static struct smtpd_service *local_service(struct ctl_client *cl, struct err *e)
+{
+    const struct control_options *o = &cl->c->o;
+    struct policy *p = o->policy != NULL ? o->policy(o->arg) : NULL;
+    const struct conf_service *svc = p != NULL ? smtp_service(policy_conf(p)) : NULL;
+    struct smtpd_service *v = NULL;
+    if (svc != NULL)
+        v = smtpd_service_new(svc, p, e);
+    else
+        err_set(e, "no smtpd service is configured");
+    policy_unref(&p);
+    return v;
+}
+
 bool ctl_smtp(struct ctl_client *cl, json_t *request)
 {
     (void)request;
-    const struct control_options *o = &cl->c->o;
-    struct conf *c = o->conf(o->arg);
-    const struct conf_service *svc = smtp_service(c);
-    struct ip_addr local;
-    if (svc == NULL || o->reactor == NULL || !ip_parse(SPAN_LIT("127.0.0.1"), &local)) {
-        ctl_fail(cl, EX_UNAVAILABLE, "no smtpd service is configured");
-    } else {
-        int fd = fcntl(stream_fd(cl->s), F_DUPFD_CLOEXEC, 3);
-        if (fd < 0) {
-            ctl_fail(cl, EX_TEMPFAIL, "too many open files");
-        } else if (ctl_ok(cl, NULL)) {
-            struct listener *l = listener_new(svc, c, -1, NULL);
-            cl->was_handed_over = true;
-            if (!reactor_adopt(o->reactor, l, fd, &local, 0))
-                log_warn(o->log, "sendmail -bs of uid %lu was refused", (unsigned long)cl->peer.uid);
-            listener_unref(&l);
-        } else {
-            close(fd);
-        }
+    struct err e = ERR_INIT;
+    struct smtpd_service *v = local_service(cl, &e);
+    if (v == NULL)
+        return ctl_fail(cl, EX_UNAVAILABLE, "%s", e.text) && false;
+    if (ctl_ok(cl, NULL)) {
+        int fd = stream_fd(cl->s);
+        int rc = io_set_nonblock(fd, true) ? smtpd_run(&cl->c->smtpd, v, fd, fd) : errno;
+        if (rc != 0)
+            log_warn(cl->c->o.log, "sendmail -bs: %s", strerror(rc));
     }
-    conf_unref(&c);
+    smtpd_service_unref(&v);
     return false;
 }
