@@ -1,0 +1,37 @@
+noinst_LIBRARIES += libctl.a
+libctl_a_SOURCES = \
+	daemon/cmd/ctl_client.c daemon/cmd/ctl_client.h \
+	daemon/cmd/header_rcpts.c daemon/cmd/header_rcpts.h \
+	daemon/cmd/mail_input.c daemon/cmd/mail_input.h \
+	daemon/cmd/queue_format.c daemon/cmd/queue_format.h \
+	daemon/cmd/queue_offline.c daemon/cmd/queue_offline.h \
+	daemon/cmd/sendmail_options.c daemon/cmd/sendmail_options.h \
+	daemon/cmd/submit.c daemon/cmd/submit.h
+EXTRA_DIST += daemon/cmd/README.md
+
+# The parts in the order of their layers: each uses those behind it.
+CTL_LIBS = libctl.a libcontrol.a libsched.a libspool.a libpolicy.a libtable.a libconf.a libmail.a libnet.a libbase.a \
+	$(SQLITE_LIBS) $(JANSSON_LIBS) $(IDN2_LIBS) $(PCRE2_LIBS) -lm
+
+sbin_PROGRAMS += posthousectl sendmail
+posthousectl_SOURCES = \
+	daemon/cmd/cmd_check.c \
+	daemon/cmd/cmd_daemon.c \
+	daemon/cmd/cmd_queue.c \
+	daemon/cmd/posthousectl.c daemon/cmd/posthousectl.h
+posthousectl_LDADD = libctlconf.a $(CTL_LIBS)
+sendmail_SOURCES = \
+	daemon/cmd/sendmail.c daemon/cmd/sendmail.h \
+	daemon/cmd/sendmail_aliases.c \
+	daemon/cmd/sendmail_deliver.c \
+	daemon/cmd/sendmail_queue.c \
+	daemon/cmd/sendmail_smtp.c
+sendmail_LDADD = $(CTL_LIBS)
+
+# The names by which the same program lists the queue and checks the alias files.
+install-exec-hook: install-mail-names
+install-mail-names:
+	cd "$(DESTDIR)$(sbindir)" && rm -f mailq newaliases && ln -s sendmail mailq && ln -s sendmail newaliases
+uninstall-hook:
+	rm -f "$(DESTDIR)$(sbindir)/mailq" "$(DESTDIR)$(sbindir)/newaliases"
+.PHONY: install-mail-names

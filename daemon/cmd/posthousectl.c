@@ -1,0 +1,172 @@
+/*
+ * posthousectl: options, and the table of subcommands
+ *
+ * Exit status: 0 done; 1 nothing found (no such queue id, nothing wrong to report); 64 usage; 65 bad data; 69 the daemon does
+ * not run; 74 input or output; 75 try again; 77 not permitted; 78 configuration (sysexits.h).
+ */
+#include "daemon/cmd/posthousectl.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <locale.h>
+#include <signal.h>
+#include <sysexits.h>
+
+#include "common/conf/conf_internal.h"
+#include "common/conf/params.h"
+#include "daemon/ctl_conf.h"
+
+static void usage(FILE *to)
+{
+    fputs("usage: posthousectl [-c DIR] COMMAND ...\n"
+          "  queue list [-j]              what is queued (mailq)\n"
+          "  queue show [-j] ID...        envelope and state of every recipient\n"
+          "  queue cat ID                 the message itself\n"
+          "  queue flush [ID... | -s SITE]  try now\n"
+          "  queue hold|release|delete|requeue ID... | - | ALL\n"
+          "  status [-j]                  what the daemon is doing\n"
+          "  reload                       read the configuration again\n"
+          "  stop                         stop the daemon and wait until it is gone\n"
+          "  check                        is anything wrong with the configuration?\n"
+          "  conf ...                     show and change parameters (as postconf)\n"
+          "  -c DIR     configuration directory (default: " POSTHOUSE_CONFDIR ")\n"
+          "  --version, --help\n"
+          "See posthousectl(8).\n", to);
+}
+
+void ctl_complain(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    fputs("posthousectl: ", stderr);
+    vfprintf(stderr, fmt, ap);
+    fputc('\n', stderr);
+    va_end(ap);
+}
+
+const struct conf *ctl_config(struct ctl *ctl)
+{
+    struct conf_report report = { 0 };
+    struct conf_options o = { .dir = ctl->dir };
+    if (ctl->conf != NULL)
+        return ctl->conf;
+    ctl->conf = conf_load_any(&o, &report);
+    for (size_t i = 0; ctl->conf == NULL && i < report.count; i++) {
+        if (report.items[i].severity == CONF_ERROR)
+            ctl_complain("%s: %s", report.items[i].file ? report.items[i].file : ctl->dir, report.items[i].text);
+    }
+    conf_report_free(&report);
+    return ctl->conf;
+}
+
+int ctl_open(struct ctl *ctl, bool quiet_down)
+{
+    struct err e = ERR_INIT;
+    const struct conf *c = ctl_config(ctl);
+    if (c == NULL)
+        return EX_CONFIG;
+    if (ctl->conn.s != NULL)
+        return 0;
+    enum ctl_connect st = ctl_connect(conf_global(c)->control_socket, &ctl->conn, &e);
+    if (st == CTL_CONNECT_OK)
+        return 0;
+    if (st != CTL_CONNECT_DOWN || !quiet_down)
+        ctl_complain("%s", e.text);
+    switch (st) {
+    case CTL_CONNECT_DENIED:
+        return EX_NOPERM;
+    case CTL_CONNECT_DOWN:
+        return EX_UNAVAILABLE;
+    case CTL_CONNECT_OK:
+    case CTL_CONNECT_FAILED:
+        break;
+    }
+    return EX_IOERR;
+}
+
+int ctl_simple(struct ctl *ctl, json_t *request, json_t **last)
+{
+    struct err e = ERR_INIT;
+    json_t *answer = NULL;
+    int status = ctl_open(ctl, false);
+    if (status != 0) {
+        json_decref(request);
+        return status;
+    }
+    status = ctl_request(&ctl->conn, request, &e) ? ctl_finish(&ctl->conn, &answer, &e) : EX_TEMPFAIL;
+    if (status != 0)
+        ctl_complain("%s", e.text);
+    if (last != NULL)
+        *last = answer;
+    else
+        json_decref(answer);
+    return status;
+}
+
+static int cmd_conf(struct ctl *ctl, int argc, char **argv)
+{
+    return ctl_conf(ctl->dir, argc, argv);
+}
+
+static const struct {
+    const char *name;
+    ctl_subcommand *run;
+} subcommands[] = {
+    { "queue", ctl_cmd_queue },   { "status", ctl_cmd_status }, { "reload", ctl_cmd_reload },
+    { "stop", ctl_cmd_stop },     { "check", ctl_cmd_check },   { "conf", cmd_conf },
+};
+
+static int run_command(struct ctl *ctl, int argc, char **argv)
+{
+    for (size_t i = 0; i < ARRAY_LEN(subcommands); i++) {
+        if (strcmp(argv[0], subcommands[i].name) != 0)
+            continue;
+        optind = 0; /* glibc: begin again, with the subcommand's own options */
+        int status = subcommands[i].run(ctl, argc, argv);
+        if (fflush(stdout) != 0 && status == 0) {
+            ctl_complain("standard output: %s", strerror(errno));
+            status = EX_IOERR;
+        }
+        return status;
+    }
+    ctl_complain("unknown command \"%s\"", argv[0]);
+    usage(stderr);
+    return EX_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option longopts[] = {
+        { "version", no_argument, NULL, 'V' },
+        { "help", no_argument, NULL, 'h' },
+        { 0 },
+    };
+    struct ctl ctl = { .dir = POSTHOUSE_CONFDIR };
+    int c;
+    signal(SIGPIPE, SIG_IGN);
+    while ((c = getopt_long(argc, argv, "+c:", longopts, NULL)) != -1) {
+        switch (c) {
+        case 'c':
+            ctl.dir = optarg;
+            break;
+        case 'V':
+            puts("posthousectl " PACKAGE_VERSION);
+            return EX_OK;
+        case 'h':
+            usage(stdout);
+            return EX_OK;
+        default:
+            usage(stderr);
+            return EX_USAGE;
+        }
+    }
+    if (optind >= argc) {
+        usage(stderr);
+        return EX_USAGE;
+    }
+    int status = run_command(&ctl, argc - optind, argv + optind);
+    if (ctl.conn.s != NULL)
+        ctl_disconnect(&ctl.conn);
+    conf_unref(&ctl.conf);
+    return status;
+}

@@ -1,0 +1,33 @@
+/*
+ * posthousectl: what its subcommands share
+ *
+ * Purpose    finds the daemon of a configuration directory and reports failures in one way
+ * Source     posthousectl(8)
+ * Threads    one
+ */
+#pragma once
+#include <jansson.h>
+#include <stdbool.h>
+#include "common/base/attrs.h"
+#include "common/conf/conf.h"
+#include "daemon/cmd/ctl_client.h"
+
+struct ctl {
+    const char *dir;     /* -c */
+    struct conf *conf;   /* counted; read when first needed */
+    struct ctl_conn conn;
+};
+
+typedef int ctl_subcommand(struct ctl *ctl, int argc, char **argv);
+ctl_subcommand ctl_cmd_queue, ctl_cmd_status, ctl_cmd_reload, ctl_cmd_stop, ctl_cmd_check;
+/* Subcommands of queue; argv[0] is the verb. */
+ctl_subcommand ctl_queue_cmd_list, ctl_queue_cmd_show, ctl_queue_cmd_cat, ctl_queue_cmd_flush, ctl_queue_cmd_change;
+
+/* The configuration, also one with errors; NULL (told on standard error) when the files cannot be read. Borrowed. */
+const struct conf *ctl_config(struct ctl *ctl);
+/* Connects once. 0, or the exit status after telling why; EX_UNAVAILABLE when the daemon does not run (quiet_down: untold). */
+int ctl_open(struct ctl *ctl, bool quiet_down) MUST_CHECK;
+/* Tells on standard error: "posthousectl: ...". */
+void ctl_complain(const char *fmt, ...) PRINTF_FMT(1, 2);
+/* ctl_request() and ctl_finish() for requests whose answer is the last line alone; told when it fails. */
+int ctl_simple(struct ctl *ctl, json_t *request, json_t **last) MUST_CHECK;

@@ -1,0 +1,122 @@
+/*
+ * The scheduler is made but never started: recovery gives it what the journal has, the rest it reads from the index.
+ */
+#include "daemon/cmd/queue_offline.h"
+
+#include <sysexits.h>
+
+#include "common/base/mem.h"
+#include "common/conf/params.h"
+#include "daemon/control/queue_json.h"
+#include "queue/sched.h"
+
+struct queue_offline {
+    struct conf *conf;      /* borrowed */
+    struct spool *spool;
+    struct sched *sched;
+    struct log_src log;     /* without a log: nothing is written */
+};
+
+static int no_route(void *arg UNUSED, struct conf *c UNUSED, struct span sender UNUSED, struct msg_rcpt *r UNUSED,
+                    struct arena *a UNUSED, struct span *dsn, struct span *why)
+{
+    *dsn = SPAN_LIT("4.3.0");
+    *why = SPAN_LIT("");
+    return -1;
+}
+
+static void no_wake(void *arg UNUSED, unsigned count UNUSED)
+{
+}
+
+static bool open_spool(struct queue_offline *q, struct err *e)
+{
+    const struct params *p = conf_global(q->conf);
+    struct spool_options o = {
+        .dir = p->queue_directory, .segment_bytes = p->journal_segment_size,
+        .buffer_limit_bytes = p->spool_message_buffer_limit, .memory_limit_bytes = p->spool_memory_limit,
+        .read_only = true, .log = &q->log,
+    };
+    return spool_open(&o, &q->spool, e) == SPOOL_OPEN_OK;
+}
+
+struct queue_offline *queue_offline_open(struct conf *c, struct err *e)
+{
+    struct queue_offline *q = xcalloc(1, sizeof *q);
+    q->conf = c;
+    q->log = (struct log_src){ .name = "posthouse", .prog = "posthousectl" };
+    if (open_spool(q, e)) {
+        struct sched_options so = { .spool = q->spool, .conf = c, .log = &q->log, .resolve = no_route, .wake = no_wake };
+        q->sched = sched_new(&so, e);
+        struct spool_sink sink = { .committed = sched_committed, .arg = q->sched };
+        if (q->sched != NULL && spool_start(q->spool, &sink, e))
+            return q;
+    }
+    queue_offline_close(&q);
+    return NULL;
+}
+
+void queue_offline_close(struct queue_offline **qp)
+{
+    struct queue_offline *q = *qp;
+    *qp = NULL;
+    if (q == NULL)
+        return;
+    sched_free(&q->sched);
+    spool_close(&q->spool);
+    free(q);
+}
+
+struct list_run {
+    bool (*fn)(void *arg, json_t *m);
+    void *arg;
+    bool long_ids;
+};
+
+static bool list_one(void *arg, struct msg *m, enum sched_where w)
+{
+    struct list_run *run = arg;
+    json_t *j = queue_json(m, w, run->long_ids, false);
+    bool more = run->fn(run->arg, j);
+    json_decref(j);
+    return more;
+}
+
+void queue_offline_list(struct queue_offline *q, bool (*fn)(void *arg, json_t *m), void *arg)
+{
+    struct list_run run = { .fn = fn, .arg = arg, .long_ids = conf_global(q->conf)->enable_long_queue_ids };
+    sched_list(q->sched, list_one, &run);
+}
+
+json_t *queue_offline_find(struct queue_offline *q, const char *id_text)
+{
+    uint64_t id;
+    enum sched_where w;
+    if (!qid_parse(span_cstr(id_text), &id))
+        return NULL;
+    struct msg *m = sched_find(q->sched, id, &w);
+    json_t *j = m != NULL ? queue_json(m, w, conf_global(q->conf)->enable_long_queue_ids, true) : NULL;
+    msg_unref(&m);
+    return j;
+}
+
+int queue_offline_cat(struct queue_offline *q, const char *id_text, bool (*fn)(void *arg, struct span bytes), void *arg,
+                      struct err *e)
+{
+    uint64_t id;
+    struct content_view v;
+    struct msg *m = qid_parse(span_cstr(id_text), &id) ? sched_ref(q->sched, id) : NULL;
+    int status = 0;
+    if (m == NULL) {
+        err_set(e, "no message with queue id %s", id_text);
+        return 1;
+    }
+    if (content_acquire(q->spool, m, &v, e)) {
+        fn(arg, span_of(v.p, v.n));
+        content_release(&v);
+    } else {
+        status = EX_IOERR;
+    }
+    msg_unref(&m);
+    return status;
+}

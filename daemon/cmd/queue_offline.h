@@ -1,0 +1,28 @@
+/*
+ * queue_offline: the queue as the files have it, while no daemon runs
+ *
+ * Purpose    lets list, show and cat work without the daemon: spool and scheduler are opened read-only and without threads,
+ *            so journal, results and index are read exactly as a start would read them
+ * Source     DESIGN "The spool"
+ * Threads    one
+ */
+#pragma once
+#include <jansson.h>
+#include <stdbool.h>
+#include "common/base/err.h"
+#include "common/base/span.h"
+#include "common/conf/conf.h"
+
+struct queue_offline;
+
+/* NULL with *e. c is borrowed until close. */
+struct queue_offline *queue_offline_open(struct conf *c, struct err *e) MUST_CHECK;
+/* NULL is fine; sets NULL. */
+void queue_offline_close(struct queue_offline **q);
+/* fn gets a borrowed queue_json() for each message; stops when it returns false. */
+void queue_offline_list(struct queue_offline *q, bool (*fn)(void *arg, json_t *m), void *arg);
+/* A new reference with details, or NULL. */
+json_t *queue_offline_find(struct queue_offline *q, const char *id);
+/* 0, or an exit status with *e. */
+int queue_offline_cat(struct queue_offline *q, const char *id, bool (*fn)(void *arg, struct span bytes), void *arg,
+                      struct err *e) MUST_CHECK;
