@@ -100,21 +100,27 @@ static enum cmd_id find_command(struct span verb)
 
 static enum cmd_result unknown_command(struct smtpd_sess *S, struct span verb, struct span line)
 {
-    if (smtpd_word_in_list(S->p->smtpd_forbidden_commands, verb) || smtpd_service_is_forbidden(S->svc, line) ||
-        (verb.n > 0 && verb.p[verb.n - 1] == ':')) {
+    if (verb.n > 0 &&
+        (smtpd_word_in_list(S->p->smtpd_forbidden_commands, verb) || smtpd_service_is_forbidden(S->svc, line) ||
+         verb.p[verb.n - 1] == ':')) {
         log_line(&S->log, LOG_LV_WARNING, "non-SMTP command from %s: %.100s", S->namaddr,
                  arena_strndup(smtpd_scratch(S), line.p, line.n));
         smtpd_reply(S, 221, "2.7.0", "Error: I can break rules, too. Goodbye.");
         smtpd_end_session(S);
         return CMD_ERROR;
     }
-    smtpd_reply(S, 500, "5.5.2", "Error: command not recognized");
+    smtpd_reply(S, 500, "5.5.2", verb.n > 0 ? "Error: command not recognized" : "Error: bad syntax");
     return CMD_ERROR;
 }
 
-/* A command that ends a pipeline group has input behind it. True: the session is over. */
+/*
+ * A command that ends a pipeline group has input behind it, or the client pipelines without having said EHLO. True: the
+ * session is over.
+ */
 static bool is_pipelined_wrongly(struct smtpd_sess *S, enum cmd_id cmd)
 {
+    if (S->is_esmtp ? !(commands[cmd].flags & CMD_LAST) : (commands[cmd].flags & CMD_ALWAYS) != 0)
+        return false;
     if (S->saw_illegal_pipelining || !smtpd_has_early_input(S))
         return false;
     S->saw_illegal_pipelining = true;
@@ -138,7 +144,7 @@ static enum cmd_result dispatch(struct smtpd_sess *S, enum cmd_id cmd, struct sp
     }
     if (cmd == CMD_UNKNOWN)
         return unknown_command(S, verb, line);
-    if ((commands[cmd].flags & CMD_LAST) && is_pipelined_wrongly(S, cmd))
+    if (is_pipelined_wrongly(S, cmd))
         return CMD_ERROR;
     return commands[cmd].run(S, arg);
 }
@@ -170,6 +176,7 @@ static enum flow run_line(struct smtpd_sess *S, struct span line)
     arg = span_trim(span_from(line, n));
     enum cmd_id cmd = find_command(verb);
     S->last_cmd = (uint8_t)cmd;
+    S->is_after_message = false;
     enum cmd_result r = CMD_ERROR;
     if (!is_ascii && S->p->smtputf8_enable && !utf8_is_valid(line))
         smtpd_reply(S, 500, "5.5.2", "Error: bad UTF-8 syntax");
@@ -189,6 +196,10 @@ static enum flow run_line(struct smtpd_sess *S, struct span line)
 /* More than line_length_limit without a line end: thrown away up to it. */
 static enum flow skip_long_line(struct smtpd_sess *S, const char *lf)
 {
+    struct span in = smtpd_input(S);
+    if (!S->skipping)
+        log_line(&S->log, LOG_LV_WARNING, "%s: request longer than %lld: %.*s...", S->namaddr,
+                 (long long)S->p->line_length_limit, (int)(in.n < 30 ? in.n : 30), in.p);
     if (lf == NULL) {
         S->skipping = true;
         S->in_pos = S->in.n;
@@ -205,10 +216,8 @@ static enum flow skip_long_line(struct smtpd_sess *S, const char *lf)
 enum flow smtpd_command_run(struct smtpd_sess *S)
 {
     if (S->errors >= (unsigned)S->p->smtpd_hard_error_limit) {
-        char qid[QID_TEXT_MAX];
+        log_line(&S->log, LOG_LV_INFO, "too many errors after %s from %s", smtpd_state_word(S), S->namaddr);
         smtpd_reply(S, 421, "4.7.0", "%s Error: too many errors", S->p->myhostname);
-        log_line(&S->log, LOG_LV_INFO, "%s: too many errors after %s from %s", smtpd_qid(S, qid), smtpd_state_word(S),
-                 S->namaddr);
         return FLOW_ON;
     }
     struct span in = smtpd_input(S);

@@ -27,10 +27,14 @@ EXTRA_DIST += daemon/smtpd/README.md
 SMTPD_LIBS = libsmtpd.a libpolicy.a libtable.a libconf.a libdns.a libmail.a libnet.a libbase.a $(LDNS_LIBS) $(IDN2_LIBS) $(PCRE2_LIBS)
 
 if HAVE_CMOCKA
-SMTPD_TESTS = tests/unit/test_smtpd_dialog
+SMTPD_TESTS = tests/unit/test_smtpd_content tests/unit/test_smtpd_dialog tests/unit/test_smtpd_session
 check_PROGRAMS += $(SMTPD_TESTS)
 TESTS += $(SMTPD_TESTS)
 SMTPD_FIXTURE = tests/unit/smtpd_fixture.c tests/unit/smtpd_fixture.h
 tests_unit_test_smtpd_dialog_SOURCES = tests/unit/test_smtpd_dialog.c $(SMTPD_FIXTURE)
 tests_unit_test_smtpd_dialog_LDADD = libsmtpd.a libspool.a $(SMTPD_LIBS) $(TEST_LIBS)
+tests_unit_test_smtpd_session_SOURCES = tests/unit/test_smtpd_session.c $(SMTPD_FIXTURE)
+tests_unit_test_smtpd_session_LDADD = libsmtpd.a libspool.a $(SMTPD_LIBS) $(TEST_LIBS)
+tests_unit_test_smtpd_content_SOURCES = tests/unit/test_smtpd_content.c
+tests_unit_test_smtpd_content_LDADD = libsmtpd.a libmail.a libnet.a libbase.a $(IDN2_LIBS) $(TEST_LIBS)
 endif

@@ -279,6 +279,7 @@ enum flow smtpd_message_end(struct smtpd_sess *S)
     struct smtpd_tx *tx = S->tx;
     struct policy_client c;
     S->request_deadline_ms = 0;
+    S->is_after_message = true;
     if (tx->is_bdat)
         content_scan_finish(&tx->scan, tx->carry.n ? tx->carry.p : NULL, tx->carry.n);
     smtpd_log_message_id(S);

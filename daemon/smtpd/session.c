@@ -154,25 +154,33 @@ const char *smtpd_state_word(const struct smtpd_sess *S)
 {
     if (S->state == SMTPD_CONNECT || (S->last_cmd == CMD_UNKNOWN && S->count[CMD_UNKNOWN].total == 0))
         return "CONNECT";
-    if (S->state == SMTPD_COMMIT || (S->state == SMTPD_COMMAND && S->last_cmd == CMD_DATA && S->count[CMD_DATA].ok > 0))
+    if (S->is_after_message)
         return "END-OF-MESSAGE";
     return smtpd_command_name((enum cmd_id)S->last_cmd);
 }
 
+/* Postfix 3.10 puts the queue ID or NOQUEUE in front; log readers of Debian 12 count the line only without. */
 static void log_bad_end(struct smtpd_sess *S, const char *what)
 {
-    char qid[QID_TEXT_MAX], size[40] = "";
+    char size[40] = "";
     if (!S->is_connected)
         return;
     if (S->tx != NULL && (S->state == SMTPD_DATA || S->state == SMTPD_BDAT))
         snprintf(size, sizeof size, " (%llu bytes)", (unsigned long long)S->tx->scan.taken);
-    log_line(&S->log, LOG_LV_INFO, "%s: %s after %s%s from %s", smtpd_qid(S, qid), what, smtpd_state_word(S), size,
-             S->namaddr);
+    log_line(&S->log, LOG_LV_INFO, "%s after %s%s from %s", what, smtpd_state_word(S), size, S->namaddr);
+}
+
+/* A command whose end will not come: DATA and BDAT in the middle of their content. */
+static void abandon_command(struct smtpd_sess *S)
+{
+    if (S->state == SMTPD_DATA || (S->state == SMTPD_BDAT && !S->bdat_skip))
+        smtpd_command_done(S, (enum cmd_id)S->pending_cmd, false);
 }
 
 static enum sess_wait on_lost(struct smtpd_sess *S)
 {
     atomic_fetch_add_explicit(&S->env->counters.lost, 1, memory_order_relaxed);
+    abandon_command(S);
     if (S->state != SMTPD_END)
         log_bad_end(S, "lost connection");
     return WAIT_DONE;
@@ -181,6 +189,7 @@ static enum sess_wait on_lost(struct smtpd_sess *S)
 static enum sess_wait on_timeout(struct smtpd_sess *S)
 {
     atomic_fetch_add_explicit(&S->env->counters.timeouts, 1, memory_order_relaxed);
+    abandon_command(S);
     if (S->state == SMTPD_END || S->out.n > 0) { /* it does not read either */
         if (S->state != SMTPD_END)
             log_bad_end(S, "timeout");
@@ -194,6 +203,7 @@ static enum sess_wait on_timeout(struct smtpd_sess *S)
 
 static enum sess_wait on_shutdown(struct smtpd_sess *S)
 {
+    abandon_command(S);
     if (S->state != SMTPD_END) {
         smtpd_reply(S, 421, "4.3.2", "%s Service shutting down", S->p->myhostname);
         (void)flush_out(S);

@@ -112,6 +112,7 @@ struct smtpd_sess {
     uint8_t pending_cmd;           /* CMD_LATER: which */
     bool is_esmtp, is_counted, has_limits;
     bool in_was_full;              /* the last read took all the room */
+    bool is_after_message;         /* no command since the end of a message, for log lines */
     bool skipping;                 /* inside a command line that is too long */
     bool tarpit;                   /* replies wait for the timer */
     bool saw_bare_lf;              /* for the disconnect line */

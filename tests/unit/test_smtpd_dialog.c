@@ -19,6 +19,8 @@ struct dialogue {
     "250-mx.example.com\n250-PIPELINING\n250-SIZE 10240000\n250-VRFY\n250-ETRN\n250-ENHANCEDSTATUSCODES\n250-8BITMIME\n" \
     "250-DSN\n250-SMTPUTF8\n250 CHUNKING\n"
 #define BANNER { "", "220 mx.example.com ESMTP Posthouse\n" }
+#define EHLO_SIZE(n) { "EHLO x\r\n", "250-mx.example.com\n250-PIPELINING\n250-SIZE " n "\n250-VRFY\n250-ETRN\n" \
+    "250-ENHANCEDSTATUSCODES\n250-8BITMIME\n250-DSN\n250-SMTPUTF8\n250 CHUNKING\n" }
 #define HELLO BANNER, { "EHLO client.example\r\n", EHLO_REPLY }
 #define MAIL { "MAIL FROM:<a@b.example>\r\n", "250 2.1.0 Ok\n" }
 #define RCPT { "RCPT TO:<joe@example.com>\r\n", "250 2.1.5 Ok\n" }
@@ -44,13 +46,13 @@ static const struct dialogue dialogues[] = {
         { "ETRN x..y\r\n", "501 Error: invalid parameter syntax\n" }, { "EHLO\r\n", "501 Syntax: EHLO hostname\n" },
         { "HELO\r\n", "501 Syntax: HELO hostname\n" }, { "HELO a b\r\n", "250 mx.example.com\n" }, END }, NULL },
     { "unknown commands", "", T{ BANNER, { "EXPN x\r\n", "500 5.5.2 Error: command not recognized\n" },
-        { "XYZ\r\n", "500 5.5.2 Error: command not recognized\n" }, { "RSET x\r\n", "501 5.5.4 Syntax: RSET\n" },
+        { "XYZ\r\n", "500 5.5.2 Error: command not recognized\n" }, { "RSET x\r\n", "501 5.5.4 Syntax: RSET\n" }, { "\r\n", "500 5.5.2 Error: bad syntax\n" },
         { "STARTTLS\r\n", "500 5.5.2 Error: command not recognized\n" },
         { "AUTH PLAIN\r\n", "500 5.5.2 Error: command not recognized\n" }, END }, NULL },
     { "http", "", T{ BANNER, { "GET / HTTP/1.0\r\n", "221 2.7.0 Error: I can break rules, too. Goodbye.\n" },
         { "NOOP\r\n", "" }, END }, NULL },
     { "header line", "", T{ BANNER, { "Subject: x\r\n", "221 2.7.0 Error: I can break rules, too. Goodbye.\n" }, END }, NULL },
-    { "binary", "", T{ BANNER, { "\x16\x03\x01\r\n", "221 2.7.0 Error: I can break rules, too. Goodbye.\n" }, END }, NULL },
+    { "binary", "smtpd_forbidden_commands = CONNECT GET POST regexp:{{/^[^A-Z]/ Bogus}}\n", T{ BANNER, { "\x16\x03\x01\r\n", "221 2.7.0 Error: I can break rules, too. Goodbye.\n" }, END }, NULL },
     { "forbidden list", "smtpd_forbidden_commands = FOO\n", T{ BANNER, { "GET /\r\n", "500 5.5.2 *\n" },
         { "foo\r\n", "221 2.7.0 *\n" }, END }, NULL },
     { "noop commands", "smtpd_noop_commands = XYZ mail\n", T{ BANNER, { "xyz\r\n", "250 2.0.0 Ok\n" },
@@ -152,7 +154,7 @@ static const struct dialogue dialogues[] = {
         { "NOOP\r\n", "" }, END }, NULL },
     { "BDAT 0", "", T{ HELLO, MAIL, RCPT, { "BDAT 0\r\n", "551 5.7.1 Null BDAT request\n" }, { "BDAT\r\n", "521 5.5.4 *\n" },
         END }, NULL },
-    { "BDAT too big", "message_size_limit = 10\n", T{ BANNER, MAIL, RCPT,
+    { "BDAT too big", "message_size_limit = 10\n", T{ BANNER, EHLO_SIZE("10"), MAIL, RCPT,
         { "BDAT 8\r\n12345678", "250 2.0.0 Ok: 8 bytes\n" },
         { "BDAT 11\r\nabcdefghijk", "552 5.3.4 Chunk exceeds message size limit\n" },
         { "BDAT 2\r\nab", "551 5.0.0 Discarded 2 bytes after earlier error\n" },
@@ -165,7 +167,9 @@ static const struct dialogue dialogues[] = {
     { "too many hops", "hopcount_limit = 3\n", T{ BANNER, MAIL, RCPT, DATA,
         { "Received: a\r\n\r\nReceived: body\r\nReceived: body\r\n.\r\n", "250 2.0.0 *\n" }, MAIL, RCPT, DATA,
         { "Received: a\r\nReceived: b\r\n\r\nx\r\n.\r\n", "554 5.4.0 Error: too many hops\n" }, END }, NULL },
-    { "long command", "line_length_limit = 100\n", T{ BANNER,
+    { "pipelining without EHLO", "", T{ BANNER, { "HELO x\r\n", "250 mx.example.com\n" },
+        { "MAIL FROM:<a@b.example>\r\nRCPT TO:<joe@example.com>\r\n", "554 5.5.0 Error: SMTP protocol synchronization\n" }, END }, NULL },
+    { "long command", "line_length_limit = 100\n", T{ HELLO,
         { "NOOP 0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789\r\nRSET\r\n",
           "500 5.5.2 Error: line too long\n250 2.0.0 Ok\n" }, END }, NULL },
     { "bare LF commands", "", T{ BANNER, { "NOOP\n", "250 2.0.0 Ok\n" }, END }, NULL },

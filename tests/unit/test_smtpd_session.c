@@ -1,0 +1,449 @@
+/* What a session does beyond its replies: the envelope and content it hands over, log lines, limits, time, splits. */
+#include "tests/unit/smtpd_fixture.h"
+
+#define SAY(f, text) fixture_send(f, span_cstr(text))
+#define HEARD(f, text) assert_non_null(strstr(fixture_said(f), text))
+
+static void say_envelope(struct fixture *f)
+{
+    SAY(f, "EHLO client.example\r\n");
+    SAY(f, "MAIL FROM:<a@b.example>\r\n");
+    SAY(f, "RCPT TO:<joe@example.com>\r\n");
+    SAY(f, "DATA\r\n");
+    HEARD(f, "354 ");
+}
+
+static const char *content(struct fixture *f)
+{
+    return buf_cstr(&f->spool->content);
+}
+
+static void assert_logged(struct fixture *f, const char *text)
+{
+    char *log = fixture_log(f);
+    if (strstr(log, text) == NULL)
+        fail_msg("not in the log: %s\nlog:\n%s", text, log);
+    free(log);
+}
+
+static void test_envelope(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new("");
+    fixture_open(f, "192.0.2.7");
+    SAY(f, "EHLO client.example\r\n");
+    SAY(f, "MAIL FROM:<\"a b\"@c.example> BODY=8BITMIME SMTPUTF8 RET=HDRS ENVID=x+2By SIZE=50\r\n"
+           "RCPT TO:<@r.example:joe@EXAMPLE.com> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;joe+40old.example\r\n"
+           "RCPT TO:<list@alias.example> NOTIFY=NEVER\r\n"
+           "RCPT TO:<list@alias.example> NOTIFY=NEVER\r\n"
+           "RCPT TO:<postmaster>\r\n");
+    SAY(f, "DATA\r\n");
+    SAY(f, "Message-ID: <1@c.example>\r\nSubject: j\xc3\xb6\r\n\r\n.\r\n..dot\r\n.\r\n");
+    HEARD(f, "250 2.0.0 Ok: queued as ");
+    assert_non_null(f->spool->last);
+    const struct envelope *e = &f->spool->last->env;
+    assert_true(span_eq(e->sender, SPAN_LIT("a b@c.example")));
+    assert_int_equal(e->flags, ENV_SMTPUTF8 | ENV_8BITMIME);
+    assert_int_equal(e->ret, DSN_RET_HDRS);
+    assert_true(span_eq(e->envid, SPAN_LIT("x+y")));
+    assert_true(span_eq(e->message_id, SPAN_LIT("<1@c.example>")));
+    assert_true(span_eq(e->client_addr, SPAN_LIT("192.0.2.7")) && span_eq(e->client_name, SPAN_LIT("unknown")));
+    assert_true(span_eq(e->client_port, SPAN_LIT("4711")) && span_eq(e->helo, SPAN_LIT("client.example")));
+    assert_true(span_eq(e->proto, SPAN_LIT("UTF8SMTP")));
+    assert_int_equal(e->content_bytes, f->spool->content.n);
+    /* the first "." line ended the message: what follows is commands, and is refused */
+    assert_int_equal(e->content_flags, CONTENT_HAS_8BIT | CONTENT_HAS_8BIT_HEADER);
+    assert_int_equal(e->rcpt_count, 5); /* list has three members, and came twice */
+    assert_true(span_eq(e->rcpts[0].addr, SPAN_LIT("joe@EXAMPLE.com")));
+    assert_int_equal(e->rcpts[0].notify, NOTIFY_SUCCESS | NOTIFY_FAILURE);
+    assert_true(span_eq(e->rcpts[0].orcpt, SPAN_LIT("rfc822;joe@old.example")));
+    assert_true(span_eq(e->rcpts[0].route.transport, SPAN_LIT("local")));
+    assert_true(span_eq(e->rcpts[1].orig, SPAN_LIT("list@alias.example")));
+    assert_true(span_eq(e->rcpts[3].route.transport, SPAN_LIT("relay")));
+    assert_true(span_eq(e->rcpts[3].route.nexthop, SPAN_LIT("relay.example")));
+    assert_true(span_eq(e->rcpts[4].addr, SPAN_LIT("postmaster@mx.example.com")));
+    fixture_free(&f);
+}
+
+static void test_received(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new("");
+    setenv("TZ", "UTC0", 1);
+    fixture_open(f, NULL);
+    say_envelope(f);
+    SAY(f, "Subject: x\r\n\r\nbody\r\n.\r\n");
+    char want[400], qid[QID_TEXT_MAX];
+    qid_format(f->spool->last->env.id, false, qid);
+    snprintf(want, sizeof want, "Received: from client.example (localhost [127.0.0.1])\r\n\tby mx.example.com (Posthouse) with ESMTP id %s\r\n"
+             "\tfor <joe@example.com>; ", qid);
+    assert_int_equal(strncmp(content(f), want, strlen(want)), 0);
+    assert_non_null(strstr(content(f), " +0000 (UTC)\r\nSubject: x\r\n\r\nbody\r\n"));
+    /* two recipients: none is named */
+    SAY(f, "HELO <evil(>\r\n");
+    SAY(f, "MAIL FROM:<>\r\n");
+    SAY(f, "RCPT TO:<joe@example.com>\r\n");
+    SAY(f, "RCPT TO:<jane@example.com>\r\n");
+    SAY(f, "DATA\r\n");
+    SAY(f, ".\r\n");
+    assert_ptr_equal(strstr(content(f), "Received: from ?evil?? (localhost [127.0.0.1])\r\n"), content(f));
+    assert_non_null(strstr(content(f), ") with SMTP id "));
+    assert_null(strstr(content(f), "for <"));
+    fixture_open(f, "::1");
+    say_envelope(f);
+    SAY(f, ".\r\n");
+    assert_non_null(strstr(content(f), "[IPv6:::1])"));
+    fixture_free(&f);
+    f = fixture_new("smtpd_hide_client_session = yes\nenable_long_queue_ids = yes\n");
+    fixture_open(f, NULL);
+    say_envelope(f);
+    SAY(f, ".\r\n");
+    qid_format(f->spool->last->env.id, true, qid);
+    snprintf(want, sizeof want, "Received: by mx.example.com (Posthouse) id %s\r\n\tfor <joe@example.com>; ", qid);
+    assert_int_equal(strncmp(content(f), want, strlen(want)), 0);
+    fixture_free(&f);
+}
+
+static void test_missing_headers(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new("always_add_missing_headers = yes\nundisclosed_recipients_header = To: undisclosed-recipients:;\n");
+    fixture_open(f, NULL);
+    say_envelope(f);
+    SAY(f, "Subject: x\r\n\r\nbody\r\n.\r\n");
+    assert_non_null(strstr(content(f), "\r\nSubject: x\r\nMessage-Id: <"));
+    assert_non_null(strstr(content(f), "@mx.example.com>\r\nDate: "));
+    assert_non_null(strstr(content(f), "\r\nFrom: a@b.example\r\nTo: undisclosed-recipients:;\r\n\r\nbody\r\n"));
+    assert_true(f->spool->last->env.message_id.n > 20);
+    SAY(f, "MAIL FROM:<a@b.example>\r\nRCPT TO:<joe@example.com>\r\n");
+    SAY(f, "DATA\r\n");
+    SAY(f, "message-id: <1@x>\r\nFrom: j\r\nDate: d\r\nResent-To: y\r\nCc: x\r\n\r\n.\r\n");
+    assert_non_null(strstr(content(f), "\r\nCc: x\r\nResent-Message-Id: <"));
+    assert_non_null(strstr(content(f), "\r\nResent-Date: "));
+    assert_non_null(strstr(content(f), "\r\nResent-From: a@b.example\r\n\r\n"));
+    assert_true(span_eq(f->spool->last->env.message_id, SPAN_LIT("<1@x>")));
+    fixture_free(&f);
+    f = fixture_new("local_header_rewrite_clients = permit_mynetworks\n");
+    fixture_open(f, "10.0.0.1");
+    say_envelope(f);
+    SAY(f, ".\r\n");
+    assert_non_null(strstr(content(f), "Message-Id: "));
+    fixture_open(f, "192.0.2.1");
+    say_envelope(f);
+    SAY(f, ".\r\n");
+    assert_null(strstr(content(f), "Message-Id: "));
+    fixture_free(&f);
+}
+
+static void test_log_lines(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new("");
+    fixture_open(f, NULL);
+    say_envelope(f);
+    SAY(f, "Message-ID: <m@x>\r\n\r\nx\n.\r\n.\r\n");
+    char qid[QID_TEXT_MAX], want[200];
+    qid_format(f->spool->last->env.id, false, qid);
+    SAY(f, "MAIL FROM:<\"a b\"@c.example>\r\nRCPT TO:<\"x y\"@remote.example>\r\n");
+    SAY(f, "QUIT\r\n");
+    assert_false(f->is_open);
+    assert_logged(f, "connect from localhost[127.0.0.1]\n");
+    snprintf(want, sizeof want, "%s: client=localhost[127.0.0.1]\n%s: message-id=<m@x>\n", qid, qid);
+    assert_logged(f, want);
+    assert_logged(f, "NOQUEUE: reject: RCPT from localhost[127.0.0.1]: 454 4.7.1 <\"x y\"@remote.example>: Relay access denied; "
+                     "from=<\"a b\"@c.example> to=<\"x y\"@remote.example> proto=ESMTP helo=<client.example>\n");
+    assert_logged(f, "disconnect from localhost[127.0.0.1] ehlo=1 mail=2 rcpt=1/2 data=1 quit=1 commands=6/7 notes=bare_lf\n");
+
+    fixture_open(f, NULL);
+    fixture_hang_up(f);
+    assert_logged(f, "\nlost connection after CONNECT from localhost[127.0.0.1]\ndisconnect from localhost[127.0.0.1] commands=0/0\n");
+    fixture_open(f, NULL);
+    say_envelope(f);
+    SAY(f, "abc\r\ndef\r\n");
+    fixture_hang_up(f);
+    assert_logged(f, "\nlost connection after DATA (10 bytes) from localhost[127.0.0.1]\n"
+                     "disconnect from localhost[127.0.0.1] ehlo=1 mail=1 rcpt=1 data=0/1 commands=3/4\n");
+    fixture_open(f, NULL);
+    say_envelope(f);
+    SAY(f, ".\r\n");
+    fixture_hang_up(f);
+    assert_logged(f, "\nlost connection after END-OF-MESSAGE from localhost[127.0.0.1]\n");
+    fixture_open(f, NULL);
+    SAY(f, "EHLO x\r\nMAIL\\\x01\r\n");
+    assert_logged(f, "\nimproper command pipelining after EHLO from localhost[127.0.0.1]: MAIL\\134\\001\\r\\n\n");
+    fixture_free(&f);
+    f = fixture_new("smtpd_client_port_logging = yes\n");
+    fixture_open(f, NULL);
+    assert_logged(f, "connect from localhost[127.0.0.1]:4711\n");
+    SAY(f, "QUIT\r\n");
+    assert_logged(f, "disconnect from localhost[127.0.0.1]:4711 quit=1 commands=1\n");
+    fixture_free(&f);
+}
+
+static void test_errors_and_tarpit(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new("smtpd_soft_error_limit = 3\nsmtpd_hard_error_limit = 5\nsmtpd_junk_command_limit = 2\n");
+    fixture_open(f, NULL);
+    SAY(f, "X\r\n");
+    SAY(f, "X\r\n");
+    SAY(f, "X\r\n");
+    assert_int_equal(f->timers, 0);
+    SAY(f, "RSET\r\n");
+    assert_int_equal(f->timers, 1); /* the soft limit is reached: every reply waits */
+    SAY(f, "X\r\n");
+    SAY(f, "X\r\n");
+    HEARD(f, "421 4.7.0 mx.example.com Error: too many errors\r\n");
+    assert_false(f->is_open);
+    assert_logged(f, "too many errors after UNKNOWN from localhost[127.0.0.1]\n");
+    fixture_open(f, NULL); /* junk */
+    for (int i = 0; i < 8 && f->is_open; i++)
+        SAY(f, "RSET\r\n");
+    HEARD(f, "421 4.7.0 ");
+    fixture_open(f, NULL); /* a message forgives */
+    SAY(f, "X\r\n");
+    SAY(f, "X\r\n");
+    say_envelope(f);
+    SAY(f, ".\r\n");
+    SAY(f, "X\r\n");
+    SAY(f, "X\r\n");
+    SAY(f, "X\r\n");
+    assert_int_equal(f->timers, 0);
+    fixture_free(&f);
+}
+
+static void test_timeouts(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new("smtpd_timeout = 100s\n");
+    fixture_open(f, NULL);
+    assert_int_equal(f->want, WAIT_INPUT);
+    int64_t left = f->s->deadline_ms - clock_mono_ms();
+    assert_true(left > 99000 && left <= 100000);
+    fixture_said(f);
+    fixture_time_out(f);
+    HEARD(f, "421 4.4.2 mx.example.com Error: timeout exceeded\r\n");
+    assert_false(f->is_open);
+    assert_logged(f, "timeout after CONNECT from localhost[127.0.0.1]\n");
+    fixture_open(f, NULL);
+    say_envelope(f);
+    SAY(f, "abc\r\n");
+    fixture_time_out(f);
+    assert_logged(f, "timeout after DATA (5 bytes) from localhost[127.0.0.1]\n");
+    fixture_free(&f);
+
+    /* A deadline for the whole request: slow drops do not renew it, data at the least rate does. */
+    f = fixture_new("smtpd_timeout = 100s\nsmtpd_per_request_deadline = yes\nsmtpd_min_data_rate = 10\n");
+    fixture_open(f, NULL);
+    SAY(f, "NO");
+    int64_t deadline = f->s->deadline_ms;
+    clock_advance_for_test(5000, 0);
+    SAY(f, "OP");
+    assert_int_equal(f->s->deadline_ms, deadline);
+    SAY(f, "\r\n");
+    assert_true(f->s->deadline_ms > deadline);
+    say_envelope(f);
+    deadline = f->s->deadline_ms;
+    SAY(f, "a: b\r\n\r\n345678901234567890");
+    clock_advance_for_test(5000, 0);
+    SAY(f, "3");
+    assert_true(f->s->deadline_ms <= deadline + 2800 && f->s->deadline_ms > deadline);
+    fixture_free(&f);
+}
+
+static void test_commit(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new("");
+    f->spool->hold_commit = true;
+    fixture_open(f, NULL);
+    say_envelope(f);
+    SAY(f, ".\r\nRSET\r\n");
+    assert_int_equal(f->want, WAIT_CALLBACK); /* nothing is answered before the flush */
+    assert_string_equal(fixture_said(f), "");
+    fixture_commit(f);
+    const char *said = fixture_said(f);
+    assert_int_equal(strncmp(said, "250 2.0.0 Ok: queued as ", 24), 0);
+    assert_non_null(strstr(said, "\r\n250 2.0.0 Ok\r\n"));
+    f->spool->hold_commit = false;
+    static const struct { enum spool_status append, finish, commit; const char *reply; } cases[] = {
+        { SPOOL_OK, SPOOL_OK, SPOOL_FULL, "452 4.3.1 Insufficient system storage\r\n" },
+        { SPOOL_OK, SPOOL_OK, SPOOL_IO, "451 4.3.0 Error: queue file write error\r\n" },
+        { SPOOL_OK, SPOOL_FULL, SPOOL_OK, "452 4.3.1 Insufficient system storage\r\n" },
+        { SPOOL_IO, SPOOL_OK, SPOOL_OK, "451 4.3.0 Error: queue file write error\r\n" },
+        { SPOOL_OK, SPOOL_OK, SPOOL_STOPPING, "421 4.3.2 mx.example.com Service shutting down\r\n" },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        fixture_open(f, NULL);
+        say_envelope(f);
+        f->spool->append = cases[i].append;
+        f->spool->finish = cases[i].finish;
+        f->spool->commit = cases[i].commit;
+        SAY(f, "Subject: x\r\n\r\nx\r\n.\r\n");
+        assert_string_equal(fixture_said(f), cases[i].reply);
+        f->spool->append = f->spool->finish = f->spool->commit = SPOOL_OK;
+    }
+    assert_int_equal(f->spool->messages, 1);
+    fixture_open(f, NULL);
+    f->spool->is_full = true;
+    fixture_said(f);
+    SAY(f, "MAIL FROM:<a@b.example>\r\n");
+    assert_string_equal(fixture_said(f), "452 4.3.1 Insufficient system storage\r\n");
+    fixture_free(&f);
+}
+
+static void test_client_limits(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new("smtpd_client_connection_count_limit = 2\nsmtpd_client_connection_rate_limit = 4\n"
+                                    "smtpd_client_message_rate_limit = 1\nsmtpd_client_recipient_rate_limit = 2\n");
+    struct ip_addr a;
+    assert_true(ip_parse(SPAN_LIT("192.0.2.1"), &a));
+    client_connect(f->env.clients, f->service->number, &a);
+    fixture_open(f, "192.0.2.1");
+    HEARD(f, "220 ");
+    struct client_count_now n = client_connect(f->env.clients, f->service->number, &a);
+    assert_true(n.connections == 3 && n.rate == 3);
+    fixture_close(f);
+    fixture_open(f, "192.0.2.1");
+    HEARD(f, "421 4.7.0 mx.example.com Error: too many connections from 192.0.2.1\r\n");
+    assert_false(f->is_open);
+    assert_logged(f, "warning: Connection concurrency limit exceeded: 3 from unknown[192.0.2.1] for service smtp\n");
+    client_disconnect(f->env.clients, f->service->number, &a);
+    client_disconnect(f->env.clients, f->service->number, &a);
+    fixture_open(f, "192.0.2.1");
+    HEARD(f, "421 4.7.0 ");
+    assert_logged(f, "warning: Connection rate limit exceeded: 5 from unknown[192.0.2.1] for service smtp\n");
+    clock_advance_for_test(CLIENT_COUNT_WINDOW_MS + 1, 0);
+    fixture_open(f, "192.0.2.1");
+    HEARD(f, "220 ");
+    SAY(f, "EHLO x\r\n");
+    SAY(f, "MAIL FROM:<a@b.example>\r\n");
+    for (int i = 0; i < 3; i++)
+        SAY(f, "RCPT TO:<joe@example.com>\r\n");
+    HEARD(f, "450 4.7.1 Error: too many recipients from 192.0.2.1\r\n");
+    SAY(f, "RSET\r\n");
+    SAY(f, "MAIL FROM:<a@b.example>\r\n");
+    HEARD(f, "450 4.7.1 Error: too much mail from 192.0.2.1\r\n");
+    assert_logged(f, "warning: Message delivery request rate limit exceeded: 2 from unknown[192.0.2.1] for service smtp\n");
+    /* mynetworks are excepted */
+    assert_true(ip_parse(SPAN_LIT("10.0.0.1"), &a));
+    for (int i = 0; i < 9; i++)
+        client_connect(f->env.clients, f->service->number, &a);
+    fixture_open(f, "10.0.0.1");
+    HEARD(f, "220 ");
+    fixture_free(&f);
+}
+
+/* The same bytes in two pieces, cut everywhere, must give the same replies and message. */
+static void test_pipelining_split(void **state)
+{
+    (void)state;
+    static const char group[] = "MAIL FROM:<a@b.example>\r\nRCPT TO:<joe@example.com>\r\nRCPT TO:<x@y.example>\r\nBDAT 9\r\nSubject: "
+                                "BDAT 16 LAST\r\nx\r\n\r\n.\r\n.body\r\nRSET\r\nQUIT\r\n";
+    struct fixture *f = fixture_new("");
+    char *first = NULL;
+    size_t n = sizeof group - 1;
+    for (size_t cut = 0; cut <= n; cut++) {
+        fixture_open(f, NULL);
+        SAY(f, "EHLO x\r\n");
+        fixture_said(f);
+        struct buf got = BUF_INIT(0);
+        fixture_send(f, span_of(group, cut));
+        buf_puts(&got, fixture_said(f));
+        fixture_send(f, span_of(group + cut, n - cut));
+        buf_puts(&got, fixture_said(f));
+        char *q = strstr(buf_cstr(&got), "queued as ");
+        assert_non_null(q);
+        for (q += 10; *q != '\r'; q++)
+            *q = '#';
+        if (first == NULL)
+            first = xstrdup(buf_cstr(&got));
+        assert_int_equal(strcspn(first, "#"), strcspn(buf_cstr(&got), "#"));
+        assert_string_equal(strchr(first, '#') + strspn(strchr(first, '#'), "#"), strchr(got.p, '#') + strspn(strchr(got.p, '#'), "#"));
+        assert_non_null(strstr(content(f), "\r\nSubject: x\r\n\r\n.\r\n.body\r\n"));
+        assert_false(f->is_open);
+        buf_free(&got);
+    }
+    assert_int_equal(f->spool->messages, n + 1);
+    assert_int_equal(strncmp(first, "250 2.1.0 Ok\r\n250 2.1.5 Ok\r\n454 4.7.1 ", 38), 0);
+    free(first);
+    fixture_free(&f);
+}
+
+/* DATA with its text cut everywhere; commands behind the final dot in the same write are run. */
+static void test_data_split(void **state)
+{
+    (void)state;
+    static const char text[] = "Subject: x\r\n fold\r\nTo: y\r\n\r\n..\r\n.\nnot the end\r\nx\r\n.\r\nNOOP\r\n";
+    struct fixture *f = fixture_new("");
+    for (size_t cut = 0; cut < sizeof text; cut++) {
+        fixture_open(f, NULL);
+        say_envelope(f);
+        fixture_send(f, span_of(text, cut));
+        fixture_send(f, span_of(text + cut, sizeof text - 1 - cut));
+        assert_non_null(strstr(content(f), "\r\nSubject: x\r\n fold\r\nTo: y\r\n\r\n.\r\n\r\nnot the end\r\nx\r\n"));
+        HEARD(f, "\r\n250 2.0.0 Ok\r\n");
+    }
+    fixture_free(&f);
+}
+
+static void test_idle_is_small(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new("");
+    fixture_open(f, NULL);
+    SAY(f, "EHLO x\r\n");
+    const struct smtpd_sess *S = (const struct smtpd_sess *)f->s;
+    assert_true(S->in.cap == 0 && S->out.cap == 0 && S->scratch == NULL && S->tx == NULL);
+    assert_true(sizeof *S <= 800);
+    SAY(f, "NOO");
+    assert_true(S->in.n == 3); /* what has come stays */
+    fixture_free(&f);
+}
+
+static void test_shutdown(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new("");
+    fixture_open(f, NULL);
+    fixture_said(f);
+    assert_int_equal(f->s->ops->step(f->s, WAKE_SHUTDOWN), WAIT_DONE);
+    HEARD(f, "421 4.3.2 mx.example.com Service shutting down\r\n");
+    f->want = WAIT_DONE;
+    fixture_free(&f);
+}
+
+/* A message far larger than the read buffer, and a client that sends faster than it reads. */
+static void test_large(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new("message_size_limit = 0\n");
+    struct buf b = BUF_INIT(0);
+    buf_puts(&b, "Subject: x\r\n\r\n");
+    for (int i = 0; i < 40000; i++)
+        buf_printf(&b, "line %d of many, none of them short enough to be nothing at all\r\n", i);
+    fixture_open(f, NULL);
+    say_envelope(f);
+    fixture_send(f, buf_span(&b));
+    SAY(f, ".\r\n");
+    HEARD(f, "250 2.0.0 ");
+    const char *at = strstr(content(f), "Subject: x\r\n");
+    assert_non_null(at);
+    assert_int_equal(f->spool->content.n - (size_t)(at - content(f)), b.n);
+    assert_memory_equal(at, b.p, b.n);
+    buf_free(&b);
+    fixture_free(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_envelope), cmocka_unit_test(test_received), cmocka_unit_test(test_missing_headers),
+        cmocka_unit_test(test_log_lines), cmocka_unit_test(test_errors_and_tarpit), cmocka_unit_test(test_timeouts),
+        cmocka_unit_test(test_commit), cmocka_unit_test(test_client_limits), cmocka_unit_test(test_pipelining_split),
+        cmocka_unit_test(test_data_split), cmocka_unit_test(test_idle_is_small), cmocka_unit_test(test_shutdown),
+        cmocka_unit_test(test_large),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
