@@ -13,6 +13,7 @@ struct smtp_conn *conn_new(struct stream *stream, const char *host, const char *
     c->is_lmtp = is_lmtp;
     c->opened_ms = clock_mono_ms();
     c->host = xstrdup(host);
+    c->addr = xstrdup(addr);
     c->namaddr = xasprintf("%s[%s]", host, addr);
     c->relay = port ? xasprintf("%s[%s]:%u", host, addr, port) : xstrdup(c->namaddr);
     buf_init(&c->reply, REPLY_TEXT_MAX);
@@ -41,6 +42,7 @@ void conn_close(struct smtp_conn **cp, bool wait)
         say_quit(c, wait);
     stream_free(&c->stream);
     free(c->host);
+    free(c->addr);
     free(c->namaddr);
     free(c->relay);
     free(c->key[0]);

@@ -31,7 +31,7 @@ enum { /* struct smtp_conn.features: what the answer to EHLO or LHLO offered, di
     FEAT_XFORWARD_HELO  = 1 << 11,
     FEAT_XFORWARD_IDENT = 1 << 12,
     FEAT_XFORWARD_SOURCE = 1 << 13,
-    FEAT_PIX        = 1 << 14, /* the greeting is that of a firewall that mangles SMTP */
+    FEAT_PIX_DELAY  = 1 << 14, /* behind a firewall that needs a pause before the final dot */
 };
 
 struct smtp_conn {
@@ -46,6 +46,7 @@ struct smtp_conn {
     int64_t quit_timeout_ms;
     unsigned use_count;      /* transactions begun */
     char *host;              /* owned: name of the peer; our own for a unix socket */
+    char *addr;              /* owned: its address, or path */
     char *namaddr;           /* owned: "host[addr]", for texts */
     char *relay;             /* owned: "host[addr]:port", for relay= */
     char *key[2];            /* owned: by enum conn_key_kind */

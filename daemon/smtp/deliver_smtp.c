@@ -248,21 +248,12 @@ static void request_run(struct smtp_request *r)
 
 /* ---- the connection afterwards ---- */
 
-static bool is_in_list(const char *list, struct span word)
-{
-    struct span rest = span_cstr(list), item;
-    while (span_next_token(&rest, ", \t\r\n", &item))
-        if (span_ieq(item, word))
-            return true;
-    return false;
-}
-
 static struct keep_rules keep_rules_of(const struct smtp_request *r)
 {
     const struct client_params *cp = r->cp;
     bool is_off = r->is_lmtp && !cp->cache_connection;
     return (struct keep_rules){
-        .is_always = !is_off && is_in_list(cp->connection_cache_destinations, r->job->nexthop),
+        .is_always = !is_off && list_has_word(cp->connection_cache_destinations, r->job->nexthop),
         .is_on_demand = !is_off && cp->connection_cache_on_demand,
         .time_limit_ms = cp->connection_cache_time_limit,
     };

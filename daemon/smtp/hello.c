@@ -7,6 +7,7 @@
 #include "common/base/ascii.h"
 #include "common/base/clock.h"
 #include "common/base/num.h"
+#include "daemon/deliver/tables.h"
 #include "daemon/smtp/request.h"
 
 static const struct {
@@ -26,7 +27,7 @@ static const struct {
     { "SOURCE", FEAT_XFORWARD_SOURCE },
 };
 
-static bool is_in_list(const char *list, struct span word)
+bool list_has_word(const char *list, struct span word)
 {
     struct span rest = span_cstr(list), item;
     while (span_next_token(&rest, ", \t\r\n", &item))
@@ -44,12 +45,12 @@ static void learn_xforward(struct smtp_conn *c, struct span args)
                 c->features |= xforward_attributes[i].feature;
 }
 
-/* One line of the EHLO answer behind its code. */
-static void learn_keyword(struct smtp_request *r, struct span line)
+/* One line of the EHLO answer behind its code, unless its keyword is to be discarded. */
+static void learn_keyword(struct smtp_request *r, const char *discard, struct span line)
 {
     struct smtp_conn *c = r->conn;
     struct span word;
-    if (!span_next_token(&line, " \t", &word) || is_in_list(r->cp->discard_ehlo_keywords, word))
+    if (!span_next_token(&line, " \t", &word) || list_has_word(discard, word))
         return;
     for (size_t i = 0; i < ARRAY_LEN(keywords); i++) {
         if (!span_ieq_cstr(word, keywords[i].keyword))
@@ -94,6 +95,48 @@ static bool is_pix_banner(struct span text)
     return stars >= 8;
 }
 
+/*
+ * What a table says of the peer's address, else the general value. Belongs to the arena or the snapshot. NULL when the
+ * table failed: r->fail is set.
+ */
+static const char *value_for_peer(struct smtp_request *r, struct arena *a, const char *maps, const char *general)
+{
+    struct span value;
+    struct err e = ERR_INIT;
+    if (*maps == '\0' || r->env->tables == NULL)
+        return general;
+    switch (maps_lookup(deliver_tables_get(r->env->tables, maps), span_cstr(r->conn->addr), false, a, &value, &e)) {
+    case LOOKUP_FOUND:
+        return arena_strndup(a, value.p, value.n);
+    case LOOKUP_NONE:
+        return general;
+    case LOOKUP_TEMPFAIL:
+        break;
+    }
+    log_warn(&r->log, "%s: %s", r->conn->namaddr, e.text);
+    fail_words(r, "4.3.5", "mail system configuration error: table lookup failed");
+    return NULL;
+}
+
+/* Mail that has waited for long behind such a firewall gets the workarounds; new mail is tried as it is. */
+static bool enable_pix(struct smtp_request *r, struct span banner, bool *wants_ehlo)
+{
+    int64_t age_ms = (clock_wall_us() - r->job->msg->env.arrival_us) / 1000;
+    if (r->is_lmtp || !is_pix_banner(banner) || age_ms < r->cp->pix_workaround_threshold_time)
+        return true;
+    struct arena *a = arena_new(0);
+    const char *list = value_for_peer(r, a, r->cp->pix_workaround_maps, r->cp->pix_workarounds);
+    if (list && *list) {
+        log_info(&r->log, "enabling PIX workarounds: %s for %s", list, r->conn->namaddr);
+        if (list_has_word(list, SPAN_LIT("delay_dotcrlf")))
+            r->conn->features |= FEAT_PIX_DELAY;
+        if (list_has_word(list, SPAN_LIT("disable_esmtp")))
+            *wants_ehlo = false;
+    }
+    arena_free(&a);
+    return list != NULL;
+}
+
 static bool read_greeting(struct smtp_request *r, bool *wants_ehlo)
 {
     struct smtp_reply rep;
@@ -118,14 +161,7 @@ static bool read_greeting(struct smtp_request *r, bool *wants_ehlo)
     while (span_next_token(&rest, " \t\n", &word))
         has_word |= span_ieq_cstr(word, "ESMTP");
     *wants_ehlo = !r->cp->never_send_ehlo && (r->cp->always_send_ehlo || has_word);
-    int64_t age_ms = (clock_wall_us() - r->job->msg->env.arrival_us) / 1000;
-    if (!r->is_lmtp && is_pix_banner(rep.text) && age_ms > r->cp->pix_workaround_threshold_time) {
-        log_info(&r->log, "enabling PIX workarounds: %s for %s", r->cp->pix_workarounds, r->conn->namaddr);
-        r->conn->features |= FEAT_PIX;
-        if (is_in_list(r->cp->pix_workarounds, SPAN_LIT("disable_esmtp")))
-            *wants_ehlo = false;
-    }
-    return true;
+    return enable_pix(r, rep.text, wants_ehlo);
 }
 
 static enum smtp_io say_hello(struct smtp_request *r, enum smtp_stage s, const char *verb, struct smtp_reply *rep)
@@ -140,15 +176,20 @@ static enum smtp_io say_hello(struct smtp_request *r, enum smtp_stage s, const c
     return reply_read(c, rep);
 }
 
-static void learn_features(struct smtp_request *r, const struct smtp_reply *rep)
+static bool learn_features(struct smtp_request *r, const struct smtp_reply *rep)
 {
     struct span rest = rep->text, line;
     bool is_first = true;
-    while (span_next_token(&rest, "\n", &line)) {
+    struct arena *a = arena_new(0);
+    const char *discard = value_for_peer(r, a, r->cp->discard_ehlo_keyword_address_maps, r->cp->discard_ehlo_keywords);
+    bool ok = discard != NULL;
+    while (ok && span_next_token(&rest, "\n", &line)) {
         if (!is_first)
-            learn_keyword(r, span_from(line, 4));
+            learn_keyword(r, discard, span_from(line, 4));
         is_first = false;
     }
+    arena_free(&a);
+    return ok;
 }
 
 bool hello_exchange(struct smtp_request *r)
@@ -166,8 +207,7 @@ bool hello_exchange(struct smtp_request *r)
         }
         if (rep.code / 100 == 2) {
             r->conn->features |= FEAT_ESMTP;
-            learn_features(r, &rep);
-            return !is_loop(r, peer_word(rep.text));
+            return learn_features(r, &rep) && !is_loop(r, peer_word(rep.text));
         }
         if (rep.code == 421 || r->is_lmtp) {
             fail_refused(r, &rep);

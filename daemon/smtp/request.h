@@ -99,6 +99,8 @@ enum smtp_io conn_io_status(const struct smtp_conn *c);
 /* ---- hello.c ---- */
 /* Greeting and EHLO, LHLO or HELO. False: r->fail is set. */
 bool hello_exchange(struct smtp_request *r) MUST_CHECK;
+/* The word is an item of a comma or blank separated list; ASCII case ignored. */
+bool list_has_word(const char *list, struct span word);
 
 /* ---- command.c ---- */
 void command_xforward_name(struct smtp_request *r);

@@ -367,7 +367,7 @@ static void read_lmtp_end(struct transaction *t)
 static bool delay_dot(struct transaction *t)
 {
     struct smtp_request *r = t->r;
-    if (!(r->conn->features & FEAT_PIX) || strstr(r->cp->pix_workarounds, "delay_dotcrlf") == NULL)
+    if (!(r->conn->features & FEAT_PIX_DELAY))
         return true;
     if (stream_flush(r->conn->stream) != STREAM_OK)
         return false;

@@ -389,6 +389,11 @@ static bool run_step(struct peer *p, struct span step, bool *closed)
         return read_bytes(p, n);
     case 'Q':
         return p->at == p->n && !readable(p->fd, 30) ? true : problem(p, "more came than was expected");
+    case 'W':
+        if (!num_parse(arg, 0, 10000, &n))
+            return problem(p, "bad W");
+        usleep((useconds_t)n * 1000);
+        return true;
     case 'x':
         reset_connection(p);
         *closed = true;

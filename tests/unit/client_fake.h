@@ -65,6 +65,7 @@ const struct fake_report *fake_report_of(struct sched *s, uint64_t id, uint32_t 
  *   X           close now;   x  reset now (RST)
  *   E           expect the peer's close
  *   H           hang until the peer closes
+ *   W ms        wait, reading nothing
  */
 struct peer;
 struct peer *peer_start(const char *script);
