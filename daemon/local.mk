@@ -12,3 +12,36 @@ TESTS += tests/unit/test_reactor
 tests_unit_test_reactor_SOURCES = tests/unit/test_reactor.c
 tests_unit_test_reactor_LDADD = libreactor.a libnet.a libbase.a $(TEST_LIBS)
 endif
+
+sbin_PROGRAMS += posthoused
+posthoused_SOURCES = \
+	daemon/daemon.h \
+	daemon/lifecycle.c \
+	daemon/listeners.c daemon/listeners.h \
+	daemon/logging.c daemon/logging.h \
+	daemon/main.c \
+	daemon/notify.c daemon/notify.h \
+	daemon/privileges.c daemon/privileges.h
+# The parts in the order of their layers: each uses those behind it.
+posthoused_LDADD = libcontrol.a libsmtpd.a libdeliver.a libclient.a libhosts.a libdeliver.a libreactor.a \
+	libsched.a libspool.a libpolicy.a libtable.a libconf.a libdns.a libmail.a libnet.a libbase.a \
+	$(SQLITE_LIBS) $(JANSSON_LIBS) $(LDNS_LIBS) $(IDN2_LIBS) $(PCRE2_LIBS) -lm
+
+dist_man_MANS += man/posthoused.8
+EXTRA_DIST += daemon/README.md daemon/etc/main.cf daemon/etc/master.cf daemon/etc/posthoused.service.in
+
+# A first configuration, never over an existing one; the unit for service managers that read such.
+install-data-local:
+	$(MKDIR_P) "$(DESTDIR)$(posthouse_confdir)" "$(DESTDIR)$(prefix)/lib/systemd/system"
+	for f in main.cf master.cf; do \
+	  test -e "$(DESTDIR)$(posthouse_confdir)/$$f" || \
+	    $(INSTALL_DATA) "$(srcdir)/daemon/etc/$$f" "$(DESTDIR)$(posthouse_confdir)/$$f" || exit 1; \
+	done
+	sed -e 's|@posthouse_confdir@|$(posthouse_confdir)|g' -e 's|@sbindir@|$(sbindir)|g' \
+	  "$(srcdir)/daemon/etc/posthoused.service.in" > "$(DESTDIR)$(prefix)/lib/systemd/system/posthoused.service"
+
+uninstall-local:
+	rm -f "$(DESTDIR)$(prefix)/lib/systemd/system/posthoused.service"
+	for f in main.cf master.cf; do \
+	  if cmp -s "$(srcdir)/daemon/etc/$$f" "$(DESTDIR)$(posthouse_confdir)/$$f"; then \
+	    rm -f "$(DESTDIR)$(posthouse_confdir)/$$f"; fi; done

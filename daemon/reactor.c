@@ -32,13 +32,16 @@
 struct counted_listener {
     struct listener l;
     atomic_uint refs;
+    void (*free_arg)(void *arg);
 };
 
-struct listener *listener_new(const struct conf_service *svc, struct conf *conf, int fd, void *arg)
+struct listener *listener_new(const struct conf_service *svc, struct conf *conf, int fd, void *arg,
+                              void (*free_arg)(void *arg))
 {
     struct counted_listener *c = xcalloc(1, sizeof *c);
     c->l = (struct listener){ .service = svc, .conf = conf_ref(conf), .arg = arg, .fd = fd };
     atomic_init(&c->refs, 1);
+    c->free_arg = free_arg;
     return &c->l;
 }
 
@@ -54,6 +57,8 @@ void listener_unref(struct listener **lp)
     *lp = NULL;
     if (c == NULL || atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) != 1)
         return;
+    if (c->free_arg != NULL)
+        c->free_arg(c->l.arg);
     conf_unref(&c->l.conf);
     free(c);
 }
@@ -451,6 +456,12 @@ void sess_resume(struct sess *s)
     s->wake = WAKE_CALLBACK;
     run_list_push(&one, s);
     workers_push(s->reactor, &one, true);
+}
+
+bool reactor_is_crowded(struct reactor *r)
+{
+    unsigned n = atomic_load_explicit(&r->sessions, memory_order_relaxed);
+    return n > r->o.session_limit - r->o.session_limit / 10;
 }
 
 bool reactor_drain(struct reactor *r, int64_t deadline_ms)

@@ -44,9 +44,13 @@ bool reactor_drain(struct reactor *r, int64_t deadline_ms);
 /* Ends the threads and closes what is left. */
 void reactor_free(struct reactor **r);
 struct reactor_stats reactor_stats(struct reactor *r);
+/* More than nine tenths of session_limit are in use. Any thread; cheap. */
+bool reactor_is_crowded(struct reactor *r);
 /* A session step is about to wait for something outside (a policy server): another thread takes over polling. */
 void reactor_will_block(struct sess *s);
 
-struct listener *listener_new(const struct conf_service *svc, struct conf *conf, int fd, void *arg);
+/* One reference. arg belongs to the listener: free_arg (may be NULL) is called with it when the last reference goes. */
+struct listener *listener_new(const struct conf_service *svc, struct conf *conf, int fd, void *arg,
+                              void (*free_arg)(void *arg));
 struct listener *listener_ref(struct listener *l);
 void listener_unref(struct listener **l);

@@ -368,6 +368,11 @@ struct conf *policy_conf(const struct policy *p)
     return p->conf;
 }
 
+struct table_registry *policy_tables(const struct policy *p)
+{
+    return p->registry;
+}
+
 /* Listeners of another snapshot than the policy's are found by name. */
 const struct policy_service *policy_service(const struct policy *p, const struct conf_service *svc)
 {

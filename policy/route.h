@@ -17,6 +17,7 @@
 
 /* A configuration snapshot compiled for policy: match lists parsed, tables opened, restrictions compiled per listener. */
 struct policy;
+struct table_registry;
 
 struct policy_options {
     struct conf *conf;             /* the policy takes a reference */
@@ -29,6 +30,9 @@ struct policy *policy_compile(const struct policy_options *o) MUST_CHECK;
 struct policy *policy_ref(struct policy *p);
 void policy_unref(struct policy **p);
 struct conf *policy_conf(const struct policy *p);
+/* The open tables, shared by all snapshots of the process; valid while p is held. */
+struct table_registry *policy_tables(const struct policy *p);
+
 
 enum route_class { ROUTE_LOCAL, ROUTE_VIRTUAL_ALIAS, ROUTE_VIRTUAL_MAILBOX, ROUTE_RELAY, ROUTE_DEFAULT };
 

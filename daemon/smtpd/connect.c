@@ -190,7 +190,7 @@ static const char *known_name(const struct smtpd_sess *S)
         return "localhost";
     if (!S->p->smtpd_peername_lookup)
         return "unknown";
-    const char *name = hosts_name(S->svc->hosts, &S->s.peer);
+    const char *name = hosts_file_name(S->svc->hosts, &S->s.peer);
     if (name != NULL)
         return name;
     struct ip_addr one;

@@ -10,7 +10,7 @@ libsmtpd_a_SOURCES = \
 	daemon/smtpd/command.c daemon/smtpd/commands.def \
 	daemon/smtpd/connect.c \
 	daemon/smtpd/content.c daemon/smtpd/content.h \
-	daemon/smtpd/hosts.c \
+	daemon/smtpd/hosts_file.c \
 	daemon/smtpd/message.c \
 	daemon/smtpd/path_arg.c \
 	daemon/smtpd/received.c \

@@ -176,7 +176,7 @@ struct smtpd_service *smtpd_service_new(const struct conf_service *svc, struct p
     v->arena = arena_new(0);
     texts_init(&v->normal, svc->p);
     texts_init(&v->stress, svc->p_stress);
-    v->hosts = hosts_load("/etc/hosts");
+    v->hosts = hosts_file_load("/etc/hosts");
     if (!parse_forbidden(v, e) || !ip_local_list(&v->locals, &v->local_count, e))
         smtpd_service_unref(&v);
     return v;
@@ -198,7 +198,7 @@ void smtpd_service_unref(struct smtpd_service **vp)
         regfree(&v->forbidden[i].re);
     free(v->forbidden);
     free(v->locals);
-    hosts_free(&v->hosts);
+    hosts_file_free(&v->hosts);
     arena_free(&v->arena);
     policy_unref(&v->policy);
     conf_unref(&v->conf);

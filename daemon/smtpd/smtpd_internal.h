@@ -67,7 +67,7 @@ struct smtpd_service {
     struct conf *conf;             /* counted */
     struct arena *arena;           /* owned: texts below */
     struct smtpd_texts normal, stress;
-    struct hosts *hosts;           /* owned */
+    struct hosts_file *hosts;           /* owned */
     struct ip_local *locals;       /* owned: addresses of this machine */
     size_t local_count;
     struct smtpd_pattern *forbidden; /* owned */
@@ -247,6 +247,6 @@ unsigned smtpd_ehlo_keywords_parse(const char *list);
 bool smtpd_word_in_list(const char *list, struct span word);
 
 /* hosts.c */
-struct hosts *hosts_load(const char *path);
-void hosts_free(struct hosts **h);
-const char *hosts_name(const struct hosts *h, const struct ip_addr *a);
+struct hosts_file *hosts_file_load(const char *path);
+void hosts_file_free(struct hosts_file **h);
+const char *hosts_file_name(const struct hosts_file *h, const struct ip_addr *a);

@@ -10,6 +10,7 @@ with a deadline; nothing sleeps for its own sake.
 import json
 import os
 import pathlib
+import pwd
 import re
 import shutil
 import signal
@@ -71,6 +72,9 @@ class Hub:
             "smtp_tls_security_level": "none",
             "disable_dns_lookups": "yes",
         }
+        if os.geteuid() == 0:  # started as root the virtual transport wants to know whose the mailboxes are
+            owner = pwd.getpwnam(self.main["mail_owner"])
+            self.main.update({"virtual_uid_maps": f"static:{owner.pw_uid}", "virtual_gid_maps": f"static:{owner.pw_gid}"})
         self.main.update(main or {})
         self.master = master
         self.proc = None
@@ -154,11 +158,12 @@ class Hub:
         return self.log()[at:]
 
     def close(self, failed=False):
+        if failed:
+            self.show()
         try:
             if self.proc is not None:
                 self.stop()
         except AssertionError:
-            failed_to_stop = True
             if not failed:
                 self.show()
                 raise
@@ -166,12 +171,13 @@ class Hub:
             if self.proc is not None:
                 self.proc.kill()
                 self.proc.wait()
-        if failed:
-            self.show()
         if not self.hold_dir:
             shutil.rmtree(self.dir, ignore_errors=True)
 
     def show(self):
+        ended = self.proc.poll() if self.proc else None
+        if ended is not None:
+            print(f"---- posthoused ended by itself with status {ended}")
         print(f"---- standard error of posthoused\n{self.errors()[-4000:]}\n---- log\n{self.log()[-6000:]}\n----", flush=True)
 
     # ---- looking at it ----

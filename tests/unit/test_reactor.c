@@ -143,7 +143,7 @@ static void start(struct fixture *f, unsigned workers, unsigned limit)
     assert_int_equal(bind(f->fd, (struct sockaddr *)&f->addr, sizeof f->addr), 0);
     assert_int_equal(listen(f->fd, 1024), 0);
     assert_int_equal(getsockname(f->fd, (struct sockaddr *)&f->addr, &len), 0);
-    struct listener *l = listener_new(&f->svc, NULL, f->fd, NULL);
+    struct listener *l = listener_new(&f->svc, NULL, f->fd, NULL, NULL);
     assert_int_equal(reactor_start(f->r), 0);
     assert_true(reactor_set_listeners(f->r, &l, 1, &e));
     atomic_store(&created, 0);

@@ -9,7 +9,7 @@ struct host {
     const char *name; /* in arena */
 };
 
-struct hosts {
+struct hosts_file {
     struct arena *arena;
     struct host *items; /* owned */
     size_t count;
@@ -20,7 +20,7 @@ static int by_addr(const void *a, const void *b)
     return ip_cmp(&((const struct host *)a)->addr, &((const struct host *)b)->addr);
 }
 
-static void add_line(struct hosts *h, struct span line)
+static void add_line(struct hosts_file *h, struct span line)
 {
     struct span addr, name;
     struct host item;
@@ -37,9 +37,9 @@ static void add_line(struct hosts *h, struct span line)
     h->items[h->count++] = item;
 }
 
-struct hosts *hosts_load(const char *path)
+struct hosts_file *hosts_file_load(const char *path)
 {
-    struct hosts *h = xcalloc(1, sizeof *h);
+    struct hosts_file *h = xcalloc(1, sizeof *h);
     struct buf b = BUF_INIT(HOSTS_FILE_MAX);
     h->arena = arena_new(0);
     if (io_read_file(path, &b, NULL)) {
@@ -53,7 +53,7 @@ struct hosts *hosts_load(const char *path)
     return h;
 }
 
-void hosts_free(struct hosts **h)
+void hosts_file_free(struct hosts_file **h)
 {
     if (*h == NULL)
         return;
@@ -63,7 +63,7 @@ void hosts_free(struct hosts **h)
     *h = NULL;
 }
 
-const char *hosts_name(const struct hosts *h, const struct ip_addr *a)
+const char *hosts_file_name(const struct hosts_file *h, const struct ip_addr *a)
 {
     struct host key = { .addr = *a };
     if (h->count == 0)

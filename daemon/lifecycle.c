@@ -1,0 +1,393 @@
+/*
+ * Order of start, and why:
+ *   configuration, policy      nothing is touched when they are wrong
+ *   log, ports                 as root: log file and ports below 1024
+ *   mail_owner                 from here on an ordinary user
+ *   spool                      its lock keeps a second daemon out
+ *   dns, scheduler, pool       the scheduler must be there before the spool gives it what it recovered
+ *   spool threads              recovered messages arrive at the scheduler
+ *   reactor, listeners         only now can mail come in
+ *   control                    only now can anybody ask
+ * Stop is the reverse, except that the reactor drains first (clients get their replies while the committer still runs) and
+ * the spool's threads stop after the last delivery thread has written its results.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "common/base/clock.h"
+#include "common/base/io.h"
+#include "common/base/mem.h"
+#include "common/conf/params.h"
+#include "daemon/daemon.h"
+#include "daemon/deliver/tables.h"
+#include "daemon/logging.h"
+#include "daemon/smtp/conn_cache.h"
+
+#define SMTPD_DRAIN_MS 10000
+#define DELIVERY_DRAIN_MS 20000
+#define RELOAD_WAIT_MS 60000
+
+struct policy *daemon_policy(struct daemon *d)
+{
+    lock_take(&d->m);
+    struct policy *p = policy_ref(d->policy);
+    lock_drop(&d->m);
+    return p;
+}
+
+static void print_report(const struct conf_report *r)
+{
+    for (size_t i = 0; i < r->count; i++) {
+        const struct conf_finding *f = &r->items[i];
+        const char *level = f->severity == CONF_ERROR ? "error" : "warning";
+        if (f->severity == CONF_NOTE)
+            continue;
+        if (f->file != NULL && f->line > 0)
+            fprintf(stderr, "posthoused: %s: %s, line %d: %s\n", level, f->file, f->line, f->text);
+        else if (f->file != NULL)
+            fprintf(stderr, "posthoused: %s: %s: %s\n", level, f->file, f->text);
+        else
+            fprintf(stderr, "posthoused: %s: %s\n", level, f->text);
+    }
+}
+
+/* Both or neither. */
+static bool load_snapshot(struct daemon *d, struct conf_report *report, struct conf **c, struct policy **p)
+{
+    struct conf_options o = { .dir = d->conf_dir };
+    *c = conf_load(&o, report);
+    if (*c == NULL)
+        return false;
+    struct policy_options po = { .conf = *c, .previous = d->policy, .report = report, .log = &d->src };
+    *p = policy_compile(&po);
+    if (*p == NULL)
+        conf_unref(c);
+    return *p != NULL;
+}
+
+bool daemon_configure(struct daemon *d)
+{
+    struct conf_report report = { 0 };
+    bool ok = load_snapshot(d, &report, &d->conf, &d->policy);
+    print_report(&report);
+    conf_report_free(&report);
+    return ok;
+}
+
+static struct log_src source(struct daemon *d, const char *prog)
+{
+    return (struct log_src){ .log = d->log, .name = d->syslog_name, .prog = prog, .pid = (unsigned)getpid() };
+}
+
+static void make_sources(struct daemon *d)
+{
+    d->src = source(d, "master");
+    d->qmgr_src = source(d, "qmgr");
+    d->spool_src = source(d, "spool");
+    d->dns_src = source(d, "dns");
+    d->smtp_src = source(d, "smtp");
+}
+
+static bool open_log(struct daemon *d, struct err *e)
+{
+    struct log_options lo;
+    if (!logging_options(d->conf, d->in_foreground, &lo, e))
+        return false;
+    d->log = log_open(&lo, e);
+    if (d->log == NULL)
+        return false;
+    if (lo.dest == LOG_TO_FILE && d->owner.is_root && chown(lo.path, d->owner.uid, (gid_t)-1) != 0) {
+        /* /dev/stdout and the like: the descriptor is open already */
+    }
+    d->syslog_name = xstrdup(conf_global(d->conf)->syslog_name);
+    make_sources(d);
+    return true;
+}
+
+/* Several users' Maildirs need the right to become those users. */
+static bool needs_setuid(struct conf *c)
+{
+    for (size_t i = 0; i < conf_service_count(c); i++) {
+        const struct conf_service *s = conf_service(c, i);
+        if (s->role == SVC_TRANSPORT && strcmp(s->command, "virtual") == 0 && s->p->virtual_mailbox_maps[0] != '\0')
+            return true;
+    }
+    return false;
+}
+
+static bool open_spool(struct daemon *d, struct err *e)
+{
+    const struct params *p = conf_global(d->conf);
+    struct spool_options o = {
+        .dir = p->queue_directory, .segment_bytes = p->journal_segment_size,
+        .buffer_limit_bytes = p->spool_message_buffer_limit, .memory_limit_bytes = p->spool_memory_limit,
+        .minfree_bytes = p->queue_minfree, .index_flush_ms = p->index_flush_interval, .create = true,
+        .log = &d->spool_src,
+    };
+    return spool_open(&o, &d->spool, e) == SPOOL_OPEN_OK;
+}
+
+bool daemon_prepare(struct daemon *d, struct err *e)
+{
+    const struct params *p = conf_global(d->conf);
+    d->listeners = listeners_new();
+    return owner_find(p->mail_owner, &d->owner, e) && open_log(d, e) &&
+           listeners_prepare(d->listeners, d->conf, e) &&
+           owner_make_dir(&d->owner, p->queue_directory, 0700, e) &&
+           owner_make_dir(&d->owner, p->data_directory, 0700, e) &&
+           owner_become(&d->owner, needs_setuid(d->conf), e) && open_spool(d, e);
+}
+
+/* ---- what joins queue and policy ---- */
+
+static int resolve_cb(void *arg, struct conf *c, struct span sender, struct msg_rcpt *r, struct arena *a, struct span *dsn,
+                      struct span *why)
+{
+    struct daemon *d = arg;
+    struct policy *p = daemon_policy(d);
+    struct route route;
+    struct err e = ERR_INIT;
+    int answer = -1;
+    (void)c; /* the scheduler follows the same snapshot: daemon_reload() changes both */
+    if (route_resolve(p, sender, r->addr, a, &route, &e) == LOOKUP_FOUND) {
+        r->addr = route.recipient;
+        r->route.transport = route.transport;
+        r->route.nexthop = route.nexthop;
+        answer = 0;
+    } else {
+        *dsn = SPAN_LIT("4.3.0");
+        *why = arena_dup_span(a, span_cstr(e.text));
+    }
+    policy_unref(&p);
+    return answer;
+}
+
+static void wake_cb(void *arg, unsigned count)
+{
+    struct daemon *d = arg;
+    deliver_pool_wake(d->pool, count);
+}
+
+/* ---- start ---- */
+
+static bool start_queue(struct daemon *d, struct err *e)
+{
+    const struct params *p = conf_global(d->conf);
+    struct sched_options so = { .spool = d->spool, .conf = d->conf, .log = &d->qmgr_src, .resolve = resolve_cb,
+                                .resolve_arg = d, .wake = wake_cb, .wake_arg = d };
+    d->sched = sched_new(&so, e);
+    if (d->sched == NULL)
+        return false;
+    d->conn_cache = conn_cache_new();
+    d->tables = deliver_tables_new(policy_tables(d->policy), &d->smtp_src);
+    d->deliver_env = (struct deliver_env){ .sched = d->sched, .spool = d->spool, .dns = d->dns, .log = &d->smtp_src,
+                                           .conn_cache = d->conn_cache, .tables = d->tables };
+    d->pool = deliver_pool_new(&d->deliver_env, (unsigned)p->delivery_threads, e);
+    if (d->pool == NULL)
+        return false;
+    struct spool_sink sink = { .committed = sched_committed, .arg = d->sched };
+    if (!spool_start(d->spool, &sink, e))
+        return false;
+    int rc = sched_start(d->sched);
+    if (rc != 0)
+        err_set_sys(e, rc, "starting the scheduler thread");
+    return rc == 0;
+}
+
+static bool start_dns(struct daemon *d, struct err *e)
+{
+    const struct params *p = conf_global(d->conf);
+    struct dns_options o = { .resolvers = p->dns_resolver_addresses, .timeout_ms = (int)p->dns_timeout, .log = &d->dns_src };
+    d->dns = dns_start(&o, e);
+    return d->dns != NULL;
+}
+
+/* Overload: nine tenths of the session limit are in use. */
+static bool is_stressed_cb(void *arg)
+{
+    struct daemon *d = arg;
+    return d->reactor != NULL && reactor_is_crowded(d->reactor);
+}
+
+static void *make_service_cb(void *arg, const struct conf_service *svc, struct err *e)
+{
+    return smtpd_service_new(svc, arg, e);
+}
+
+static void release_service_cb(void *made)
+{
+    struct smtpd_service *v = made;
+    smtpd_service_unref(&v);
+}
+
+static bool commit_listeners(struct daemon *d, struct conf *c, struct policy *p, struct err *e)
+{
+    struct listener_maker mk = { .make = make_service_cb, .release = release_service_cb, .arg = p };
+    return listeners_commit(d->listeners, c, d->reactor, &mk, e);
+}
+
+static bool start_reactor(struct daemon *d, struct err *e)
+{
+    const struct params *p = conf_global(d->conf);
+    d->smtpd_env = (struct smtpd_env){ .spool = d->spool, .dns = d->dns, .log = d->log, .clients = client_counts_new(),
+                                       .is_stressed = is_stressed_cb, .stress_arg = d, .resume = sess_resume };
+    struct reactor_options ro = { .workers = (unsigned)p->default_process_limit, .session_limit = (unsigned)p->session_limit,
+                                  .create = smtpd_create, .create_arg = &d->smtpd_env, .log = &d->src };
+    d->reactor = reactor_new(&ro, e);
+    if (d->reactor == NULL)
+        return false;
+    int rc = reactor_start(d->reactor);
+    if (rc != 0) {
+        err_set_sys(e, rc, "starting worker threads");
+        return false;
+    }
+    return commit_listeners(d, d->conf, d->policy, e);
+}
+
+/* ---- control ---- */
+
+static struct conf *conf_cb(void *arg)
+{
+    struct daemon *d = arg;
+    lock_take(&d->m);
+    struct conf *c = conf_ref(d->conf);
+    lock_drop(&d->m);
+    return c;
+}
+
+static struct policy *policy_cb(void *arg)
+{
+    return daemon_policy(arg);
+}
+
+static void order(struct daemon *d, char what)
+{
+    if (write(d->order_pipe[1], &what, 1) != 1) { /* the pipe is full of orders already */ }
+}
+
+static void stop_cb(void *arg)
+{
+    order(arg, 't');
+}
+
+/* On a control thread: main reloads, this waits. */
+static bool reload_cb(void *arg, struct buf *text)
+{
+    struct daemon *d = arg;
+    int64_t deadline = clock_mono_ms() + RELOAD_WAIT_MS;
+    lock_take(&d->m);
+    d->reload_waiting = true;
+    order(d, 'h');
+    while (d->reload_waiting && cond_wait_until(&d->reload_done, &d->m, deadline)) { }
+    bool ok = !d->reload_waiting && d->reload_ok;
+    if (d->reload_waiting)
+        buf_printf(text, "no outcome within %d seconds: see the log\n", RELOAD_WAIT_MS / 1000);
+    else
+        buf_add_span(text, buf_span(&d->reload_text));
+    lock_drop(&d->m);
+    return ok;
+}
+
+void daemon_reload_over(struct daemon *d, bool ok, const struct buf *text)
+{
+    lock_take(&d->m);
+    d->reload_ok = ok;
+    buf_reset(&d->reload_text);
+    buf_add_span(&d->reload_text, buf_span(text));
+    d->reload_waiting = false;
+    cond_broadcast(&d->reload_done);
+    lock_drop(&d->m);
+}
+
+bool daemon_start_control(struct daemon *d, struct err *e)
+{
+    const struct params *p = conf_global(d->conf);
+    struct control_options o = {
+        .socket_path = p->control_socket, .queue_dir = p->queue_directory, .conf_dir = d->conf_dir,
+        .started_us = d->started_us, .sched = d->sched, .spool = d->spool, .reactor = d->reactor, .log = &d->src,
+        .conf = conf_cb, .policy = policy_cb, .reload = reload_cb, .stop = stop_cb, .arg = d,
+    };
+    d->control = control_start(&o, e);
+    return d->control != NULL;
+}
+
+bool daemon_start(struct daemon *d, struct err *e)
+{
+    int rc = log_start(d->log);
+    if (rc != 0) {
+        err_set_sys(e, rc, "starting the log thread");
+        return false;
+    }
+    return start_dns(d, e) && start_queue(d, e) && start_reactor(d, e) && daemon_start_control(d, e);
+}
+
+/* ---- reload ---- */
+
+bool daemon_reload(struct daemon *d, struct conf_report *report, struct err *e)
+{
+    struct conf *c = NULL;
+    struct policy *p = NULL;
+    struct log_options lo;
+    if (!load_snapshot(d, report, &c, &p)) {
+        err_set(e, "the new configuration has errors: the running one stays in force");
+        return false;
+    }
+    if (!logging_options(c, d->in_foreground, &lo, e) || !listeners_prepare(d->listeners, c, e) ||
+        !commit_listeners(d, c, p, e)) {
+        err_prefix(e, "the running configuration stays in force");
+        policy_unref(&p);
+        conf_unref(&c);
+        return false;
+    }
+    struct err why = ERR_INIT;
+    if (!log_reopen(d->log, &lo, &why))
+        log_warn(&d->src, "%s: the log goes on where it went before", why.text);
+    const struct params *g = conf_global(c);
+    struct dns_options dopt = { .resolvers = g->dns_resolver_addresses, .timeout_ms = (int)g->dns_timeout, .log = &d->dns_src };
+    if (!dns_reconfigure(d->dns, &dopt, &why))
+        log_warn(&d->src, "%s: the resolvers stay as they were", why.text);
+    lock_take(&d->m);
+    struct conf *old_c = d->conf;
+    struct policy *old_p = d->policy;
+    d->conf = c;
+    d->policy = p;
+    lock_drop(&d->m);
+    sched_reconfigure(d->sched, c);
+    policy_unref(&old_p);
+    conf_unref(&old_c);
+    return true;
+}
+
+/* ---- stop ---- */
+
+bool daemon_stop(struct daemon *d)
+{
+    bool all_ended = true;
+    control_stop(&d->control);
+    if (d->reactor != NULL && !reactor_drain(d->reactor, clock_mono_ms() + SMTPD_DRAIN_MS))
+        log_warn(&d->src, "some SMTP sessions did not end within %d seconds", SMTPD_DRAIN_MS / 1000);
+    if (d->pool != NULL)
+        all_ended = deliver_pool_stop(d->pool, clock_mono_ms() + DELIVERY_DRAIN_MS);
+    if (!all_ended)
+        log_warn(&d->src, "some deliveries did not end within %d seconds: their messages stay queued",
+                 DELIVERY_DRAIN_MS / 1000);
+    if (d->sched != NULL)
+        sched_stop(d->sched);
+    if (d->spool != NULL)
+        spool_stop(d->spool);
+    if (!all_ended)
+        return false;
+    reactor_free(&d->reactor);
+    client_counts_free(&d->smtpd_env.clients);
+    deliver_pool_free(&d->pool);
+    conn_cache_free(&d->conn_cache);
+    deliver_tables_free(&d->tables);
+    sched_free(&d->sched);
+    dns_stop(&d->dns);
+    spool_close(&d->spool);
+    listeners_free(&d->listeners);
+    policy_unref(&d->policy);
+    conf_unref(&d->conf);
+    return true;
+}
