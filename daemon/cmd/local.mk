@@ -35,3 +35,18 @@ install-mail-names:
 uninstall-hook:
 	rm -f "$(DESTDIR)$(sbindir)/mailq" "$(DESTDIR)$(sbindir)/newaliases"
 .PHONY: install-mail-names
+
+if HAVE_CMOCKA
+CTL_TESTS = tests/unit/test_ctl_queue_format tests/unit/test_sendmail_options tests/unit/test_sendmail_input \
+	tests/unit/test_ctl_local_content
+check_PROGRAMS += $(CTL_TESTS)
+TESTS += $(CTL_TESTS)
+tests_unit_test_ctl_queue_format_SOURCES = tests/unit/test_ctl_queue_format.c
+tests_unit_test_ctl_queue_format_LDADD = $(CTL_LIBS) $(TEST_LIBS)
+tests_unit_test_sendmail_options_SOURCES = tests/unit/test_sendmail_options.c
+tests_unit_test_sendmail_options_LDADD = $(CTL_LIBS) $(TEST_LIBS)
+tests_unit_test_sendmail_input_SOURCES = tests/unit/test_sendmail_input.c
+tests_unit_test_sendmail_input_LDADD = $(CTL_LIBS) $(TEST_LIBS)
+tests_unit_test_ctl_local_content_SOURCES = tests/unit/test_ctl_local_content.c
+tests_unit_test_ctl_local_content_LDADD = $(CTL_LIBS) $(TEST_LIBS)
+endif
