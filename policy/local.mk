@@ -17,9 +17,12 @@ EXTRA_DIST += policy/README.md
 POLICY_LIBS = libpolicy.a libmail.a $(TABLE_LIBS)
 
 if HAVE_CMOCKA
-POLICY_TESTS = tests/unit/test_policy_relay
+POLICY_TESTS = tests/unit/test_policy_relay tests/unit/test_policy_restrictions
+POLICY_FIXTURE = tests/unit/policy_fixture.c tests/unit/policy_fixture.h
 check_PROGRAMS += $(POLICY_TESTS)
 TESTS += $(POLICY_TESTS)
-tests_unit_test_policy_relay_SOURCES = tests/unit/test_policy_relay.c tests/unit/policy_fixture.c tests/unit/policy_fixture.h
+tests_unit_test_policy_relay_SOURCES = tests/unit/test_policy_relay.c $(POLICY_FIXTURE)
 tests_unit_test_policy_relay_LDADD = $(POLICY_LIBS) $(TEST_LIBS)
+tests_unit_test_policy_restrictions_SOURCES = tests/unit/test_policy_restrictions.c $(POLICY_FIXTURE)
+tests_unit_test_policy_restrictions_LDADD = $(POLICY_LIBS) $(TEST_LIBS)
 endif

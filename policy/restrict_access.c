@@ -73,7 +73,7 @@ static enum answer reject_text(const struct result *r, int code, const char *dsn
         text = span_trim(span_from(text, n));
     }
     if (text.n == 0)
-        text = SPAN_LIT("Access denied");
+        text = later != NULL ? SPAN_LIT("Service unavailable") : SPAN_LIT("Access denied");
     const char *why = arena_strndup(ev->a, text.p, text.n);
     if (later == NULL)
         return eval_reject_why(ev, r->subject, code, dsn, why);
@@ -160,7 +160,7 @@ static enum answer answer_of(struct eval *ev, const struct step *s, enum subject
 {
     struct result r = { .ev = ev, .subject = k, .table = s->what->name };
     if (got == LOOKUP_TEMPFAIL)
-        return eval_tempfail(ev, eval_subject_name(ev, k), e);
+        return eval_table_error(ev, k, e);
     return got == LOOKUP_FOUND ? apply(&r, span_trim(value)) : ANSWER_DUNNO;
 }
 

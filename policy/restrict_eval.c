@@ -2,8 +2,8 @@
  * policy_check: the verdict of a stage
  *
  * With smtpd_delay_reject (the default) the client, HELO and sender lists are evaluated at RCPT TO together with the relay
- * and recipient lists; else each at its own stage, and what defer_if_permit or defer_if_reject said there is carried to
- * RCPT TO in struct policy_carry. A permit ends its own list only. After the last list come, in this order, what
+ * and recipient lists; else each at its own stage, and what defer_if_permit said there is carried to RCPT TO in struct
+ * policy_carry. A permit ends its own list only. After the last list come, in this order, what
  * defer_if_permit asked for, and the check that the recipient exists.
  */
 #include <stdarg.h>
@@ -155,6 +155,15 @@ enum answer eval_tempfail(struct eval *ev, struct span name, const struct err *e
     return reject_with(ev, 451, SPAN_LIT("4.3.0"), span_cstr(text));
 }
 
+enum answer eval_table_error(struct eval *ev, enum subject_kind k, const struct err *e)
+{
+    log_warn(&ev->p->log, "%s", e->text);
+    struct span name = eval_subject_name(ev, k);
+    char *text = arena_printf(ev->a, "<%.*s>: %s rejected: Server configuration error", SPAN_ARG(name), eval_subject_class(k));
+    ev->reject.active = false;
+    return reject_with(ev, 451, SPAN_LIT("4.3.5"), span_cstr(text));
+}
+
 enum answer eval_config_error(struct eval *ev, const char *fmt, ...)
 {
     char why[400];
@@ -163,11 +172,8 @@ enum answer eval_config_error(struct eval *ev, const char *fmt, ...)
     vsnprintf(why, sizeof why, fmt, ap);
     va_end(ap);
     log_warn(&ev->p->log, "%s", why);
-    enum subject_kind k = eval_list_subject(ev);
-    struct span name = eval_subject_name(ev, k);
-    char *text = arena_printf(ev->a, "<%.*s>: %s rejected: Server configuration error", SPAN_ARG(name), eval_subject_class(k));
     ev->reject.active = false;
-    return reject_with(ev, 451, SPAN_LIT("4.3.5"), span_cstr(text));
+    return reject_with(ev, 451, SPAN_LIT("4.3.5"), SPAN_LIT("Server configuration error"));
 }
 
 void eval_later(struct eval *ev, struct pending *which, enum subject_kind k, int code, const char *dsn, const char *why)
@@ -211,8 +217,12 @@ enum answer eval_list(struct eval *ev, const struct step_list *l)
     return got;
 }
 
+/* defer_if_reject counts for its own stage; the relay and recipient lists are one. */
 static bool run_list(struct eval *ev, enum restriction_list id)
 {
+    bool was_rcpt = ev->list == LIST_RELAY || ev->list == LIST_RECIPIENT;
+    if (!was_rcpt || (id != LIST_RELAY && id != LIST_RECIPIENT))
+        ev->reject.active = false;
     ev->list = id;
     return eval_list(ev, &ev->s->lists[id]) != ANSWER_REJECT;
 }
@@ -239,10 +249,8 @@ static bool run_early(struct eval *ev, enum restriction_list id)
     if (ev->s->p->smtpd_delay_reject)
         return true;
     bool ok = run_list(ev, id);
-    if (carry != NULL) {
+    if (carry != NULL)
         keep(&carry->permit[at], &ev->permit);
-        keep(&carry->reject[at], &ev->reject);
-    }
     return ok;
 }
 
@@ -262,10 +270,8 @@ static bool run_mail_early(struct eval *ev)
     if (ev->s->p->smtpd_delay_reject)
         return true;
     bool ok = run_mail(ev);
-    if (carry != NULL) {
+    if (carry != NULL)
         keep(&carry->permit[LIST_SENDER], &ev->permit);
-        keep(&carry->reject[LIST_SENDER], &ev->reject);
-    }
     return ok;
 }
 
@@ -273,46 +279,54 @@ static bool run_before_recipient(struct eval *ev)
 {
     if (ev->s->p->smtpd_delay_reject)
         return run_list(ev, LIST_CLIENT) && (ev->c->helo.n == 0 || run_list(ev, LIST_HELO)) && run_mail(ev);
-    for (size_t i = 0; ev->c->carry != NULL && i < ARRAY_LEN(ev->c->carry->permit); i++) {
+    for (size_t i = 0; ev->c->carry != NULL && i < ARRAY_LEN(ev->c->carry->permit); i++)
         recall(&ev->permit, &ev->c->carry->permit[i]);
-        recall(&ev->reject, &ev->c->carry->reject[i]);
-    }
     return true;
 }
 
-static bool resolve_recipient(struct eval *ev)
+/* The route, when the caller brought none. False with *e when a table failed. */
+static bool resolve_recipient(struct eval *ev, struct err *e)
 {
-    struct err e = ERR_INIT;
     if (ev->route != NULL)
         return true;
-    ev->own_route = arena_alloc(ev->a, sizeof *ev->own_route);
-    if (route_resolve_for(ev->p, ev->s->svc, ev->c->sender, ev->c->recipient, ev->a, ev->own_route, &e) != LOOKUP_FOUND) {
-        ev->list = LIST_RECIPIENT;
-        return eval_tempfail(ev, ev->c->recipient, &e) != ANSWER_REJECT;
-    }
-    ev->route = ev->own_route;
+    struct route *r = arena_alloc(ev->a, sizeof *r);
+    if (route_resolve_for(ev->p, ev->s->svc, ev->c->sender, ev->c->recipient, ev->a, r, e) != LOOKUP_FOUND)
+        return false;
+    ev->route = r;
     return true;
+}
+
+/* A client, HELO or sender that is refused is refused whether the recipient's domain can be looked up or not. */
+static bool run_address(struct eval *ev)
+{
+    bool relay_first = ev->s->p->smtpd_relay_before_recipient_restrictions;
+    struct err e = ERR_INIT;
+    bool resolved = resolve_recipient(ev, &e);
+    if (ev->c->recipient.n == 0 || (resolved && ev->route->is_bad_address))
+        return reject_with(ev, 501, SPAN_LIT("5.1.3"), SPAN_LIT("Bad recipient address syntax")) != ANSWER_REJECT;
+    if (!run_before_recipient(ev))
+        return false;
+    if (!resolved)
+        return eval_tempfail(ev, ev->c->recipient, &e) != ANSWER_REJECT;
+    return run_list(ev, relay_first ? LIST_RELAY : LIST_RECIPIENT) && run_list(ev, relay_first ? LIST_RECIPIENT : LIST_RELAY);
 }
 
 static bool run_rcpt(struct eval *ev)
 {
-    const struct params *v = ev->s->p;
-    bool relay_first = v->smtpd_relay_before_recipient_restrictions;
-    if (!resolve_recipient(ev))
-        return false;
-    if (ev->route->is_bad_address || ev->c->recipient.n == 0) {
-        ev->list = LIST_RECIPIENT;
-        return reject_with(ev, 501, SPAN_LIT("5.1.3"), SPAN_LIT("Bad recipient address syntax")) != ANSWER_REJECT;
-    }
-    if (!run_before_recipient(ev) || !run_list(ev, relay_first ? LIST_RELAY : LIST_RECIPIENT)
-        || !run_list(ev, relay_first ? LIST_RECIPIENT : LIST_RELAY))
+    if (!run_address(ev))
         return false;
     ev->list = LIST_RECIPIENT;
     if (ev->permit.active)
         return reject_with(ev, ev->permit.code, ev->permit.dsn, ev->permit.text) != ANSWER_REJECT;
-    if (v->smtpd_reject_unlisted_recipient && !ev->recipient_checked)
+    if (ev->s->p->smtpd_reject_unlisted_recipient && !ev->recipient_checked)
         return step_reject_unlisted_recipient(ev, NULL) != ANSWER_REJECT;
     return true;
+}
+
+/* VRFY tells nothing that RCPT TO would not. */
+static bool run_vrfy(struct eval *ev)
+{
+    return run_address(ev) && step_reject_unlisted_recipient(ev, NULL) != ANSWER_REJECT;
 }
 
 /* DATA, END-OF-DATA, ETRN: one list, and what it postponed. */
@@ -337,9 +351,7 @@ static bool run_stage(struct eval *ev)
     case STAGE_RCPT:
         return run_rcpt(ev);
     case STAGE_VRFY:
-        ev->list = LIST_RECIPIENT;
-        return run_before_recipient(ev) && resolve_recipient(ev) && run_list(ev, LIST_RELAY) && run_list(ev, LIST_RECIPIENT)
-               && step_reject_unlisted_recipient(ev, NULL) != ANSWER_REJECT;
+        return run_vrfy(ev);
     case STAGE_DATA:
         return run_single(ev, LIST_DATA);
     case STAGE_END_OF_DATA:

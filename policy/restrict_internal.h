@@ -56,7 +56,6 @@ struct eval {
     enum policy_stage stage;
     enum restriction_list list;
     const struct route *route;       /* of the recipient; NULL when there is none */
-    struct route *own_route;         /* made here when the caller gave none */
     struct pending permit, reject;   /* defer_if_permit, defer_if_reject */
     unsigned depth;                  /* of restriction classes */
     bool warn_only;
@@ -76,6 +75,8 @@ enum answer eval_reject(struct eval *ev, enum subject_kind k, int code, const ch
 enum answer eval_reject_why(struct eval *ev, enum subject_kind k, int code, const char *dsn, const char *why);
 /* A table or list could not be asked: 451 4.3.0 whatever warn_if_reject says. */
 enum answer eval_tempfail(struct eval *ev, struct span name, const struct err *e);
+/* An access table could not be asked: 451 4.3.5 whatever warn_if_reject says. */
+enum answer eval_table_error(struct eval *ev, enum subject_kind k, const struct err *e);
 /* 451 4.3.5 whatever warn_if_reject says. */
 enum answer eval_config_error(struct eval *ev, const char *fmt, ...) PRINTF_FMT(2, 3);
 void eval_note(struct eval *ev, const char *what, int code, struct span dsn, struct span text);

@@ -28,14 +28,14 @@ STEP_FN(step_defer)
 STEP_FN(step_defer_if_permit)
 {
     (void)s;
-    eval_later(ev, &ev->permit, eval_list_subject(ev), 450, "4.3.2", "defer_if_permit requested");
+    eval_later(ev, &ev->permit, eval_list_subject(ev), 450, "4.7.0", "defer_if_permit requested");
     return ANSWER_DUNNO;
 }
 
 STEP_FN(step_defer_if_reject)
 {
     (void)s;
-    eval_later(ev, &ev->reject, eval_list_subject(ev), 450, "4.3.2", "defer_if_reject requested");
+    eval_later(ev, &ev->reject, eval_list_subject(ev), 450, "4.7.0", "defer_if_reject requested");
     return ANSWER_DUNNO;
 }
 
@@ -44,8 +44,8 @@ STEP_FN(step_reject_plaintext)
     (void)s;
     if (ev->c->has_tls)
         return ANSWER_DUNNO;
-    return eval_reject_why(ev, eval_list_subject(ev), (int)ev->s->p->plaintext_reject_code, "4.7.1",
-                           "Session encryption is required");
+    return eval_reject(ev, eval_list_subject(ev), (int)ev->s->p->plaintext_reject_code, "4.7.1",
+                       "Session encryption is required");
 }
 
 STEP_FN(step_reject_pipelining)
@@ -145,7 +145,8 @@ STEP_FN(step_reject_invalid_helo)
                                : addr_domain_is_valid(name, true, false) || is_address_form(name);
     if (ok)
         return ANSWER_DUNNO;
-    return eval_reject_why(ev, SUBJECT_HELO, (int)ev->s->p->invalid_hostname_reject_code, "5.5.2", "Invalid name");
+    return eval_reject_why(ev, SUBJECT_HELO, (int)ev->s->p->invalid_hostname_reject_code, "5.5.2",
+                           is_literal(name) ? "invalid ip address" : "Invalid name");
 }
 
 STEP_FN(step_reject_non_fqdn_helo)
@@ -186,7 +187,7 @@ STEP_FN(step_reject_non_fqdn_sender)
 STEP_FN(step_reject_non_fqdn_recipient)
 {
     (void)s;
-    if (ev->c->recipient.n == 0 || is_fqdn_address(ev->c->recipient))
+    if (ev->c->recipient.n == 0 || is_fqdn_address(ev->c->recipient) || span_ieq_cstr(ev->c->recipient, "postmaster"))
         return ANSWER_DUNNO;
     return eval_reject_why(ev, SUBJECT_RECIPIENT, (int)ev->s->p->non_fqdn_reject_code, "5.5.2",
                            "need fully-qualified address");
@@ -213,7 +214,7 @@ static enum answer reject_by_transport(struct eval *ev, enum subject_kind k, int
 {
     struct span text = span_trim(r->nexthop);
     size_t n = dsn_code_length(text);
-    char *dsn = n > 0 ? arena_strndup(ev->a, text.p, n) : arena_strdup(ev->a, code >= 500 ? "5.0.0" : "4.0.0");
+    char *dsn = n > 0 ? arena_strndup(ev->a, text.p, n) : arena_strdup(ev->a, code >= 500 ? "5.1.1" : "4.1.1");
     text = span_trim(span_from(text, n));
     if (text.n == 0)
         text = code >= 500 ? SPAN_LIT("mail to this address is not accepted") : SPAN_LIT("mail to this address is deferred");
@@ -233,7 +234,7 @@ static enum answer reject_unlisted(struct eval *ev, enum subject_kind k, const s
         if (v->show_user_unknown_table_name)
             why = arena_printf(ev->a, "User unknown in %s%s table", r->unknown_table,
                                r->cls == ROUTE_LOCAL || r->cls == ROUTE_RELAY ? " recipient" : "");
-        return eval_reject_why(ev, k, (int)unknown_code(v, r->cls), k == SUBJECT_SENDER ? "5.1.0" : "5.1.1", why);
+        return eval_reject_why(ev, k, (int)unknown_code(v, r->cls), k == SUBJECT_SENDER && r->cls != ROUTE_VIRTUAL_ALIAS ? "5.1.0" : "5.1.1", why);
     }
     if (r->cls != ROUTE_VIRTUAL_ALIAS && span_ieq_cstr(r->transport, "error"))
         return reject_by_transport(ev, k, 550, r);

@@ -79,8 +79,8 @@ struct policy_client {
     struct span queue_id;
     bool is_pipelining_early;      /* sent commands ahead of an answer it had to wait for (reject_unauth_pipelining) */
     /*
-     * Owned by the session, zero to begin with, may be NULL: what defer_if_permit and defer_if_reject of an earlier stage
-     * still have to say at RCPT TO when smtpd_delay_reject = no. policy_carry_reset() with MAIL_AGAIN at RSET.
+     * Owned by the session, zero to begin with, may be NULL: what defer_if_permit of an earlier stage still has to say at
+     * RCPT TO when smtpd_delay_reject = no. Each stage overwrites its own part; XCLIENT and STARTTLS zero all.
      */
     struct policy_carry *carry;
 };
@@ -92,7 +92,7 @@ struct policy_later {
     char text[200];
 };
 struct policy_carry {
-    struct policy_later permit[3], reject[3]; /* after CONNECT, HELO, MAIL */
+    struct policy_later permit[3]; /* after CONNECT, HELO, MAIL */
 };
 /* Something to be logged that did not decide: `warn_if_reject` ("reject_warning"), INFO, WARN from an access table. */
 struct policy_note {

@@ -316,7 +316,7 @@ static void test_doubt_never_permits(void **state)
     fixture_free(&f);
     f = fixture_new("smtpd_recipient_restrictions = reject_rbl_client dnsbl.example, permit\n");
     assert_string_equal(fixture_rcpt(f, "a@hub.example.com"),
-                        "451 4.3.5 <a@hub.example.com>: Recipient address rejected: Server configuration error");
+                        "451 4.3.5 Server configuration error");
     fixture_free(&f);
     f = fixture_new("smtpd_recipient_restrictions = check_recipient_access inline:{hub.example.com=HOLD}\n");
     assert_true(strncmp(fixture_rcpt(f, "a@hub.example.com"), "451 4.3.5 ", 10) == 0);
