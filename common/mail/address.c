@@ -233,7 +233,7 @@ static bool read_literal(struct parser *s)
     put(s, '[');
     while (s->p < s->end) {
         char c = *s->p++;
-        if (c == '[' || c == '\\' || ascii_is_space(c))
+        if (c == '[' || c == '\\' || c == '@' || c == ' ' || !ascii_is_print(c))
             return false;
         put(s, c);
         if (c == ']')
@@ -319,7 +319,7 @@ static bool read_word(struct parser *s, char c)
         return read_quoted(s);
     }
     if (c == '\\') {
-        if (s->p == s->end)
+        if (s->p == s->end || s->at >= 0)
             return false;
         put(s, *s->p++);
         return true;
@@ -366,7 +366,8 @@ static enum addr_status check_bytes(const struct parser *s, const struct addr *r
 
 static enum addr_status check_domain(const struct parser *s, const struct addr *r)
 {
-    if (!r->has_domain || (s->flags & ADDR_ANY_DOMAIN))
+    bool from_quotes = s->at < 0; /* then any byte may be in it */
+    if (!r->has_domain || ((s->flags & ADDR_ANY_DOMAIN) && !from_quotes))
         return ADDR_OK;
     bool ok = r->is_literal ? addr_literal_is_valid(r->domain)
                             : addr_domain_is_valid(r->domain, s->flags & ADDR_UTF8, s->flags & ADDR_NUMERIC_DOMAIN);

@@ -5,7 +5,7 @@ libmail_a_SOURCES = \
 	common/mail/maildate.c common/mail/maildate.h \
 	common/mail/smtpreply.c common/mail/smtpreply.h \
 	common/mail/xtext.c common/mail/xtext.h
-EXTRA_DIST += common/mail/README.md
+EXTRA_DIST += common/mail/README.md tests/fuzz/corpus/fuzz_address
 
 if HAVE_CMOCKA
 check_PROGRAMS += tests/unit/test_address tests/unit/test_xtext tests/unit/test_mailtext
@@ -16,4 +16,11 @@ tests_unit_test_xtext_SOURCES = tests/unit/test_xtext.c
 tests_unit_test_xtext_LDADD = libmail.a libbase.a $(TEST_LIBS)
 tests_unit_test_mailtext_SOURCES = tests/unit/test_mailtext.c
 tests_unit_test_mailtext_LDADD = libmail.a libnet.a libbase.a $(IDN2_LIBS) $(TEST_LIBS)
+endif
+
+if FUZZERS
+noinst_PROGRAMS += tests/fuzz/fuzz_address
+tests_fuzz_fuzz_address_SOURCES = tests/fuzz/fuzz_address.c
+tests_fuzz_fuzz_address_LDADD = libmail.a libnet.a libbase.a $(IDN2_LIBS)
+tests_fuzz_fuzz_address_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 endif

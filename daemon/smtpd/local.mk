@@ -21,7 +21,7 @@ libsmtpd_a_SOURCES = \
 	daemon/smtpd/slog.c \
 	daemon/smtpd/smtpd.h daemon/smtpd/smtpd_internal.h \
 	daemon/smtpd/tx.c
-EXTRA_DIST += daemon/smtpd/README.md
+EXTRA_DIST += daemon/smtpd/README.md tests/fuzz/corpus/fuzz_smtp_command
 
 # What a program with the server session needs besides the spool, in link order.
 SMTPD_LIBS = libsmtpd.a libpolicy.a libtable.a libconf.a libdns.a libmail.a libnet.a libbase.a $(LDNS_LIBS) $(IDN2_LIBS) $(PCRE2_LIBS)
@@ -37,4 +37,13 @@ tests_unit_test_smtpd_session_SOURCES = tests/unit/test_smtpd_session.c $(SMTPD_
 tests_unit_test_smtpd_session_LDADD = libsmtpd.a libspool.a $(SMTPD_LIBS) $(TEST_LIBS)
 tests_unit_test_smtpd_content_SOURCES = tests/unit/test_smtpd_content.c
 tests_unit_test_smtpd_content_LDADD = libsmtpd.a libmail.a libnet.a libbase.a $(IDN2_LIBS) $(TEST_LIBS)
+endif
+
+if FUZZERS
+if HAVE_CMOCKA
+noinst_PROGRAMS += tests/fuzz/fuzz_smtp_command
+tests_fuzz_fuzz_smtp_command_SOURCES = tests/fuzz/fuzz_smtp_command.c $(SMTPD_FIXTURE)
+tests_fuzz_fuzz_smtp_command_LDADD = libsmtpd.a libspool.a $(SMTPD_LIBS) $(TEST_LIBS)
+tests_fuzz_fuzz_smtp_command_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+endif
 endif

@@ -27,6 +27,7 @@ static const struct parse_case parse_cases[] = {
     { "quoted at", "<\"a@b\"@example.com>", 0, ADDR_OK, "a@b@example.com", "example.com" },
     { "quoted at without domain", "<\"a@b.example\">", 0, ADDR_OK, "a@b.example", "b.example" },
     { "backslash", "<a\\ b@example.com>", 0, ADDR_OK, "a b@example.com", "example.com" },
+    { "backslash in the domain", "<a@b\\.c>", ADDR_ANY_DOMAIN, ADDR_SYNTAX, NULL, NULL },
     { "needless quotes", "<\"joe\"@example.com>", 0, ADDR_OK, "joe@example.com", "example.com" },
     { "unclosed quote", "<\"joe@example.com>", 0, ADDR_SYNTAX, NULL, NULL },
     { "trailing backslash", "<joe\\", 0, ADDR_SYNTAX, NULL, NULL },
