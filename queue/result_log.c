@@ -259,11 +259,11 @@ enum spool_status spool_result_append(struct spool *s, const struct spool_result
 
 void spool_result_applied(struct spool *s, struct result_token *t)
 {
-    if (t->next == NULL)
-        return; /* its append failed */
     lock_take(&s->results.m);
-    t->prev->next = t->next;
-    t->next->prev = t->prev;
+    if (t->next != NULL) { /* else its append failed */
+        t->prev->next = t->next;
+        t->next->prev = t->prev;
+    }
     lock_drop(&s->results.m);
     t->prev = t->next = NULL;
 }
