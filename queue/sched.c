@@ -166,7 +166,7 @@ static struct msg_sched *admit_locked(struct sched *s, struct msg *m, bool simpl
         s->n_hold++;
     }
     ms_dirty_locked(s, ms);
-    if (ms->idle == 0 || ms->is_hold || !simple || sched_room_locked(s, false) == 0) {
+    if (ms->idle == 0 || ms->is_hold || ms->is_expire_wanted || !simple || sched_room_locked(s, false) == 0) {
         queue_up_locked(s, ms);
         if (ms->idle == 0)
             ms_settle_locked(s, ms, a);

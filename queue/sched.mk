@@ -19,6 +19,7 @@ LIBS_SCHED = libsched.a -lm
 
 if HAVE_CMOCKA
 SCHED_TESTS = \
+	tests/unit/test_bounce \
 	tests/unit/test_concurrency \
 	tests/unit/test_retry \
 	tests/unit/test_sched_basic \
@@ -26,6 +27,7 @@ SCHED_TESTS = \
 	tests/unit/test_sched_index \
 	tests/unit/test_sched_queue \
 	tests/unit/test_sched_retry \
+	tests/unit/test_sched_spool \
 	tests/unit/test_sched_threads
 check_PROGRAMS += $(SCHED_TESTS)
 TESTS += $(SCHED_TESTS)
@@ -47,4 +49,8 @@ tests_unit_test_sched_index_SOURCES = tests/unit/test_sched_index.c $(SCHED_BENC
 tests_unit_test_sched_index_LDADD = $(SCHED_TEST_LIBS)
 tests_unit_test_sched_retry_SOURCES = tests/unit/test_sched_retry.c $(SCHED_BENCH)
 tests_unit_test_sched_retry_LDADD = $(SCHED_TEST_LIBS)
+tests_unit_test_sched_spool_SOURCES = tests/unit/test_sched_spool.c
+tests_unit_test_sched_spool_LDADD = $(LIBS_SCHED) $(LIBS_SPOOL) libconf.a libmail.a libnet.a libbase.a $(IDN2_LIBS) $(TEST_LIBS)
+tests_unit_test_bounce_SOURCES = tests/unit/test_bounce.c $(SCHED_BENCH)
+tests_unit_test_bounce_LDADD = $(SCHED_TEST_LIBS)
 endif

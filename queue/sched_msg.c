@@ -36,6 +36,7 @@ struct msg_sched *ms_new_locked(struct sched *s, struct msg *m)
     ms->rx = n <= ARRAY_LEN(ms->rx_own) ? ms->rx_own : xcalloc(n, sizeof *ms->rx);
     ms->next_due_us = INT64_MAX;
     ms->is_delay_warned = (m->env.flags & ENV_NO_DELAY_WARNING) != 0;
+    ms->is_expire_wanted = (m->env.flags & ENV_FORCED_EXPIRE) != 0;
     for (uint32_t i = 0; i < n; i++) {
         if (m->env.rcpts[i].state == RCPT_DONE) {
             ms->done++;
