@@ -459,6 +459,12 @@ struct peer *peer_start(const char *script)
     return peer_begin(script, socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), (struct sockaddr *)&in, sizeof in);
 }
 
+struct peer *peer_start_at(const char *script, uint32_t address, unsigned port)
+{
+    struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(address), .sin_port = htons((uint16_t)port) };
+    return peer_begin(script, socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), (struct sockaddr *)&in, sizeof in);
+}
+
 struct peer *peer_start_unix(const char *script, const char *path)
 {
     struct sockaddr_un un = { .sun_family = AF_UNIX };

@@ -69,6 +69,8 @@ const struct fake_report *fake_report_of(struct sched *s, uint64_t id, uint32_t 
  */
 struct peer;
 struct peer *peer_start(const char *script);
+/* On another loopback address (host order); port 0: any. */
+struct peer *peer_start_at(const char *script, uint32_t address, unsigned port);
 /* The same on a unix socket. */
 struct peer *peer_start_unix(const char *script, const char *path);
 unsigned peer_port(const struct peer *p);

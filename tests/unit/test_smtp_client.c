@@ -166,8 +166,8 @@ static const struct dialogue dialogues[] = {
       .want = { { OUTCOME_DEFERRED, "4.4.2",
                   "conversation with @ timed out while sending end of data -- message may be sent more than once" } } },
     { .name = "silence after XFORWARD", .verdict = SITE_UNAVAILABLE,
-      .conf = "smtp_send_xforward_command = yes\nsmtp_xforward_timeout = 1s\n",
-      .lmtp_conf = "lmtp_send_xforward_command = yes\nlmtp_xforward_timeout = 1s\n",
+      .conf = "smtp_send_xforward_command = yes\n" "smtp_xforward_timeout = 1s\n",
+      .lmtp_conf = "lmtp_send_xforward_command = yes\n" "lmtp_xforward_timeout = 1s\n",
       .script = GREETING "S 250-mx.example\nS 250 XFORWARD NAME\nC XFORWARD NAME=source.example\nE\n",
       .want = { { OUTCOME_DEFERRED, "4.4.2", "conversation with @ timed out while sending XFORWARD name/address" } } },
     { .name = "the envelope as it is", .conf = "smtp_quote_rfc821_envelope = no\n", .lmtp_conf = "lmtp_quote_rfc821_envelope = no\n",
@@ -183,12 +183,12 @@ static const struct dialogue dialogues[] = {
       .want = { { OUTCOME_DEFERRED, "4.0.0", "host @ refused to talk to me: 421 no" } }, .verdict = SITE_UNAVAILABLE },
     { .name = "EHLO only for ESMTP", .conf = "smtp_always_send_ehlo = no\n", .script = "S 220 mx\nC HELO client.example\nS 421 no\nE\n",
       .want = { { OUTCOME_DEFERRED, "4.0.0", "host @ refused to talk to me: 421 no" } }, .verdict = SITE_UNAVAILABLE },
-    { .name = "PIX firewall", .conf = "smtp_pix_workaround_threshold_time = 0s\nsmtp_pix_workarounds = disable_esmtp, delay_dotcrlf\n"
+    { .name = "PIX firewall", .conf = "smtp_pix_workaround_threshold_time = 0s\n" "smtp_pix_workarounds = disable_esmtp, delay_dotcrlf\n"
                                       "smtp_pix_workaround_delay_time = 1s\n",
       .script = "S 220 ***************2******0\nC HELO client.example\nS 250 ok\nC MAIL FROM:<a@s.example>\nS 250 Ok\n"
                 "C RCPT TO:<r0@d.example>\nS 250 Ok\nC DATA\nS 354 go\nB 21\nQ\nC .\nS 250 done\n" QUIT,
       .want = { { OUTCOME_SENT, "2.0.0", "250 done" } } },
-    { .name = "PIX workarounds by address", .conf = "smtp_pix_workaround_threshold_time = 0s\nsmtp_pix_workaround_maps = static:other\n",
+    { .name = "PIX workarounds by address", .conf = "smtp_pix_workaround_threshold_time = 0s\n" "smtp_pix_workaround_maps = static:other\n",
       .script = "S 220 ***************2******0\nC EHLO client.example\nS 421 no\nE\n", .verdict = SITE_UNAVAILABLE,
       .want = { { OUTCOME_DEFERRED, "4.0.0", "host @ refused to talk to me: 421 no" } } },
     { .name = "all refused, BDAT already sent",

@@ -191,7 +191,7 @@ static void reuse_count_limit(void **state)
 {
     (void)state;
     struct rig g;
-    rig_open(&g, "smtp_connection_reuse_count_limit = 2\n");
+    rig_open(&g, "smtp_connection_reuse_count_limit = 2\n" "smtp_connection_cache_on_demand = no\n");
     struct peer *p = peer_start(PIPE ENVELOPE ACCEPT ENVELOPE ACCEPT QUIT "---\n" PIPE ENVELOPE ACCEPT QUIT);
     char nexthop[60];
     snprintf(nexthop, sizeof nexthop, "[127.0.0.1]:%u", peer_port(p));
@@ -275,7 +275,7 @@ static void parked_always_or_never(void **state)
     (void)state;
     struct rig g;
     struct peer *p = peer_start(PIPE ENVELOPE ACCEPT QUIT);
-    char *conf = xasprintf("smtp_connection_cache_on_demand = no\nsmtp_connection_cache_destinations = x.example, [127.0.0.1]:%u\n", peer_port(p));
+    char *conf = xasprintf("smtp_connection_cache_on_demand = no\n" "smtp_connection_cache_destinations = x.example, [127.0.0.1]:%u\n", peer_port(p));
     char nexthop[60];
     snprintf(nexthop, sizeof nexthop, "[127.0.0.1]:%u", peer_port(p));
     rig_open(&g, conf);
@@ -286,6 +286,111 @@ static void parked_always_or_never(void **state)
     peers_are_content("always", p);
     peer_free(&p);
     free(conf);
+}
+
+/* The same limits by LMTP's names. */
+static void lmtp_mirrors(void **state)
+{
+    (void)state;
+#define LPIPE "S 220 x LMTP\nC LHLO client.example\nS 250-x\nS 250 PIPELINING\n"
+    static const struct {
+        const char *name, *conf, *script;
+        unsigned jobs, connections, parked;
+    } cases[] = {
+        { "count", "lmtp_connection_reuse_count_limit = 2\n" "lmtp_connection_cache_on_demand = no\n",
+          LPIPE ENVELOPE ACCEPT ENVELOPE ACCEPT QUIT "---\n" LPIPE ENVELOPE ACCEPT QUIT, 3, 2, 0 },
+        { "age", "lmtp_connection_reuse_time_limit = 0s\n",
+          LPIPE ENVELOPE ACCEPT QUIT "---\n" LPIPE ENVELOPE ACCEPT QUIT, 2, 2, 0 },
+        { "cache off", "lmtp_cache_connection = no\n" "lmtp_connection_cache_destinations = $nexthop\n", LPIPE ENVELOPE ACCEPT QUIT, 1, 1, 0 },
+        { "always", "lmtp_connection_cache_destinations = $nexthop\n" "lmtp_connection_cache_time_limit = 9s\n",
+          LPIPE ENVELOPE ACCEPT QUIT, 1, 1, 1 },
+        { "no waiting for QUIT", "lmtp_skip_quit_response = yes\n" "lmtp_quit_timeout = 5s\n", LPIPE ENVELOPE ACCEPT "C QUIT\nE\n", 1, 1, 0 },
+        { "QUIT waits no longer than its limit", "lmtp_skip_quit_response = no\n" "lmtp_quit_timeout = 1s\n",
+          LPIPE ENVELOPE ACCEPT "C QUIT\nE\n", 1, 1, 0 },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct rig g;
+        struct peer *p = peer_start(cases[i].script);
+        char nexthop[60];
+        snprintf(nexthop, sizeof nexthop, "inet:[127.0.0.1]:%u", peer_port(p));
+        char *conf = xasprintf("nexthop = %s\n%s", nexthop, cases[i].conf);
+        rig_open(&g, conf);
+        for (unsigned k = 1; k <= cases[i].jobs; k++)
+            fake_add_job(g.s, g.c, "lmtp", nexthop, k, &mail);
+        int64_t before = clock_mono_ms();
+        run(&g);
+        if (clock_mono_ms() - before > 3000)
+            fail_msg("%s: took too long", cases[i].name);
+        unsigned parked = conn_cache_count(g.env.conn_cache);
+        if (parked != cases[i].parked)
+            fail_msg("%s: %u parked", cases[i].name, parked);
+        rig_close(&g);
+        peers_are_content(cases[i].name, p);
+        if (peer_connections(p) != cases[i].connections)
+            fail_msg("%s: %u connections", cases[i].name, peer_connections(p));
+        peer_free(&p);
+        free(conf);
+    }
+}
+
+static void quit_is_waited_for_when_asked(void **state)
+{
+    (void)state;
+    static const struct { const char *conf; int64_t at_least_ms; } cases[] = {
+        { "smtp_skip_quit_response = no\n" "smtp_quit_timeout = 1s\n", 900 },
+        { "smtp_skip_quit_response = yes\n" "smtp_quit_timeout = 5s\n", 0 },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct rig g;
+        struct peer *p = peer_start(PIPE ENVELOPE ACCEPT "C QUIT\nE\n");
+        char nexthop[60];
+        snprintf(nexthop, sizeof nexthop, "[127.0.0.1]:%u", peer_port(p));
+        rig_open(&g, cases[i].conf);
+        fake_add_job(g.s, g.c, "smtp", nexthop, 1, &mail);
+        int64_t before = clock_mono_ms();
+        run(&g);
+        int64_t took = clock_mono_ms() - before;
+        if (took < cases[i].at_least_ms || took > cases[i].at_least_ms + 2000)
+            fail_msg("%s: took %d ms", cases[i].conf, (int)took);
+        peers_are_content("quit", p);
+        peer_free(&p);
+        rig_close(&g);
+    }
+}
+
+/* smtp_mx_session_limit and its mirror count sessions, not refused connections. */
+static void session_limit(void **state)
+{
+    (void)state;
+    static const char *const rows[] = { "h.example. 300 IN A 127.0.0.1", "h.example. 300 IN A 127.0.0.2", NULL };
+    static const struct { const char *transport, *conf, *hello; } cases[] = {
+        { "smtp", "smtp_mx_session_limit = 1\n" "smtp_helo_timeout = 1s\n", "S 220 x\nC EHLO client.example\nS 250 x\n" },
+        { "lmtp", "lmtp_mx_session_limit = 1\n" "lmtp_lhlo_timeout = 1s\n", "S 220 x\nC LHLO client.example\nS 250 x\n" },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        uint16_t dns_port;
+        struct responder *r = responder_start(rows, &dns_port);
+        struct rig g;
+        char *conf = xasprintf("inet_protocols = ipv4\n" "smtp_randomize_addresses = no\n" "lmtp_randomize_addresses = no\n%s", cases[i].conf);
+        char *script = xasprintf("%sC MAIL FROM:<a@s.example>\nS 450 later\n" QUIT, cases[i].hello);
+        struct peer *p = peer_start_at(script, 0x7f000001, 0);
+        struct peer *silent = peer_start_at("", 0x7f000002, peer_port(p));
+        char nexthop[60];
+        snprintf(nexthop, sizeof nexthop, "%s[h.example]:%u", i ? "inet:" : "", peer_port(p));
+        rig_open(&g, conf);
+        g.env.dns = responder_dns(r);
+        fake_add_job(g.s, g.c, cases[i].transport, nexthop, 1, &mail);
+        run(&g);
+        peers_are_content(cases[i].transport, p);
+        want(&g, 1, OUTCOME_DEFERRED, "host h.example[127.0.0.1] said: 450 later");
+        dns_stop(&g.env.dns);
+        responder_stop(&r);
+        peer_free(&p);
+        peer_free(&silent);
+        rig_close(&g);
+        free(conf);
+        free(script);
+    }
 }
 
 /* ---- names ---- */
@@ -358,6 +463,9 @@ int main(void)
         cmocka_unit_test(reused_connection_refusing_for_now),
         cmocka_unit_test(parked_by_demand_and_found_again),
         cmocka_unit_test(parked_always_or_never),
+        cmocka_unit_test(lmtp_mirrors),
+        cmocka_unit_test(session_limit),
+        cmocka_unit_test(quit_is_waited_for_when_asked),
         cmocka_unit_test(mx_hosts_in_order),
         cmocka_unit_test(relayhost_mistakes_defer),
     };

@@ -26,8 +26,8 @@ static void box_open(struct box *b, const char *maps, const char *more)
 {
     snprintf(b->dir, sizeof b->dir, "/tmp/posthouse-virtual-XXXXXX");
     assert_non_null(mkdtemp(b->dir));
-    char *text = xasprintf("virtual_mailbox_base = %s/base\nvirtual_mailbox_maps = inline:{%s}\nrecipient_delimiter = +\n"
-                           "virtual_uid_maps = static:%u\nvirtual_gid_maps = static:%u\nvirtual_minimum_uid = 0\n%s", b->dir, maps,
+    char *text = xasprintf("virtual_mailbox_base = %s/base\n" "virtual_mailbox_maps = inline:{%s}\nrecipient_delimiter = +\n"
+                           "virtual_uid_maps = static:%u\n" "virtual_gid_maps = static:%u\n" "virtual_minimum_uid = 0\n%s", b->dir, maps,
                            (unsigned)geteuid(), (unsigned)getegid() ? (unsigned)getegid() : 1u, more);
     b->c = fake_conf(text, "");
     free(text);
@@ -223,7 +223,7 @@ static void owners_come_from_the_maps(void **state)
         print_message("skipped: needs CAP_SETUID\n");
         return;
     }
-    box_open(&b, " u@d.example=u/, v@d.example=v/ ", "virtual_uid_maps = static:4321\nvirtual_gid_maps = static:4322\n");
+    box_open(&b, " u@d.example=u/, v@d.example=v/ ", "virtual_uid_maps = static:4321\n" "virtual_gid_maps = static:4322\n");
     snprintf(path, sizeof path, "%s/base", b.dir);
     assert_int_equal(mkdir(path, 0755), 0);
     assert_int_equal(chmod(b.dir, 0755), 0);
@@ -241,7 +241,7 @@ static void owners_come_from_the_maps(void **state)
     assert_int_equal(st.st_uid, 4321);
     assert_int_equal(st.st_gid, 4322);
     box_close(&b);
-    box_open(&b, " u@d.example=u/ ", "virtual_uid_maps = static:99\nvirtual_minimum_uid = 100\n");
+    box_open(&b, " u@d.example=u/ ", "virtual_uid_maps = static:99\n" "virtual_minimum_uid = 100\n");
     run(&b, &(struct fake_mail){ .sender = "s@s.example", .rcpts = "u@d.example", .content = "x\r\n" });
     assert_string_equal(fake_report_of(b.s, 0xabc, 0)->dsn, "4.3.5");
     box_close(&b);
