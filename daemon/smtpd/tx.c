@@ -19,7 +19,7 @@ void smtpd_tx_drop(struct smtpd_sess *S)
         return;
     S->tx = NULL;
     if (S->carry != NULL) /* what was postponed at MAIL goes with it */
-        S->carry->permit[2].active = S->carry->reject[2].active = false;
+        S->carry->permit[2].active = false;
     content_abort(&tx->writer);
     msg_unref(&tx->msg);
     buf_free(&tx->carry);
