@@ -191,6 +191,20 @@ static void remove_stray_files(struct spool *s)
     free(dir);
 }
 
+/*
+ * Segments that were not read may hold administrative records; those behind the checkpoint are needed if the index is
+ * lost once more.
+ */
+static void after_checkpoint(struct spool *s, const struct replay *r)
+{
+    struct segments *g = &s->journal.segs;
+    if (!checkpoint_read_mark(s, &s->checkpoint_mark, &s->checkpoint_bytes))
+        s->checkpoint_mark = (struct index_mark){ { 0, 0 }, 0 };
+    for (size_t i = 0; i < g->n; i++)
+        if (g->v[i]->generation <= r->from.segment && g->v[i]->generation >= s->checkpoint_mark.journal.segment)
+            g->v[i]->admin_records++;
+}
+
 static void tell(struct recovery *v, int64_t began_ms)
 {
     const struct log_src *log = v->s->o.log;
@@ -238,8 +252,8 @@ bool spool_recover(struct spool *s, struct err *e)
         ok = apply_all(&v, e) && index_load_places(s->index, &v.lost, e);
         if (ok && s->index->is_new == false)
             remove_stray_files(s);
-        if (ok && !checkpoint_read_mark(s, &s->checkpoint_mark, &s->checkpoint_bytes))
-            s->checkpoint_mark = (struct index_mark){ { 0, 0 }, 0 };
+        if (ok)
+            after_checkpoint(s, r);
     }
     if (ok)
         tell(&v, began_ms);

@@ -39,7 +39,7 @@ struct segment {
     int fd;                  /* -1 while closed */
     bool sealed;
     bool abandoned;          /* a flush failed: never flushed again */
-    bool is_compacting;      /* keeper only */
+    bool was_compacted;      /* keeper only: nothing more can be copied out of it */
 };
 
 /* Where a message is now that compaction has moved it. */

@@ -1,6 +1,6 @@
 noinst_LIBRARIES += libspool.a
 libspool_a_SOURCES = \
-	queue/checkpoint.c \
+	queue/checkpoint.c queue/compact.c \
 	queue/content.c queue/content.h queue/content_view.c \
 	queue/index.c queue/index.h queue/index_fetch.c queue/index_flush.c queue/index_internal.h queue/index_sql.def \
 	queue/journal_append.c queue/journal_replay.c \
@@ -28,3 +28,7 @@ tests_unit_test_record_LDADD = libspool.a libbase.a $(TEST_LIBS)
 tests_unit_test_spool_SOURCES = tests/unit/test_spool.c tests/unit/spool_fixture.h
 tests_unit_test_spool_LDADD = $(LIBS_SPOOL) libbase.a $(TEST_LIBS)
 endif
+
+noinst_PROGRAMS += tests/bench/spool_bench
+tests_bench_spool_bench_SOURCES = tests/bench/spool_bench.c
+tests_bench_spool_bench_LDADD = $(LIBS_SPOOL) libbase.a

@@ -95,6 +95,11 @@ struct spool {
     struct replay *overlay;  /* owned: read-only mode, what the journal's tail says; NULL otherwise */
     struct index_mark checkpoint_mark; /* keeper only, once it runs */
     uint64_t checkpoint_bytes;
+    int64_t checkpoint_after_ms, tick_at_ms; /* keeper only */
+    _Atomic int64_t prepare_said_ms;
+    _Atomic uint64_t prepare_suppressed;
+    unsigned compacting;     /* guarded by SEGMENTS: copies on their way through the committer */
+    int compact_status;      /* guarded by SEGMENTS: the worst of them */
 };
 
 /* ---- journal_append.c ---- */
@@ -128,6 +133,12 @@ bool content_read_record(struct spool *s, uint64_t id, struct journal_pos *pos, 
 
 /* ---- keeper.c ---- */
 void *spool_keeper(void *spool);
+/* Everything but compaction, once. */
+void keeper_round(struct spool *s);
+
+/* ---- compact.c ---- */
+/* Empties one mostly dead segment, if there is one; returns when it is done or the spool stops. Keeper. */
+void compact_round(struct spool *s);
 void keeper_wake(struct spool *s);
 
 /* ---- recover.c ---- */
