@@ -17,7 +17,7 @@ EXTRA_DIST += policy/README.md
 POLICY_LIBS = libpolicy.a libmail.a $(TABLE_LIBS)
 
 if HAVE_CMOCKA
-POLICY_TESTS = tests/unit/test_policy_relay tests/unit/test_policy_restrictions
+POLICY_TESTS = tests/unit/test_policy_relay tests/unit/test_policy_restrictions tests/unit/test_route_resolve
 POLICY_FIXTURE = tests/unit/policy_fixture.c tests/unit/policy_fixture.h
 check_PROGRAMS += $(POLICY_TESTS)
 TESTS += $(POLICY_TESTS)
@@ -25,4 +25,6 @@ tests_unit_test_policy_relay_SOURCES = tests/unit/test_policy_relay.c $(POLICY_F
 tests_unit_test_policy_relay_LDADD = $(POLICY_LIBS) $(TEST_LIBS)
 tests_unit_test_policy_restrictions_SOURCES = tests/unit/test_policy_restrictions.c $(POLICY_FIXTURE)
 tests_unit_test_policy_restrictions_LDADD = $(POLICY_LIBS) $(TEST_LIBS)
+tests_unit_test_route_resolve_SOURCES = tests/unit/test_route_resolve.c $(POLICY_FIXTURE)
+tests_unit_test_route_resolve_LDADD = $(POLICY_LIBS) $(TEST_LIBS)
 endif

@@ -70,8 +70,8 @@ static enum lookup by_sender(struct making *m, const struct maps *maps, const ch
 {
     if (maps_is_empty(maps))
         return LOOKUP_NONE;
-    struct span key = m->sender.n > 0 ? m->sender : span_cstr(null_key);
-    struct maps_addr addr = maps_addr_of(addr_quoted(m->a, key), m->p->p->recipient_delimiter);
+    struct span key = m->sender.n > 0 ? addr_quoted(m->a, m->sender) : span_cstr(null_key);
+    struct maps_addr addr = maps_addr_of(key, m->p->p->recipient_delimiter);
     enum lookup got = maps_lookup_address(maps, &addr, MAPS_AT_DOMAIN, m->a, value, NULL, m->e);
     if (got == LOOKUP_FOUND && span_ieq_cstr(*value, "DUNNO"))
         return LOOKUP_NONE;

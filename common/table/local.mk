@@ -10,7 +10,7 @@ libtable_a_SOURCES = \
 	common/table/table_simple.c \
 	common/table/table_text.c \
 	common/table/table_types.c
-EXTRA_DIST += common/table/README.md
+EXTRA_DIST += common/table/README.md tests/fuzz/corpus/fuzz_table_text
 
 # What a program that uses tables needs, in link order.
 TABLE_LIBS = libtable.a libconf.a libnet.a libbase.a $(IDN2_LIBS) $(PCRE2_LIBS)
@@ -27,4 +27,11 @@ tests_unit_test_table_maps_SOURCES = tests/unit/test_table_maps.c
 tests_unit_test_table_maps_LDADD = $(TABLE_LIBS) $(TEST_LIBS)
 tests_unit_test_match_list_SOURCES = tests/unit/test_match_list.c
 tests_unit_test_match_list_LDADD = $(TABLE_LIBS) $(TEST_LIBS)
+endif
+
+if FUZZERS
+noinst_PROGRAMS += tests/fuzz/fuzz_table_text
+tests_fuzz_fuzz_table_text_SOURCES = tests/fuzz/fuzz_table_text.c
+tests_fuzz_fuzz_table_text_LDADD = $(TABLE_LIBS)
+tests_fuzz_fuzz_table_text_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 endif
