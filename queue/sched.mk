@@ -25,6 +25,7 @@ SCHED_TESTS = \
 	tests/unit/test_sched_basic \
 	tests/unit/test_sched_cmd \
 	tests/unit/test_sched_index \
+	tests/unit/test_sched_params \
 	tests/unit/test_sched_queue \
 	tests/unit/test_sched_retry \
 	tests/unit/test_sched_spool \
@@ -53,4 +54,6 @@ tests_unit_test_sched_spool_SOURCES = tests/unit/test_sched_spool.c
 tests_unit_test_sched_spool_LDADD = $(LIBS_SCHED) $(LIBS_SPOOL) libconf.a libmail.a libnet.a libbase.a $(IDN2_LIBS) $(TEST_LIBS)
 tests_unit_test_bounce_SOURCES = tests/unit/test_bounce.c $(SCHED_BENCH)
 tests_unit_test_bounce_LDADD = $(SCHED_TEST_LIBS)
+tests_unit_test_sched_params_SOURCES = tests/unit/test_sched_params.c $(SCHED_BENCH)
+tests_unit_test_sched_params_LDADD = $(SCHED_TEST_LIBS)
 endif
