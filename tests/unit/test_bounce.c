@@ -190,13 +190,13 @@ static void who_hears_of_it(void **state UNUSED)
         { "delay not asked", "", "s@example.org", BOUNCE_DELAY, NOTIFY_FAILURE, 0, NULL, NULL },
         { "delay of a notification", "", "", BOUNCE_DELAY, 0, 0, NULL, NULL },
         { "double bounce, class off", "", "", BOUNCE_FAILURE, 0, 0, NULL, NULL },
-        { "double bounce", "notify_classes = 2bounce\n2bounce_notice_recipient = twice\n", "", BOUNCE_FAILURE, 0, 1, "twice@example.com", "double-bounce@example.com" },
+        { "double bounce", "notify_classes = 2bounce\n" "2bounce_notice_recipient = twice\n", "", BOUNCE_FAILURE, 0, 1, "twice@example.com", "double-bounce@example.com" },
         { "double bounce does not bounce", "notify_classes = 2bounce\n", "double-bounce@example.com", BOUNCE_FAILURE, 0, 0, NULL, NULL },
         { "nor after masquerading", "notify_classes = 2bounce\n", "Double-Bounce@hub.example.com", BOUNCE_FAILURE, 0, 0, NULL, NULL },
         { "another double-bounce address", "double_bounce_sender = db@x.example\n", "db@y.example", BOUNCE_FAILURE, 0, 1, "db@y.example", "" },
-        { "copy of a bounce", "notify_classes = bounce\nbounce_notice_recipient = pm@example.com\n", "s@example.org", BOUNCE_FAILURE, 0, 2, "pm@example.com", "double-bounce@example.com" },
+        { "copy of a bounce", "notify_classes = bounce\n" "bounce_notice_recipient = pm@example.com\n", "s@example.org", BOUNCE_FAILURE, 0, 2, "pm@example.com", "double-bounce@example.com" },
         { "copy although NEVER", "notify_classes = bounce\n", "s@example.org", BOUNCE_FAILURE, NOTIFY_NEVER, 1, "postmaster@example.com", "double-bounce@example.com" },
-        { "copy of a delay", "notify_classes = delay\ndelay_notice_recipient = late\n", "s@example.org", BOUNCE_DELAY, 0, 2, "late@example.com", "double-bounce@example.com" },
+        { "copy of a delay", "notify_classes = delay\n" "delay_notice_recipient = late\n", "s@example.org", BOUNCE_DELAY, 0, 2, "late@example.com", "double-bounce@example.com" },
         { "success", "", "s@example.org", BOUNCE_SUCCESS, NOTIFY_SUCCESS, 1, "s@example.org", "" },
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -314,7 +314,7 @@ static void international(void **state UNUSED)
 
 static void delay(void **state UNUSED)
 {
-    struct bench *b = bench_new("maximal_queue_lifetime = 3d\nenable_threaded_bounces = yes\n", NULL);
+    struct bench *b = bench_new("maximal_queue_lifetime = 3d\n" "enable_threaded_bounces = yes\n", NULL);
     struct answer a;
     struct msg *m = original(b, "s@example.org");
     m->env.arrival_us = INT64_C(1700000000000000);

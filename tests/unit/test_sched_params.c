@@ -49,6 +49,34 @@ static void feedback_and_cohorts(void **state UNUSED)
     assert_int_equal(window_after("default_destination_concurrency_limit = 3\n", SITE_OK), 3);
 }
 
+static void defaults_of_every_transport(void **state UNUSED)
+{
+    struct bench *b = bench_new("default_destination_rate_delay = 2s\n", NULL);
+    struct job *j[64];
+    for (int i = 0; i < 3; i++)
+        bench_send(b, "a@example.org", "u@example.net", i ? "smtp" : "relay", "example.net");
+    unsigned n = startable(b, j);
+    assert_int_equal(n, 2);
+    finish_all(b, j, n, OUTCOME_SENT, SITE_OK);
+    bench_free(&b);
+    b = bench_new("default_transport_rate_delay = 2s\n", NULL);
+    bench_send(b, "a@example.org", "u@example.net", "smtp", "example.net");
+    bench_send(b, "a@example.org", "u@example.com", "smtp", "example.com");
+    n = startable(b, j);
+    assert_int_equal(n, 1);
+    finish_all(b, j, n, OUTCOME_SENT, SITE_OK);
+    bench_free(&b);
+    b = bench_new("default_destination_recipient_limit = 2\n", NULL);
+    struct msg *m = bench_msg(b, "a@example.org");
+    for (int i = 0; i < 4; i++)
+        bench_rcpt(m, "u@example.net", "smtp", "example.net");
+    bench_commit(b, m);
+    n = startable(b, j);
+    assert_int_equal(n, 2);
+    finish_all(b, j, n, OUTCOME_SENT, SITE_OK);
+    bench_free(&b);
+}
+
 static void default_process_limit(void **state UNUSED)
 {
     struct bench *b = bench_new("default_process_limit = 2\n", NULL);
@@ -156,6 +184,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(feedback_and_cohorts),
+        cmocka_unit_test(defaults_of_every_transport),
         cmocka_unit_test(default_process_limit),
         cmocka_unit_test(qmgr_message_recipient_limit),
         cmocka_unit_test(index_flush_interval),
