@@ -102,7 +102,7 @@ static enum cmd_result unknown_command(struct smtpd_sess *S, struct span verb, s
 {
     if (verb.n > 0 &&
         (smtpd_word_in_list(S->p->smtpd_forbidden_commands, verb) || smtpd_service_is_forbidden(S->svc, line) ||
-         verb.p[verb.n - 1] == ':')) {
+         span_find(verb, ':') > 0)) {
         log_line(&S->log, LOG_LV_WARNING, "non-SMTP command from %s: %.100s", S->namaddr,
                  arena_strndup(smtpd_scratch(S), line.p, line.n));
         smtpd_reply(S, 221, "2.7.0", "Error: I can break rules, too. Goodbye.");
