@@ -4,6 +4,11 @@ PY_LOG_COMPILER = python3
 AM_TESTS_ENVIRONMENT = POSTHOUSE_BUILD='$(abs_top_builddir)'; export POSTHOUSE_BUILD; \
 	PYTHONDONTWRITEBYTECODE=1; export PYTHONDONTWRITEBYTECODE;
 
-SCENARIOS = tests/scenarios/first_path.py
+SCENARIOS = \
+	tests/scenarios/content.py \
+	tests/scenarios/first_path.py \
+	tests/scenarios/smtp_limits.py \
+	tests/scenarios/smtp_server.py \
+	tests/scenarios/smuggling.py
 TESTS += $(SCENARIOS)
 EXTRA_DIST += $(SCENARIOS) tests/lib/hub.py tests/lib/client.py tests/lib/sink.py tests/lib/cases.py

@@ -1,4 +1,5 @@
 """A plain SMTP client that does exactly what a test says, byte for byte."""
+import os
 import socket
 
 
@@ -13,8 +14,11 @@ class Reply:
 
 
 class Client:
-    def __init__(self, host, port, timeout=30, greet=True, helo="client.example.org"):
-        self.sock = socket.create_connection((host, port), timeout=timeout)
+    def __init__(self, host, port, timeout=None, greet=True, helo="client.example.org", source=None):
+        if timeout is None:
+            timeout = float(os.environ.get("POSTHOUSE_TEST_WAIT", "30"))
+        self.sock = socket.create_connection((host, port), timeout=timeout,
+                                             source_address=(source, 0) if source else None)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
         self.banner = None
@@ -81,6 +85,26 @@ class Client:
         r = self.reply()
         assert code is None or r.code == code, f"end of data: {r}, expected {code}"
         return r
+
+    def data(self, raw, code=250):
+        """DATA and exactly these bytes, the end of data included."""
+        self.cmd("DATA", 354)
+        self.raw(raw)
+        r = self.reply()
+        assert code is None or r.code == code, f"end of data: {r}, expected {code}"
+        return r
+
+    def ends_with(self, code):
+        """The next reply has this code and the server then closes."""
+        r = self.reply()
+        assert r.code == code, f"{r}, expected {code}"
+        assert self.is_closed(), "the server did not close"
+        return r
+
+    def envelope(self, sender="a@example.org", recipients=("user@example.com",)):
+        self.cmd(f"MAIL FROM:<{sender}>", 250)
+        for rcpt in recipients:
+            self.cmd(f"RCPT TO:<{rcpt}>", 250)
 
     def send_mail(self, sender, recipients, body, mail_args="", rcpt_args=""):
         """One whole transaction; returns the queue ID of the 250 reply."""

@@ -14,6 +14,7 @@ import pwd
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -47,8 +48,16 @@ def wait_for(what, condition, seconds=WAIT_S):
         time.sleep(0.005)
 
 
+def lines_of(sanitizer_text):
+    """What a sanitizer build had to say, if anything."""
+    return [line for line in sanitizer_text.splitlines()
+            if re.search(r"Sanitizer|runtime error:|assertion|Assertion", line)]
+
+
 class Hub:
-    def __init__(self, main=None, master=MASTER, start=True, directory=None, env=None, hold_dir=False):
+    """`routes` maps domains to a transport and next hop: {"relay.example": "smtp:[127.0.0.1]:2525"}."""
+
+    def __init__(self, main=None, master=MASTER, start=True, directory=None, env=None, hold_dir=False, routes=None):
         self.hold_dir = hold_dir or directory is not None
         self.dir = pathlib.Path(directory or tempfile.mkdtemp(prefix="posthouse-test-"))
         self.env = dict(os.environ, **(env or {}))
@@ -75,6 +84,7 @@ class Hub:
         if os.geteuid() == 0:  # started as root the virtual transport wants to know whose the mailboxes are
             owner = pwd.getpwnam(self.main["mail_owner"])
             self.main.update({"virtual_uid_maps": f"static:{owner.pw_uid}", "virtual_gid_maps": f"static:{owner.pw_gid}"})
+        self.route(routes or {})
         self.main.update(main or {})
         self.master = master
         self.proc = None
@@ -101,6 +111,11 @@ class Hub:
         if os.geteuid() == 0:  # mail_owner must reach the files
             os.chmod(self.dir, 0o755)
             shutil.chown(self.dir / "mail", self.main["mail_owner"])
+
+    def route(self, routes):
+        if routes:
+            self.main["relay_domains"] = " ".join(d for d in routes if not d.startswith(("*", ".")))
+            self.main["transport_maps"] = "inline:{ " + " ".join(f"{{ {d} = {t} }}" for d, t in routes.items()) + " }"
 
     # ---- life ----
     def command(self, *args):
@@ -150,6 +165,8 @@ class Hub:
         finally:
             self.proc = None
         assert status == expect, f"posthoused ended with status {status}: {self.errors()}"
+        findings = lines_of(self.errors())
+        assert not findings, f"a sanitizer or an assertion spoke: {findings}"
 
     def reload(self):
         at = len(self.log())
@@ -219,6 +236,19 @@ class Hub:
         if check and r.returncode != 0:
             raise AssertionError(f"posthousectl {' '.join(args)}: status {r.returncode}: {r.stdout}{r.stderr}")
         return r
+
+    def request(self, op, **members):
+        """One request to the control socket (daemon/control/README.md); the answer's lines as objects."""
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(60)
+            s.connect(str(self.dir / "data" / "control"))
+            s.sendall(json.dumps(dict(members, op=op)).encode() + b"\n")
+            lines = []
+            for line in s.makefile("rb"):
+                lines.append(json.loads(line))
+                if "ok" in lines[-1]:
+                    return lines
+        raise EOFError(f"the control socket closed during {op}")
 
     def queue(self):
         """The queue as a list of objects (posthousectl queue list -j)."""
