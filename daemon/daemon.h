@@ -14,6 +14,7 @@
 #include "common/conf/conf.h"
 #include "common/dns/dns.h"
 #include "daemon/control/control.h"
+#include "daemon/control/pickup.h"
 #include "daemon/deliver.h"
 #include "daemon/listeners.h"
 #include "daemon/privileges.h"
@@ -48,6 +49,7 @@ struct daemon {
     struct smtpd_env smtpd_env;
     struct reactor *reactor;
     struct control *control;
+    struct pickup *pickup;
     int order_pipe[2];             /* the control thread asks main to stop or reload: one byte 't' or 'h' */
     struct cond reload_done;       /* with m: reload_waiting became false */
     bool reload_waiting;           /* guarded by m: a control client waits for the outcome of a reload */

@@ -7,7 +7,7 @@
  *   dns, scheduler, pool       the scheduler must be there before the spool gives it what it recovered
  *   spool threads              recovered messages arrive at the scheduler
  *   reactor, listeners         only now can mail come in
- *   control                    only now can anybody ask
+ *   control, pickup            only now can anybody ask, or maildrop/ be looked at
  * Stop is the reverse, except that the reactor drains first (clients get their replies while the committer still runs) and
  * the spool's threads stop after the last delivery thread has written its results.
  */
@@ -171,6 +171,32 @@ static void wake_cb(void *arg, unsigned count)
 
 /* ---- start ---- */
 
+static struct conf *conf_cb(void *arg)
+{
+    struct daemon *d = arg;
+    lock_take(&d->m);
+    struct conf *c = conf_ref(d->conf);
+    lock_drop(&d->m);
+    return c;
+}
+
+static struct policy *policy_cb(void *arg)
+{
+    return daemon_policy(arg);
+}
+
+/* Between spool and scheduler: see pickup.h. */
+static bool make_pickup(struct daemon *d, struct err *e)
+{
+    const struct params *p = conf_global(d->conf);
+    struct pickup_options o = {
+        .queue_dir = p->queue_directory, .setgid_group = p->setgid_group, .sched = d->sched,
+        .env = { .spool = d->spool, .log = &d->src, .conf = conf_cb, .policy = policy_cb, .arg = d },
+    };
+    d->pickup = pickup_new(&o, e);
+    return d->pickup != NULL;
+}
+
 static bool start_queue(struct daemon *d, struct err *e)
 {
     const struct params *p = conf_global(d->conf);
@@ -184,9 +210,9 @@ static bool start_queue(struct daemon *d, struct err *e)
     d->deliver_env = (struct deliver_env){ .sched = d->sched, .spool = d->spool, .dns = d->dns, .log = &d->smtp_src,
                                            .conn_cache = d->conn_cache, .tables = d->tables };
     d->pool = deliver_pool_new(&d->deliver_env, (unsigned)p->delivery_threads, e);
-    if (d->pool == NULL)
+    if (d->pool == NULL || !make_pickup(d, e))
         return false;
-    struct spool_sink sink = { .committed = sched_committed, .arg = d->sched };
+    struct spool_sink sink = { .committed = pickup_committed, .arg = d->pickup };
     if (!spool_start(d->spool, &sink, e))
         return false;
     int rc = sched_start(d->sched);
@@ -247,20 +273,6 @@ static bool start_reactor(struct daemon *d, struct err *e)
 
 /* ---- control ---- */
 
-static struct conf *conf_cb(void *arg)
-{
-    struct daemon *d = arg;
-    lock_take(&d->m);
-    struct conf *c = conf_ref(d->conf);
-    lock_drop(&d->m);
-    return c;
-}
-
-static struct policy *policy_cb(void *arg)
-{
-    return daemon_policy(arg);
-}
-
 static void order(struct daemon *d, char what)
 {
     if (write(d->order_pipe[1], &what, 1) != 1) { /* the pipe is full of orders already */ }
@@ -309,7 +321,12 @@ bool daemon_start_control(struct daemon *d, struct err *e)
         .conf = conf_cb, .policy = policy_cb, .reload = reload_cb, .stop = stop_cb, .arg = d,
     };
     d->control = control_start(&o, e);
-    return d->control != NULL;
+    if (d->control == NULL)
+        return false;
+    int rc = pickup_start(d->pickup);
+    if (rc != 0)
+        err_set_sys(e, rc, "starting the pickup thread");
+    return rc == 0;
 }
 
 bool daemon_start(struct daemon *d, struct err *e)
@@ -365,6 +382,7 @@ bool daemon_stop(struct daemon *d)
 {
     bool all_ended = true;
     control_stop(&d->control);
+    pickup_stop(d->pickup);
     if (d->reactor != NULL && !reactor_drain(d->reactor, clock_mono_ms() + SMTPD_DRAIN_MS))
         log_warn(&d->src, "some SMTP sessions did not end within %d seconds", SMTPD_DRAIN_MS / 1000);
     if (d->pool != NULL)
@@ -383,6 +401,7 @@ bool daemon_stop(struct daemon *d)
     deliver_pool_free(&d->pool);
     conn_cache_free(&d->conn_cache);
     deliver_tables_free(&d->tables);
+    pickup_free(&d->pickup);
     sched_free(&d->sched);
     dns_stop(&d->dns);
     spool_close(&d->spool);
