@@ -215,6 +215,7 @@ static bool start_queue(struct daemon *d, struct err *e)
     struct spool_sink sink = { .committed = pickup_committed, .arg = d->pickup };
     if (!spool_start(d->spool, &sink, e))
         return false;
+    pickup_recover(d->pickup);
     int rc = sched_start(d->sched);
     if (rc != 0)
         err_set_sys(e, rc, "starting the scheduler thread");

@@ -96,7 +96,9 @@ static bool update_row(struct recovery *v, const struct replay_msg *p, struct er
 
 static void keep_for_sink(struct recovery *v, struct msg *m)
 {
-    if (v->given_n < SINK_MAX)
+    if (v->s->o.read_only && v->given_n >= SINK_MAX && (v->given_n & (v->given_n - 1)) == 0) /* nobody else will have it */
+        v->given = xrealloc(v->given, 2 * v->given_n * sizeof(struct msg *));
+    if (v->given_n < SINK_MAX || v->s->o.read_only)
         v->given[v->given_n++] = m;
     else
         msg_unref(&m);

@@ -38,6 +38,7 @@ struct sched *sched_new(const struct sched_options *o, struct err *e)
     wall_watch_note(&s->wall, clock_wall_us(), now_ms);
     s->next_tick_ms = now_ms + conf_global(s->conf)->index_flush_interval;
     s->next_far_scan_ms = now_ms;
+    s->ix = spool_index(s->spool); /* commands work before the start, and without one on a spool opened read-only */
     return s;
 }
 

@@ -20,6 +20,12 @@ struct request {
     struct err e;
 };
 
+/* A spool read while no daemon runs may have no index: then the journal alone has all there is. */
+static struct msg *fetch_row(struct sched *s, uint64_t id, bool *hold, struct err *e)
+{
+    return s->ix != NULL ? index_fetch(s->ix, id, hold, e) : NULL;
+}
+
 /* ---- on the scheduler thread ---- */
 
 static void answer(struct sched *s, struct request *r)
@@ -31,7 +37,7 @@ static void answer(struct sched *s, struct request *r)
     struct msg_sched *ms = ms_find_locked(s, r->id);
     lock_drop(&s->m);
     if (ms == NULL)
-        m = index_fetch(s->ix, r->id, &hold, &e);
+        m = fetch_row(s, r->id, &hold, &e);
     lock_take(&s->m);
     ms = ms_find_locked(s, r->id);
     if (ms == NULL && m != NULL) {
@@ -453,7 +459,7 @@ void sched_list(struct sched *s, bool (*fn)(void *arg, struct msg *m, enum sched
         bool known;
         struct msg *c = find_in_memory(s, ids[i], &w, &known);
         if (c == NULL && !known) { /* dropped since: the row is up to date */
-            c = index_fetch(s->ix, ids[i], hold, &e);
+            c = fetch_row(s, ids[i], hold, &e);
             w = c ? where_row(c, hold[0]) : SCHED_DEFERRED;
         }
         if (c != NULL)
@@ -461,7 +467,7 @@ void sched_list(struct sched *s, bool (*fn)(void *arg, struct msg *m, enum sched
         msg_unref(&c);
     }
     int n = LIST_PIECE;
-    while (go_on && n == LIST_PIECE && (n = index_list(s->ix, after_id, LIST_PIECE, m, hold, &e)) > 0) {
+    while (go_on && s->ix != NULL && n == LIST_PIECE && (n = index_list(s->ix, after_id, LIST_PIECE, m, hold, &e)) > 0) {
         after_id = m[n - 1]->env.id;
         for (int i = 0; i < n; i++) {
             if (go_on)
@@ -482,7 +488,7 @@ struct msg *sched_find(struct sched *s, uint64_t id, enum sched_where *w)
     struct msg *m = find_in_memory(s, id, w, &known);
     if (m != NULL || known)
         return m;
-    m = index_fetch(s->ix, id, &hold, &e);
+    m = fetch_row(s, id, &hold, &e);
     if (m != NULL)
         *w = where_row(m, hold);
     return m;
@@ -498,5 +504,5 @@ struct msg *sched_ref(struct sched *s, uint64_t id)
     if (ms != NULL && ms->m != NULL)
         m = msg_ref(ms->m);
     lock_drop(&s->m);
-    return known ? m : index_fetch(s->ix, id, NULL, &e);
+    return known ? m : fetch_row(s, id, NULL, &e);
 }

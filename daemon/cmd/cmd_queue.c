@@ -206,17 +206,14 @@ static bool cat_online_bytes(struct ctl_conn *conn, uint64_t left, struct err *e
 static int cat_online(struct ctl *ctl, const char *id)
 {
     struct err e = ERR_INIT;
-    bool is_last = false;
+    json_t *last = NULL;
     int status = EX_TEMPFAIL;
-    json_t *j = NULL;
     if (ctl_request(&ctl->conn, json_pack("{s:s, s:s}", "op", "queue-cat", "id", id), &e))
-        j = ctl_answer(&ctl->conn, &is_last, &e);
-    if (j != NULL && is_last)
-        status = ctl_status_of(j, &e);
-    else if (j != NULL &&
-             cat_online_bytes(&ctl->conn, (uint64_t)json_integer_value(json_object_get(j, "content_bytes")), &e))
-        status = ctl_finish(&ctl->conn, NULL, &e);
-    json_decref(j);
+        status = ctl_finish(&ctl->conn, &last, &e);
+    if (status == 0 &&
+        !cat_online_bytes(&ctl->conn, (uint64_t)json_integer_value(json_object_get(last, "content_bytes")), &e))
+        status = EX_TEMPFAIL;
+    json_decref(last);
     if (status != 0)
         ctl_complain("%s", e.text);
     return status;

@@ -3,7 +3,11 @@
  */
 #include "daemon/cmd/queue_offline.h"
 
+#include <errno.h>
+#include <grp.h>
+#include <sys/stat.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 #include "common/base/mem.h"
 #include "common/conf/params.h"
@@ -40,8 +44,30 @@ static bool open_spool(struct queue_offline *q, struct err *e)
     return spool_open(&o, &q->spool, e) == SPOOL_OPEN_OK;
 }
 
+/*
+ * Root becomes the owner of the spool, for good: SQLite makes files beside index.db even for reading, and the daemon could not
+ * open them if they were root's.
+ */
+static bool become_owner(const char *dir, struct err *e)
+{
+    struct stat st;
+    if (stat(dir, &st) != 0) {
+        err_set_sys(e, errno, "%s", dir);
+        return false;
+    }
+    if (geteuid() != 0 || st.st_uid == 0)
+        return true;
+    if (setgroups(0, NULL) == 0 && setresgid(st.st_gid, st.st_gid, st.st_gid) == 0 &&
+        setresuid(st.st_uid, st.st_uid, st.st_uid) == 0)
+        return true;
+    err_set_sys(e, errno, "becoming the owner of %s (user id %lu)", dir, (unsigned long)st.st_uid);
+    return false;
+}
+
 struct queue_offline *queue_offline_open(struct conf *c, struct err *e)
 {
+    if (!become_owner(conf_global(c)->queue_directory, e))
+        return NULL;
     struct queue_offline *q = xcalloc(1, sizeof *q);
     q->conf = c;
     q->log = (struct log_src){ .name = "posthouse", .prog = "posthousectl" };

@@ -15,7 +15,7 @@
 
 struct queue_offline;
 
-/* NULL with *e. c is borrowed until close. */
+/* NULL with *e. c is borrowed until close. A process of root's becomes the spool's owner, and stays that. */
 struct queue_offline *queue_offline_open(struct conf *c, struct err *e) MUST_CHECK;
 /* NULL is fine; sets NULL. */
 void queue_offline_close(struct queue_offline **q);

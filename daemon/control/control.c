@@ -20,7 +20,7 @@
 
 #define CLIENT_STACK_BYTES (512 * 1024)
 #define BACKLOG 64
-#define LOCAL_PID_FIRST 10000000
+#define LOCAL_PID_FIRST 4990000
 
 static void wake_up(struct control *c)
 {
@@ -189,7 +189,7 @@ struct control *control_start(const struct control_options *o, struct err *e)
     c->o = *o;
     c->o.queue_dir = c->o.socket_path = NULL;
     c->control_fd = c->submit_fd = c->wake[0] = c->wake[1] = -1;
-    /* Their numbers in log lines are beyond those of processes and of sessions that came in by TCP. */
+    /* Their numbers in log lines begin far from those of sessions that come in by TCP. */
     c->smtpd = (struct smtpd_env){ .spool = o->spool, .log = o->log->log, .resume = smtpd_run_resume, .next_pid = LOCAL_PID_FIRST };
     lock_init(&c->m, LOCK_CONTROL);
     c->socket_path = xstrdup(o->socket_path);

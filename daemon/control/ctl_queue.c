@@ -1,7 +1,7 @@
 /*
  * queue-list  {}                        one queue_json() line per message
  * queue-show  {"ids": [..]}             one detailed line per id, or {"queue_id": id, "missing": true}
- * queue-cat   {"id": ".."}              {"content_bytes": n}, then n bytes, then the last line
+ * queue-cat   {"id": ".."}              the last line, with "content_bytes": n; n bytes follow it
  * queue-flush {} | {"ids": [..]} | {"site": ".."}
  */
 #include "daemon/control/control_internal.h"
@@ -72,7 +72,7 @@ static bool send_content(struct ctl_client *cl, struct msg *m)
     struct err e = ERR_INIT;
     if (!content_acquire(cl->c->o.spool, m, &v, &e))
         return ctl_fail(cl, EX_IOERR, "%s", e.text);
-    bool ok = ctl_send(cl, json_pack("{s:I}", "content_bytes", (json_int_t)v.n));
+    bool ok = ctl_ok(cl, json_pack("{s:I}", "content_bytes", (json_int_t)v.n));
     for (size_t done = 0; ok && done < v.n; ) { /* in pieces: the deadline is for each of them */
         size_t piece = v.n - done < 65536 ? v.n - done : 65536;
         stream_put_borrowed(cl->s, span_of(v.p + done, piece));
@@ -80,7 +80,7 @@ static bool send_content(struct ctl_client *cl, struct msg *m)
         done += piece;
     }
     content_release(&v);
-    return ok && ctl_ok(cl, NULL);
+    return ok;
 }
 
 bool ctl_queue_cat(struct ctl_client *cl, json_t *request)

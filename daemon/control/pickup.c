@@ -292,19 +292,32 @@ static void take_file(struct pickup *p, int from_fd, const char *name)
 
 /* ---- rounds ---- */
 
-/* A file of an earlier round or life: its message is queued (then the file is only left over), or it was never taken. */
-static void take_leftover(struct pickup *p, const char *name)
+/* True when the message of this file of active/ is queued: the file is only left over. */
+static bool is_queued(struct pickup *p, const char *name)
 {
     uint64_t id;
     enum sched_where w;
     struct msg *m = NULL;
     if (qid_parse(span_cstr(name), &id))
         m = sched_find(p->o.sched, id, &w);
-    if (m == NULL)
-        take_file(p, p->active_fd, name);
-    else if (unlinkat(p->active_fd, name, 0) != 0)
-        log_warn(p->o.env.log, "%s/active/%s cannot be removed: %s", p->dir, name, strerror(errno));
+    bool yes = m != NULL;
     msg_unref(&m);
+    return yes;
+}
+
+static void drop_leftover(struct pickup *p, const char *name)
+{
+    if (unlinkat(p->active_fd, name, 0) != 0)
+        log_warn(p->o.env.log, "%s/active/%s cannot be removed: %s", p->dir, name, strerror(errno));
+}
+
+/* A file of an earlier round, or of an earlier life that pickup_recover() has left. */
+static void take_leftover(struct pickup *p, const char *name)
+{
+    if (is_queued(p, name))
+        drop_leftover(p, name);
+    else
+        take_file(p, p->active_fd, name);
 }
 
 static void drop_stale(struct pickup *p, const char *name)
@@ -381,6 +394,18 @@ static void *pickup_main(void *arg)
         }
     }
     return NULL;
+}
+
+void pickup_recover(struct pickup *p)
+{
+    size_t n;
+    char **names = names_of(p->active_fd, &n);
+    for (size_t i = 0; i < n; i++) {
+        if (is_queued(p, names[i]))
+            drop_leftover(p, names[i]);
+        free(names[i]);
+    }
+    free(names);
 }
 
 int pickup_start(struct pickup *p)

@@ -13,7 +13,8 @@
  * committed, and pickup_committed(), which stands between spool and scheduler (spool_sink), unlinks the file BEFORE
  * the scheduler hears of the message. So while the file is there, the message has not been delivered. After a kill:
  *   - before the flush: the file is still in active/, the message is not in the journal: taken again;
- *   - after the flush, before the unlink: recovery gives the message to pickup_committed(), which unlinks the file;
+ *   - after the flush, before the unlink: recovery finds the message; pickup_committed() or pickup_recover() unlinks the file
+ *     before it is delivered;
  *   - after the unlink: nothing is left to do.
  * Unlinks are not flushed: after a power cut a file may be back, and is then taken again if the message has been
  * delivered and forgotten meanwhile (DESIGN "The spool": a power cut may repeat, never lose).
@@ -39,6 +40,11 @@ struct pickup;
 struct pickup *pickup_new(const struct pickup_options *o, struct err *e) MUST_CHECK;
 /* struct spool_sink.committed, arg a struct pickup: passes every message on to sched_committed(). */
 void pickup_committed(void *arg, struct msg *m);
+/*
+ * Between spool_start() and sched_start(): unlinks the files whose messages recovery has found, those too that it left in the
+ * index and gave to nobody. Later they might be delivered and forgotten.
+ */
+void pickup_recover(struct pickup *p);
 /* After the scheduler has started. Returns errno. */
 int pickup_start(struct pickup *p) MUST_CHECK;
 /* Ends the thread after the file that it is at; before spool_stop(). pickup_committed() still works. NULL is fine. */

@@ -65,6 +65,8 @@ bool smtpd_policy_ok(struct smtpd_sess *S, enum policy_stage stage, const char *
                      struct span rcpt_arg)
 {
     struct verdict_reply r;
+    if (S->out_fd >= 0) /* sendmail -bs: access is not restricted for local users (sendmail(1)) */
+        return true;
     enum verdict v = policy_check(S->svc->policy, S->svc->svc, stage, c, smtpd_scratch(S), &r);
     log_notes(S, word, rcpt_arg, r.notes);
     if (v == VERDICT_OK)

@@ -134,9 +134,11 @@ static enum io_result flush_out(struct smtpd_sess *S)
 bool smtpd_has_early_input(struct smtpd_sess *S)
 {
     int waiting = 0;
+    if (S->out_fd >= 0) /* a local program may write its whole dialogue at once */
+        return false;
     if (S->in.n > S->in_pos)
         return true;
-    if (S->out_fd >= 0 || ioctl(S->s.fd, FIONREAD, &waiting) != 0 || waiting <= 0)
+    if (ioctl(S->s.fd, FIONREAD, &waiting) != 0 || waiting <= 0)
         return false;
     return fill(S) == IO_DONE;
 }

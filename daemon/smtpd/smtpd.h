@@ -55,7 +55,7 @@ sess_create_fn smtpd_create;
 
 /*
  * One session over descriptors that need not be sockets (sendmail -bs), on the calling thread until it ends; the
- * descriptors stay open. env->resume must be smtpd_run_resume. Returns 0, or errno when it could not begin.
+ * descriptors stay open. It is a local user's: no access restrictions, no check of early input. env->resume must be smtpd_run_resume. Returns 0, or errno when it could not begin.
  */
 int smtpd_run(struct smtpd_env *env, struct smtpd_service *v, int in_fd, int out_fd) MUST_CHECK;
 void smtpd_run_resume(struct sess *s);
