@@ -32,7 +32,7 @@ static bool may_take(struct smtpd_sess *S)
 {
     struct smtpd_tx *tx = S->tx;
     struct policy_client c;
-    if (S->t->ehlo_discard & 1u << EHLO_CHUNKING) {
+    if (S->ehlo_discard & 1u << EHLO_CHUNKING) {
         smtpd_reply(S, 502, "5.5.1", "Error: command not implemented");
         return false;
     }

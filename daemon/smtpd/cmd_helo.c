@@ -38,9 +38,33 @@ enum cmd_result smtpd_cmd_HELO(struct smtpd_sess *S, struct span arg)
     return CMD_OK;
 }
 
+/* smtpd_discard_ehlo_keyword_address_maps has the last word. False: the table failed, replied. */
+static bool find_discarded(struct smtpd_sess *S)
+{
+    struct policy_client c;
+    struct span value;
+    struct err e = ERR_INIT;
+    S->ehlo_discard = S->t->ehlo_discard;
+    if (maps_is_empty(S->svc->discard_maps))
+        return true;
+    smtpd_policy_client(S, &c);
+    switch (maps_lookup(S->svc->discard_maps, c.addr_text, false, smtpd_scratch(S), &value, &e)) {
+    case LOOKUP_FOUND:
+        S->ehlo_discard = smtpd_ehlo_keywords_parse(arena_strndup(smtpd_scratch(S), value.p, value.n));
+        return true;
+    case LOOKUP_NONE:
+        return true;
+    case LOOKUP_TEMPFAIL:
+        break;
+    }
+    log_line(&S->log, LOG_LV_WARNING, "smtpd_discard_ehlo_keyword_address_maps: %s", e.text);
+    smtpd_reply(S, 451, "", "Temporary lookup failure");
+    return false;
+}
+
 static unsigned discarded_keywords(const struct smtpd_sess *S)
 {
-    unsigned off = S->t->ehlo_discard | 1u << EHLO_STARTTLS | 1u << EHLO_AUTH;
+    unsigned off = S->ehlo_discard | 1u << EHLO_STARTTLS | 1u << EHLO_AUTH;
     if (S->p->disable_vrfy_command)
         off |= 1u << EHLO_VRFY;
     if (!S->p->smtputf8_enable)
@@ -55,7 +79,7 @@ enum cmd_result smtpd_cmd_EHLO(struct smtpd_sess *S, struct span arg)
         [EHLO_ENHANCEDSTATUSCODES] = "ENHANCEDSTATUSCODES\r\n", [EHLO_8BITMIME] = "8BITMIME\r\n", [EHLO_DSN] = "DSN\r\n",
         [EHLO_SMTPUTF8] = "SMTPUTF8\r\n", [EHLO_CHUNKING] = "CHUNKING\r\n",
     };
-    if (!begin(S, arg, "EHLO"))
+    if (!begin(S, arg, "EHLO") || !find_discarded(S))
         return CMD_ERROR;
     S->is_esmtp = true;
     unsigned off = discarded_keywords(S);

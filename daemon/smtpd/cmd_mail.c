@@ -55,7 +55,7 @@ static bool take_envid(struct smtpd_sess *S, struct span v, struct mail_params *
 
 static bool is_offered(const struct smtpd_sess *S, enum ehlo_keyword k)
 {
-    return (S->t->ehlo_discard & 1u << k) == 0;
+    return (S->ehlo_discard & 1u << k) == 0;
 }
 
 static bool take_param(struct smtpd_sess *S, struct span name, struct span value, bool has_value, struct mail_params *m)

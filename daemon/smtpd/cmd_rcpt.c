@@ -59,7 +59,7 @@ static bool decode_orcpt(struct smtpd_sess *S, struct span v, struct span *out)
 
 static bool take_param(struct smtpd_sess *S, struct span name, struct span value, bool has_value, struct rcpt_params *r)
 {
-    bool has_dsn = (S->t->ehlo_discard & 1u << EHLO_DSN) == 0;
+    bool has_dsn = (S->ehlo_discard & 1u << EHLO_DSN) == 0;
     if (has_dsn && span_ieq_cstr(name, "NOTIFY") && has_value)
         return take_notify(S, value, r);
     if (has_dsn && span_ieq_cstr(name, "ORCPT") && has_value) {
@@ -155,7 +155,7 @@ bool smtpd_rcpt_is_welcome(struct smtpd_sess *S, enum policy_stage stage, struct
         return false;
     }
     smtpd_policy_client(S, &c);
-    c.recipient = addr;
+    c.recipient = as_given; /* for texts; route has the address itself */
     c.route = out;
     return smtpd_policy_ok(S, stage, stage == STAGE_VRFY ? "VRFY" : "RCPT", &c, as_given);
 }

@@ -165,12 +165,25 @@ static bool is_bare_lf_refused(struct smtpd_sess *S)
     return true;
 }
 
+/* smtpd_command_filter: another line in the place of this one. False: the table failed, replied. */
+static bool filter_line(struct smtpd_sess *S, struct span *line)
+{
+    struct err e = ERR_INIT;
+    if (maps_is_empty(S->svc->command_filter) ||
+        maps_lookup(S->svc->command_filter, *line, false, smtpd_scratch(S), line, &e) != LOOKUP_TEMPFAIL)
+        return true;
+    log_line(&S->log, LOG_LV_WARNING, "smtpd_command_filter: %s", e.text);
+    smtpd_reply(S, 451, "4.3.0", "Temporary lookup failure");
+    return false;
+}
+
 static enum flow run_line(struct smtpd_sess *S, struct span line)
 {
     struct span verb, arg;
     bool is_ascii = span_is_ascii(line);
     atomic_fetch_add_explicit(&S->env->counters.commands, 1, memory_order_relaxed);
     line = span_trim(line);
+    bool filtered = filter_line(S, &line);
     size_t n = 0;
     while (n < line.n && !ascii_is_blank(line.p[n]))
         n++;
@@ -180,7 +193,9 @@ static enum flow run_line(struct smtpd_sess *S, struct span line)
     S->last_cmd = (uint8_t)cmd;
     S->is_after_message = false;
     enum cmd_result r = CMD_ERROR;
-    if (!is_ascii && S->p->smtputf8_enable && !utf8_is_valid(line))
+    if (!filtered)
+        ;
+    else if (!is_ascii && S->p->smtputf8_enable && !utf8_is_valid(line))
         smtpd_reply(S, 500, "5.5.2", "Error: bad UTF-8 syntax");
     else
         r = dispatch(S, cmd, verb, arg, line);

@@ -300,6 +300,16 @@ enum flow smtpd_message_end(struct smtpd_sess *S)
     return FLOW_ON;
 }
 
+static void reply_queued(struct smtpd_sess *S, const char *qid)
+{
+    char text[80];
+    struct buf b = { .p = text, .cap = sizeof text, .max = sizeof text - 1 };
+    buf_puts(&b, "250 2.0.0 Ok: queued as ");
+    buf_puts(&b, qid);
+    buf_puts(&b, "\r\n");
+    smtpd_reply_raw(S, buf_span(&b));
+}
+
 enum flow smtpd_commit_run(struct smtpd_sess *S)
 {
     char qid[QID_TEXT_MAX];
@@ -315,7 +325,7 @@ enum flow smtpd_commit_run(struct smtpd_sess *S)
         if (S->pending_cmd == CMD_BDAT)
             smtpd_reply(S, 250, "2.0.0", "Ok: %llu bytes queued as %s", (unsigned long long)S->commit_bytes, qid);
         else
-            smtpd_reply(S, 250, "2.0.0", "Ok: queued as %s", qid);
+            reply_queued(S, qid);
     } else if (S->commit_status == SPOOL_FULL) {
         smtpd_reply(S, 452, "4.3.1", "Insufficient system storage");
     } else if (S->commit_status == SPOOL_STOPPING) {

@@ -165,6 +165,42 @@ static uint32_t number_of(const char *name)
     return h;
 }
 
+static void table_problem(void *arg, struct span spec, enum table_status status, const struct err *e)
+{
+    struct err *out = arg;
+    if (status != TABLE_OK && out->text[0] == '\0')
+        err_set(out, "%.*s: %s", SPAN_ARG(spec), e->text);
+}
+
+static unsigned no_flags(void *arg, struct span spec)
+{
+    (void)arg;
+    (void)spec;
+    return 0;
+}
+
+static struct maps *open_maps(struct smtpd_service *v, const char *parameter, const char *list, struct err *e)
+{
+    struct table_notes nobody = { NULL, NULL };
+    struct err why = ERR_INIT;
+    struct maps *m = maps_open(policy_tables(v->policy), span_cstr(list), no_flags, table_problem, &nobody, &why);
+    if (why.text[0] != '\0')
+        err_set(e, "%s: %s", parameter, why.text);
+    return m;
+}
+
+/* A table that cannot be opened here would fail every EHLO or command: that is told at start, not to clients. */
+static bool open_tables(struct smtpd_service *v, struct err *e)
+{
+    const struct params *p = v->normal.p;
+    struct err why = ERR_INIT;
+    v->discard_maps = open_maps(v, "smtpd_discard_ehlo_keyword_address_maps", p->smtpd_discard_ehlo_keyword_address_maps, &why);
+    v->command_filter = open_maps(v, "smtpd_command_filter", p->smtpd_command_filter, &why);
+    if (why.text[0] != '\0' && e != NULL)
+        *e = why;
+    return why.text[0] == '\0';
+}
+
 struct smtpd_service *smtpd_service_new(const struct conf_service *svc, struct policy *policy, struct err *e)
 {
     struct smtpd_service *v = xcalloc(1, sizeof *v);
@@ -177,7 +213,7 @@ struct smtpd_service *smtpd_service_new(const struct conf_service *svc, struct p
     texts_init(&v->normal, svc->p);
     texts_init(&v->stress, svc->p_stress);
     v->hosts = hosts_file_load("/etc/hosts");
-    if (!parse_forbidden(v, e) || !ip_local_list(&v->locals, &v->local_count, e))
+    if (!parse_forbidden(v, e) || !open_tables(v, e) || !ip_local_list(&v->locals, &v->local_count, e))
         smtpd_service_unref(&v);
     return v;
 }
@@ -198,6 +234,8 @@ void smtpd_service_unref(struct smtpd_service **vp)
         regfree(&v->forbidden[i].re);
     free(v->forbidden);
     free(v->locals);
+    maps_close(&v->discard_maps);
+    maps_close(&v->command_filter);
     hosts_file_free(&v->hosts);
     arena_free(&v->arena);
     policy_unref(&v->policy);

@@ -361,6 +361,7 @@ struct sess *smtpd_create(struct listener *l, int fd, const struct ip_addr *peer
     S->svc = smtpd_service_ref(l->arg);
     S->t = env->is_stressed != NULL && env->is_stressed(env->stress_arg) ? &S->svc->stress : &S->svc->normal;
     S->p = S->t->p;
+    S->ehlo_discard = S->t->ehlo_discard;
     S->out_fd = -1;
     S->last_cmd = CMD_UNKNOWN;
     S->log = (struct log_src){ .log = env->log, .name = S->p->syslog_name, .prog = "smtpd", .pid = next_pid(env) };

@@ -9,10 +9,24 @@ const char *smtpd_qid(struct smtpd_sess *S, char out[static QID_TEXT_MAX])
     return out;
 }
 
+/* The lines of every message, without printf. */
+static void log_parts(const struct log_src *src, const char *a, struct span b, const char *c, struct span d)
+{
+    char text[LOG_TEXT_MAX + 1];
+    struct buf line = { .p = text, .cap = sizeof text, .max = sizeof text - 1 };
+    if (src->log == NULL)
+        return;
+    buf_puts(&line, a);
+    buf_add_span(&line, b);
+    buf_puts(&line, c);
+    buf_add_span(&line, d);
+    log_text(src, LOG_LV_INFO, buf_span(&line));
+}
+
 void smtpd_log_connect(struct smtpd_sess *S)
 {
     S->is_connected = true;
-    log_line(&S->log, LOG_LV_INFO, "connect from %s", S->namaddr);
+    log_parts(&S->log, "connect from ", span_cstr(S->namaddr), "", SPAN_LIT(""));
 }
 
 static const char *const count_names[CMD_COUNT] = {
@@ -59,7 +73,7 @@ void smtpd_log_disconnect(struct smtpd_sess *S)
 void smtpd_log_client(struct smtpd_sess *S)
 {
     char qid[QID_TEXT_MAX];
-    log_line(&S->log, LOG_LV_INFO, "%s: client=%s", smtpd_qid(S, qid), S->namaddr);
+    log_parts(&S->log, "", span_cstr(smtpd_qid(S, qid)), ": client=", span_cstr(S->namaddr));
 }
 
 void smtpd_log_message_id(struct smtpd_sess *S)
@@ -68,7 +82,7 @@ void smtpd_log_message_id(struct smtpd_sess *S)
     struct log_src src = S->log;
     struct span id = S->tx->scan.hdr.message_id;
     src.prog = "cleanup";
-    log_line(&src, LOG_LV_INFO, "%s: message-id=%.*s", smtpd_qid(S, qid), SPAN_ARG(id));
+    log_parts(&src, "", span_cstr(smtpd_qid(S, qid)), ": message-id=", id.n ? id : SPAN_LIT("<>"));
 }
 
 static void put_address(struct buf *b, const char *name, struct span addr)

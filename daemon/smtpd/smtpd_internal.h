@@ -21,6 +21,7 @@
 #include "common/base/mem.h"
 #include "common/conf/params.h"
 #include "common/mail/address.h"
+#include "common/table/maps.h"
 #include "daemon/smtpd/content.h"
 #include "daemon/smtpd/smtpd.h"
 
@@ -67,11 +68,13 @@ struct smtpd_service {
     struct conf *conf;             /* counted */
     struct arena *arena;           /* owned: texts below */
     struct smtpd_texts normal, stress;
-    struct hosts_file *hosts;           /* owned */
+    struct hosts_file *hosts;      /* owned */
     struct ip_local *locals;       /* owned: addresses of this machine */
     size_t local_count;
     struct smtpd_pattern *forbidden; /* owned */
     size_t forbidden_count;
+    struct maps *discard_maps;     /* owned: smtpd_discard_ehlo_keyword_address_maps */
+    struct maps *command_filter;   /* owned */
 };
 
 /* A mail transaction: MAIL to RSET or the end of the message. Its texts live in the message's arena. */
@@ -127,6 +130,7 @@ struct smtpd_sess {
     char *reverse_name;            /* owned: from the PTR, or "unknown" */
     char *namaddr;                 /* owned: "name[addr]" for log lines */
     char *helo;                    /* owned, NULL until said */
+    unsigned ehlo_discard;         /* keywords this client is not offered */
     struct policy_carry *carry;    /* owned; only with smtpd_delay_reject = no */
     struct connect_lookup *lookup; /* owned while state is CONNECT */
     struct arena *scratch;         /* owned; reset after each command */
@@ -246,7 +250,7 @@ unsigned smtpd_ehlo_keywords_parse(const char *list);
 /* Is `word` in a list of words, without case? */
 bool smtpd_word_in_list(const char *list, struct span word);
 
-/* hosts.c */
+/* hosts_file.c */
 struct hosts_file *hosts_file_load(const char *path);
 void hosts_file_free(struct hosts_file **h);
 const char *hosts_file_name(const struct hosts_file *h, const struct ip_addr *a);

@@ -117,7 +117,7 @@ void content_pool_uncharge(struct content_pool *p, size_t n)
 static void resume(struct sess *s)
 {
     struct fixture *f = (struct fixture *)s->reactor;
-    f->resumed = true;
+    atomic_store(&f->resumed, true);
 }
 
 static void read_replies(struct fixture *f)
@@ -163,9 +163,8 @@ void fixture_run(struct fixture *f)
             step(f, WAKE_READY);
             break;
         case WAIT_CALLBACK:
-            if (!f->resumed)
+            if (!atomic_exchange(&f->resumed, false))
                 return;
-            f->resumed = false;
             step(f, WAKE_CALLBACK);
             break;
         case WAIT_TIMER:
@@ -175,6 +174,15 @@ void fixture_run(struct fixture *f)
         case WAIT_DONE:
             return;
         }
+    }
+}
+
+void fixture_await(struct fixture *f)
+{
+    int64_t until = clock_mono_ms() + 10000;
+    while (f->is_open && f->want == WAIT_CALLBACK && clock_mono_ms() < until) {
+        usleep(1000);
+        fixture_run(f);
     }
 }
 

@@ -34,7 +34,8 @@ struct fixture {
     struct sess *s;
     int client;                    /* our end */
     enum sess_wait want;
-    bool resumed, is_open;
+    atomic_bool resumed;           /* set by callbacks, perhaps on another thread */
+    bool is_open;
     int timers;                    /* tarpits that ran out (they are not waited for) */
     struct buf got;                /* what the server said and was not asked for yet */
 };
@@ -50,6 +51,8 @@ void fixture_run(struct fixture *f);
 /* The client goes away. */
 void fixture_hang_up(struct fixture *f);
 void fixture_close(struct fixture *f);
+/* Waits for a callback from another thread (at most some seconds), then runs on. */
+void fixture_await(struct fixture *f);
 /* Ends a held commit. */
 void fixture_commit(struct fixture *f);
 /* Time passes until the session's deadline. */

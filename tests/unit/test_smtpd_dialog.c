@@ -71,6 +71,13 @@ static const struct dialogue dialogues[] = {
         { "BDAT 4 LAST\r\nNOOP", "502 5.5.1 Error: command not implemented\n" }, { "NOOP\r\n", "250 2.0.0 Ok\n" }, END }, NULL },
     { "all keywords discarded", "smtpd_discard_ehlo_keywords = pipelining size vrfy etrn enhancedstatuscodes 8bitmime dsn "
         "smtputf8 chunking\n", T{ BANNER, { "EHLO x\r\n", "250 mx.example.com\n" }, END }, NULL },
+    { "keywords discarded by address", "smtpd_discard_ehlo_keywords = dsn\nsmtpd_discard_ehlo_keyword_address_maps = "
+        "inline:{ {10.0.0.1=pipelining vrfy etrn enhancedstatuscodes size} }\n", T{ BANNER,
+        { "EHLO x\r\n", "250-mx.example.com\n250-8BITMIME\n250-DSN\n250-SMTPUTF8\n250 CHUNKING\n" },
+        { "MAIL FROM:<a@b.example> RET=FULL\r\n", "250 2.1.0 Ok\n" }, END }, "10.0.0.1" },
+    { "command filter", "smtpd_command_filter = inline:{ {NOPE=NOOP}, {MAIL FROM:<x>=MAIL FROM:<x@y.example>} }\n", T{ HELLO,
+        { "NOPE\r\n", "250 2.0.0 Ok\n" }, { "NOPE x\r\n", "500 5.5.2 *\n" }, { "MAIL FROM:<x>\r\n", "250 2.1.0 Ok\n" },
+        END }, NULL },
     { "MAIL arguments", "smtpd_soft_error_limit = 100\nsmtpd_hard_error_limit = 100\n", T{ HELLO,
         { "MAIL\r\n", "501 5.5.4 Syntax: MAIL FROM:<address>\n" }, { "MAIL FROM\r\n", "501 5.5.4 Syntax: MAIL FROM:<address>\n" },
         { "MAIL FROM:\r\n", "501 5.5.4 Syntax: MAIL FROM:<address>\n" },

@@ -1,5 +1,6 @@
 /* What a session does beyond its replies: the envelope and content it hands over, log lines, limits, time, splits. */
 #include "tests/unit/smtpd_fixture.h"
+#include "tests/unit/dns_responder.h"
 
 #define SAY(f, text) fixture_send(f, span_cstr(text))
 #define HEARD(f, text) assert_non_null(strstr(fixture_said(f), text))
@@ -436,6 +437,54 @@ static void test_large(void **state)
     fixture_free(&f);
 }
 
+/* The name comes from the PTR, and counts only when it leads back to the address. */
+static void test_client_name(void **state)
+{
+    (void)state;
+    static const char *const rows[] = {
+        "1.2.0.192.in-addr.arpa. 300 IN PTR good.example.", "good.example. 300 IN A 192.0.2.99", "good.example. 300 IN A 192.0.2.1",
+        "2.2.0.192.in-addr.arpa. 300 IN PTR forged.example.", "forged.example. 300 IN A 192.0.2.99",
+        "3.2.0.192.in-addr.arpa. 300 IN PTR nowhere.example.", "!servfail 4.2.0.192.in-addr.arpa.",
+        "5.2.0.192.in-addr.arpa. 300 IN PTR 192.0.2.5.", NULL,
+    };
+    static const struct { const char *addr, *connect, *warning; } cases[] = {
+        { "192.0.2.1", "connect from good.example[192.0.2.1]\n", NULL },
+        { "192.0.2.2", "connect from unknown[192.0.2.2]\n",
+          "warning: hostname forged.example does not resolve to address 192.0.2.2\n" },
+        { "192.0.2.3", "connect from unknown[192.0.2.3]\n",
+          "warning: hostname nowhere.example does not resolve to address 192.0.2.3: " },
+        { "192.0.2.4", "connect from unknown[192.0.2.4]\n", NULL },
+        { "192.0.2.5", "connect from unknown[192.0.2.5]\n", NULL },
+        { "192.0.2.6", "connect from unknown[192.0.2.6]\n", NULL },
+        { "127.0.0.1", "connect from localhost[127.0.0.1]\n", NULL },
+    };
+    uint16_t port;
+    struct responder *r = responder_start(rows, &port);
+    struct fixture *f = fixture_new("");
+    f->env.dns = responder_dns(r);
+    for (int again = 0; again < 2; again++) { /* the second time from the cache */
+        for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+            fixture_open(f, cases[i].addr);
+            fixture_await(f);
+            HEARD(f, "220 ");
+            assert_logged(f, cases[i].connect);
+            if (cases[i].warning != NULL)
+                assert_logged(f, cases[i].warning);
+        }
+    }
+    fixture_open(f, "192.0.2.2"); /* reverse_name has what the PTR said */
+    fixture_await(f);
+    assert_string_equal(((struct smtpd_sess *)f->s)->reverse_name, "forged.example");
+    fixture_close(f);
+    dns_stop(&f->env.dns);
+    responder_stop(&r);
+    fixture_free(&f);
+    f = fixture_new("smtpd_peername_lookup = no\n");
+    fixture_open(f, NULL);
+    assert_logged(f, "connect from unknown[127.0.0.1]\n");
+    fixture_free(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -443,7 +492,7 @@ int main(void)
         cmocka_unit_test(test_log_lines), cmocka_unit_test(test_errors_and_tarpit), cmocka_unit_test(test_timeouts),
         cmocka_unit_test(test_commit), cmocka_unit_test(test_client_limits), cmocka_unit_test(test_pipelining_split),
         cmocka_unit_test(test_data_split), cmocka_unit_test(test_idle_is_small), cmocka_unit_test(test_shutdown),
-        cmocka_unit_test(test_large),
+        cmocka_unit_test(test_large), cmocka_unit_test(test_client_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
