@@ -44,7 +44,8 @@ struct reactor {
     struct worker *idle;           /* guarded by q: newest first */
     struct worker *workers;        /* [o.workers]; started ones first */
     unsigned started, idle_count;  /* guarded by q */
-    unsigned in_step;              /* guarded by q: workers inside a step and not blocking */
+    unsigned in_step;              /* guarded by q: workers inside a step */
+    unsigned awake;                /* guarded by q: workers that are not idle, not asleep in epoll_wait, not blocking */
     bool has_poller;               /* guarded by q */
     bool poller_sleeps;            /* guarded by q: it may be blocked in epoll_wait */
     bool stopping;                 /* guarded by q */

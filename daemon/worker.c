@@ -3,8 +3,8 @@
  *
  * A worker takes the next runnable session; when there is none and nobody polls, it polls (it is the leader); when
  * somebody does, it goes to sleep on the idle stack. A batch of events is queued; the leader takes its first session
- * itself and wakes one more worker when others are left, which wakes the next, up to the number of processors: more
- * would only take turns on them. Steps that block say so (reactor_will_block) or are noticed by the watchdog, which then
+ * itself and wakes one more worker when others are left, which wakes the next, as long as fewer workers than processors
+ * are awake (running, woken, or looking for work; not asleep in epoll_wait): more would only take turns. Steps that block say so (reactor_will_block) or are noticed by the watchdog, which then
  * wakes workers beyond that number, up to the pool's limit.
  *
  * Wake-ups are safe because everything that decides (queues, has_poller, idle stack, woken) is under `q`: a session is
@@ -68,6 +68,7 @@ static bool wake_one_locked(struct reactor *r) REQUIRES(&r->q)
         r->idle = w->idle_next;
         r->idle_count--;
         w->woken = true;
+        r->awake++;
         atomic_fetch_add_explicit(&r->wakeups, 1, memory_order_relaxed);
         cond_signal(&w->wake);
         return true;
@@ -83,6 +84,7 @@ static bool wake_one_locked(struct reactor *r) REQUIRES(&r->q)
         return false;
     }
     r->started++;
+    r->awake++;
     return true;
 }
 
@@ -96,7 +98,7 @@ void workers_push(struct reactor *r, struct run_list *l, bool resumed)
     bool kick = false;
     lock_take(&r->q);
     run_list_join(resumed ? &r->resumed : &r->ready, l);
-    if (queued_locked(r) > 0 && r->in_step < r->cpus && !wake_one_locked(r))
+    if (queued_locked(r) > 0 && r->awake < r->cpus && !wake_one_locked(r))
         kick = r->poller_sleeps;
     lock_drop(&r->q);
     if (kick)
@@ -125,15 +127,16 @@ static void step_locked(struct reactor *r, struct worker *w, struct sess *s) REQ
 {
     r->in_step++;
     r->pops++;
-    if (queued_locked(r) > 0 && r->in_step < r->cpus)
+    if (queued_locked(r) > 0 && r->awake < r->cpus)
         (void)wake_one_locked(r);
     lock_drop(&r->q);
     bool again = run_session(r, w, s);
     lock_take(&r->q);
-    if (w->is_blocking)
+    r->in_step--;
+    if (w->is_blocking) {
         w->is_blocking = false;
-    else
-        r->in_step--;
+        r->awake++;
+    }
     if (again)
         run_list_push(&r->ready, s);
 }
@@ -143,11 +146,13 @@ static void poll_locked(struct reactor *r, bool may_sleep) REQUIRES(&r->q)
     struct run_list found = { 0 };
     r->has_poller = true;
     r->poller_sleeps = may_sleep;
+    r->awake -= may_sleep;
     lock_drop(&r->q);
     reactor_poll(r, may_sleep ? reactor_timer_wait_ms(r) : 0, &found);
     lock_take(&r->q);
     r->has_poller = false;
     r->poller_sleeps = false;
+    r->awake += may_sleep;
     run_list_join(&r->ready, &found);
 }
 
@@ -157,6 +162,7 @@ static void go_idle_locked(struct reactor *r, struct worker *w) REQUIRES(&r->q)
     w->idle_next = r->idle;
     r->idle = w;
     r->idle_count++;
+    r->awake--;
     while (!w->woken && !r->stopping)
         cond_wait(&w->wake, &r->q);
 }
@@ -191,7 +197,7 @@ void reactor_will_block(struct sess *s)
     lock_take(&r->q);
     if (!s->worker->is_blocking) {
         s->worker->is_blocking = true;
-        r->in_step--;
+        r->awake--;
         if (!r->has_poller || queued_locked(r) > 0)
             (void)wake_one_locked(r);
     }

@@ -5,8 +5,12 @@
  * newest on top; each has a condition variable of its own, so a wake-up disturbs exactly one thread and the same few stay
  * hot. A thread that was idle for IDLE_MS ends and puts itself on the list of ended threads; whoever comes next joins it.
  *
- * No wake-up is lost: deliver_pool_wake() counts in `missed` what it could not hand to anybody. A thread reads `missed`
- * before it asks the scheduler and looks again, under the lock, before it lies down; if it changed it asks once more.
+ * Wake-ups are handed on like buckets: deliver_pool_wake() notes how many jobs wait (`wanted`) and wakes one thread; a
+ * thread that got a job wakes the next, if jobs still wait, before it begins. So jobs that take microseconds are done by
+ * a few threads that stay hot, and slow ones soon have as many threads as the scheduler allows.
+ *
+ * No wake-up is lost: deliver_pool_wake() counts itself in `calls`. A thread reads `calls` before it asks the scheduler
+ * and looks again, under the lock, before it lies down; if it changed it asks once more.
  *
  * Parked connections are closed by the thread at the bottom of the stack, the one that is woken last: it sleeps until
  * the first of them expires. A thread that parked one with an earlier expiry than the bottom thread knows wakes it.
@@ -28,6 +32,7 @@ struct worker {
     pthread_t thread;           /* written by the thread itself, read by who joins it */
     struct cond wake;           /* with pool->m */
     bool is_woken;              /* guarded by pool->m: taken off the idle stack by somebody else */
+    bool is_waking;             /* guarded by pool->m: woken or started, and has not asked for a job since */
     struct worker *above, *below; /* idle stack, guarded by pool->m */
     struct worker *ended_next;  /* guarded by pool->m */
 };
@@ -41,7 +46,9 @@ struct deliver_pool {
     struct worker *ended;       /* threads to join */
     unsigned count;             /* threads that exist or are being started */
     _Atomic bool is_stopping;   /* changed under m; read without by threads about to ask */
-    _Atomic uint64_t missed;    /* changed under m; read without by threads about to ask */
+    _Atomic uint64_t calls;     /* of deliver_pool_wake(); changed under m; read without by threads about to ask */
+    _Atomic unsigned wanted;    /* jobs announced and not yet taken, at a guess; changed under m, read without */
+    unsigned waking;            /* threads with is_waking */
     _Atomic int64_t watch_ms;   /* when the bottom thread looks at the parked connections; CLOCK_NEVER: nobody idle looks */
 };
 
@@ -77,6 +84,14 @@ static void tell_bottom(struct deliver_pool *p) REQUIRES(&p->m)
         cond_signal(&p->bottom->wake);
 }
 
+/* It has asked for a job, or gives up. */
+static void stop_waking(struct worker *w) REQUIRES(&w->pool->m)
+{
+    if (w->is_waking)
+        w->pool->waking--;
+    w->is_waking = false;
+}
+
 /* Lies down until woken. False when the thread shall end. */
 static bool wait_idle(struct worker *w, uint64_t seen)
 {
@@ -84,7 +99,9 @@ static bool wait_idle(struct worker *w, uint64_t seen)
     int64_t end_ms = clock_mono_ms() + IDLE_MS;
     bool go_on = true;
     lock_take(&p->m);
-    if (!p->is_stopping && atomic_load(&p->missed) == seen) {
+    if (!p->is_stopping && atomic_load(&p->calls) == seen) {
+        atomic_store(&p->wanted, 0); /* nothing was announced since the scheduler had nothing */
+        stop_waking(w);
         push_idle(p, w);
         tell_bottom(p);
         while (!w->is_woken && !p->is_stopping) {
@@ -140,6 +157,24 @@ static void run_job(struct deliver_pool *p, struct job *j)
     }
 }
 
+static void wake_next(struct deliver_pool *p);
+
+/* This thread has taken a job: the next one wakes when more are waiting. */
+static void hand_on(struct worker *w)
+{
+    struct deliver_pool *p = w->pool;
+    if (atomic_load_explicit(&p->wanted, memory_order_relaxed) == 0 && !w->is_waking)
+        return;
+    lock_take(&p->m);
+    stop_waking(w);
+    unsigned wanted = atomic_load(&p->wanted);
+    if (wanted > 0)
+        atomic_store(&p->wanted, wanted - 1);
+    lock_drop(&p->m);
+    if (wanted > 1)
+        wake_next(p);
+}
+
 static void *worker_main(void *arg)
 {
     struct worker *w = arg;
@@ -148,11 +183,14 @@ static void *worker_main(void *arg)
     w->thread = pthread_self();
     do {
         struct job *j;
-        seen = atomic_load(&p->missed);
-        while (!atomic_load(&p->is_stopping) && (j = sched_next(p->env.sched, NULL)) != NULL)
+        seen = atomic_load(&p->calls);
+        while (!atomic_load(&p->is_stopping) && (j = sched_next(p->env.sched, NULL)) != NULL) {
+            hand_on(w);
             run_job(p, j);
+        }
     } while (wait_idle(w, seen));
     lock_take(&p->m);
+    stop_waking(w);
     w->ended_next = p->ended;
     p->ended = w;
     p->count--;
@@ -172,12 +210,13 @@ static void join_ended(struct worker *list)
     }
 }
 
-/* The place is already counted; a failure gives it back. */
+/* The place is already counted, in count and waking; a failure gives it back. */
 static void start_one(struct deliver_pool *p)
 {
     pthread_t id;
     struct worker *w = xcalloc(1, sizeof *w);
     w->pool = p;
+    w->is_waking = true;
     cond_init(&w->wake);
     int rc = thread_start(&id, "delivery", STACK_BYTES, worker_main, w);
     if (rc == 0)
@@ -186,35 +225,49 @@ static void start_one(struct deliver_pool *p)
     free(w);
     lock_take(&p->m);
     unsigned left = --p->count;
-    atomic_fetch_add(&p->missed, 1);
+    p->waking--;
     cond_broadcast(&p->changed);
     lock_drop(&p->m);
     log_error(p->env.log, "cannot start a delivery thread (%u running): %s", left, strerrordesc_np(rc));
+}
+
+/* Wakes the newest idle thread or starts one, unless one is on its way already: that one will hand on. */
+static void wake_next(struct deliver_pool *p)
+{
+    bool start = false;
+    lock_take(&p->m);
+    struct worker *ended = p->ended;
+    p->ended = NULL;
+    struct worker *w = p->top;
+    if (p->waking == 0 && w != NULL) {
+        take_idle(p, w);
+        w->is_woken = w->is_waking = true;
+        p->waking++;
+        cond_signal(&w->wake);
+        if (p->bottom == NULL)
+            atomic_store(&p->watch_ms, CLOCK_NEVER);
+    } else if (p->waking == 0 && p->count < p->limit && !atomic_load(&p->is_stopping)) {
+        start = true;
+        p->waking++;
+        p->count++;
+    }
+    lock_drop(&p->m);
+    if (start)
+        start_one(p);
+    join_ended(ended);
 }
 
 void deliver_pool_wake(void *pool, unsigned count)
 {
     struct deliver_pool *p = pool;
     lock_take(&p->m);
-    struct worker *ended = p->ended;
-    p->ended = NULL;
-    for (; count > 0 && p->top; count--) {
-        struct worker *w = p->top;
-        take_idle(p, w);
-        w->is_woken = true;
-        cond_signal(&w->wake);
-    }
-    if (p->bottom == NULL)
-        atomic_store(&p->watch_ms, CLOCK_NEVER);
-    unsigned room = atomic_load(&p->is_stopping) ? 0 : p->limit - p->count;
-    unsigned start = count < room ? count : room;
-    p->count += start;
-    if (count > start)
-        atomic_fetch_add(&p->missed, 1);
+    unsigned wanted = atomic_load(&p->wanted);
+    atomic_store(&p->wanted, count < p->limit - wanted ? wanted + count : p->limit);
+    atomic_fetch_add(&p->calls, 1);
+    bool needed = p->waking == 0;
     lock_drop(&p->m);
-    for (unsigned i = 0; i < start; i++)
-        start_one(p);
-    join_ended(ended);
+    if (needed)
+        wake_next(p);
 }
 
 struct deliver_pool *deliver_pool_new(const struct deliver_env *env, unsigned threads, struct err *e)
