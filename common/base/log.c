@@ -20,8 +20,9 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 
-#define RING_BYTES (4u << 20)
+#define RING_BYTES (1u << 20)
 #define LINGER_MS 20
+#define KEEP_BYTES (64u << 10) /* of each buffer after a burst */
 #define TAG_MAX 96
 
 struct entry {
@@ -177,7 +178,8 @@ static void write_batch(struct log *l)
         /* Nowhere to complain but the place that just failed; the next batch may do better. */
     }
     buf_reset(&l->back);
-    buf_shrink(&l->out, 65536);
+    buf_shrink(&l->back, KEEP_BYTES);
+    buf_shrink(&l->out, KEEP_BYTES);
 }
 
 static void tell_dropped(struct log *l, uint64_t dropped)
