@@ -22,5 +22,5 @@ struct line {
     bool is_stray;  /* a continuation line with nothing before it */
 };
 
-static inline struct lines lines_of(char *text, size_t n) { return (struct lines){ text, text + n, 1 }; }
+static inline struct lines lines_of(char *text, size_t n) { return (struct lines){ text, n ? text + n : text, 1 }; }
 bool lines_next(struct lines *ls, struct line *out) MUST_CHECK;

@@ -21,6 +21,7 @@
 
 #define GROUPS_MAX 32
 #define IF_DEPTH_MAX 64
+#define KEY_STACK 512
 
 enum rule_kind { RULE_RESULT, RULE_IF, RULE_ENDIF };
 
@@ -70,9 +71,7 @@ static enum lookup match_regex(const struct rule *u, struct span key, struct gro
 {
     regmatch_t m[GROUPS_MAX];
     (void)e;
-    m[0].rm_so = 0;
-    m[0].rm_eo = (regoff_t)key.n;
-    if (regexec(u->regex, key.p ? key.p : "", GROUPS_MAX, m, REG_STARTEND) != 0)
+    if (regexec(u->regex, key.p, GROUPS_MAX, m, 0) != 0) /* key ends with a NUL: rules_find() */
         return LOOKUP_NONE;
     g->count = (int)u->regex->re_nsub + 1 < GROUPS_MAX ? (int)u->regex->re_nsub + 1 : GROUPS_MAX;
     for (int i = 0; i < g->count; i++) {
@@ -171,19 +170,15 @@ static struct span expand_result(const struct rule *u, struct span key, const st
     return out;
 }
 
-static enum lookup rules_find(const struct table_content *c, struct span key, struct arena *a, struct span *value,
-                              struct err *e)
+static enum lookup search(const struct rules_content *r, struct span key, const struct ip_addr *ip, struct arena *a,
+                          struct span *value, struct err *e)
 {
-    const struct rules_content *r = (const struct rules_content *)c;
     struct groups g = { .count = 0 };
-    struct ip_addr ip;
-    if (r->type == RULES_CIDR && !ip_parse(key, &ip))
-        return LOOKUP_NONE;
     for (size_t i = 0; i < r->count; i++) {
         const struct rule *u = &r->rules[i];
         if (u->kind == RULE_ENDIF)
             continue;
-        enum lookup got = match_rule(r, u, key, &ip, &g, e);
+        enum lookup got = match_rule(r, u, key, ip, &g, e);
         if (got == LOOKUP_TEMPFAIL)
             return got;
         if (u->kind == RULE_IF && got == LOOKUP_NONE)
@@ -199,6 +194,33 @@ static enum lookup rules_find(const struct table_content *c, struct span key, st
         return LOOKUP_TEMPFAIL;
     }
     return LOOKUP_NONE;
+}
+
+/* regexec() takes a C string; what lies behind a NUL in a key is not looked at. */
+static enum lookup search_cstr(const struct rules_content *r, struct span key, struct arena *a, struct span *value,
+                               struct err *e)
+{
+    char small[KEY_STACK];
+    char *p = key.n < sizeof small ? small : xmalloc(key.n + 1);
+    if (key.n)
+        memcpy(p, key.p, key.n);
+    p[key.n] = '\0';
+    enum lookup got = search(r, span_cstr(p), NULL, a, value, e);
+    if (p != small)
+        free(p);
+    return got;
+}
+
+static enum lookup rules_find(const struct table_content *c, struct span key, struct arena *a, struct span *value,
+                              struct err *e)
+{
+    const struct rules_content *r = (const struct rules_content *)c;
+    struct ip_addr ip;
+    if (r->type == RULES_REGEXP)
+        return search_cstr(r, key, a, value, e);
+    if (r->type == RULES_CIDR && !ip_parse(key, &ip))
+        return LOOKUP_NONE;
+    return search(r, key, &ip, a, value, e);
 }
 
 static const struct table_ops rules_ops = { rules_find, rules_free };
