@@ -71,7 +71,7 @@ static const struct dialogue dialogues[] = {
         { "BDAT 4 LAST\r\nNOOP", "502 5.5.1 Error: command not implemented\n" }, { "NOOP\r\n", "250 2.0.0 Ok\n" }, END }, NULL },
     { "all keywords discarded", "smtpd_discard_ehlo_keywords = pipelining size vrfy etrn enhancedstatuscodes 8bitmime dsn "
         "smtputf8 chunking\n", T{ BANNER, { "EHLO x\r\n", "250 mx.example.com\n" }, END }, NULL },
-    { "keywords discarded by address", "smtpd_discard_ehlo_keywords = dsn\nsmtpd_discard_ehlo_keyword_address_maps = "
+    { "keywords discarded by address", "smtpd_discard_ehlo_keywords = dsn\n" "smtpd_discard_ehlo_keyword_address_maps = "
         "inline:{ {10.0.0.1=pipelining vrfy etrn enhancedstatuscodes size} }\n", T{ BANNER,
         { "EHLO x\r\n", "250-mx.example.com\n250-8BITMIME\n250-DSN\n250-SMTPUTF8\n250 CHUNKING\n" },
         { "MAIL FROM:<a@b.example> RET=FULL\r\n", "250 2.1.0 Ok\n" }, END }, "10.0.0.1" },
@@ -186,8 +186,14 @@ static const struct dialogue dialogues[] = {
         MAIL, RCPT, DATA, { "a: b\r\n\r\nx\ny\r\n.\r\n", "551 5.5.2 mx.example.com Error: bare <LF> received\n" },
         { "NOOP\r\n", "250 2.0.0 Ok\n" }, END }, NULL },
     { "bare LF excluded", "smtpd_forbid_bare_newline = reject\n", T{ BANNER, { "NOOP\n", "250 2.0.0 Ok\n" }, END }, "10.0.0.1" },
-    { "content rejected", "message_reject_characters = \\0\n", T{ BANNER, MAIL, RCPT, DATA,
+    { "content rejected", "message_reject_characters = \\1\n", T{ BANNER, MAIL, RCPT, DATA,
+        { "a: b\r\n\r\nx\x01y\r\n.\r\n", "550 5.7.1 Error: content rejected\n" }, MAIL, RCPT, DATA,
         { "a: b\r\n\r\nx\r\n.\r\n", "250 2.0.0 *\n" }, END }, NULL },
+    { "banner", "smtpd_banner = $myhostname NO UCE ESMTP\n", T{ { "", "220 mx.example.com NO UCE ESMTP\n" }, END }, NULL },
+    { "bare LF exclusions", "smtpd_forbid_bare_newline = reject\nsmtpd_forbid_bare_newline_exclusions = 127.0.0.1\n", T{ BANNER,
+        { "NOOP\n", "250 2.0.0 Ok\n" }, END }, NULL },
+    { "exceptions of the client limits", "smtpd_client_connection_rate_limit = 0\nsmtpd_client_message_rate_limit = 1\n"
+        "smtpd_client_event_limit_exceptions = 127.0.0.1\n", T{ BANNER, MAIL, { "RSET\r\n", "250 2.0.0 Ok\n" }, MAIL, END }, NULL },
     { "early EHLO pipelining", "", T{ BANNER, { "EHLO x\r\nMAIL FROM:<a@b.example>\r\n", "554 5.5.0 Error: SMTP protocol synchronization\n" },
         { "NOOP\r\n", "" }, END }, NULL },
     { "early DATA pipelining", "", T{ HELLO, { "MAIL FROM:<a@b.example>\r\nRCPT TO:<joe@example.com>\r\nDATA\r\nSubject: x\r\n\r\n.\r\n",

@@ -1,5 +1,6 @@
 /* What a session does beyond its replies: the envelope and content it hands over, log lines, limits, time, splits. */
 #include "tests/unit/smtpd_fixture.h"
+#include <unistd.h>
 #include "tests/unit/dns_responder.h"
 
 #define SAY(f, text) fixture_send(f, span_cstr(text))
@@ -108,7 +109,7 @@ static void test_received(void **state)
 static void test_missing_headers(void **state)
 {
     (void)state;
-    struct fixture *f = fixture_new("always_add_missing_headers = yes\nundisclosed_recipients_header = To: undisclosed-recipients:;\n");
+    struct fixture *f = fixture_new("always_add_missing_headers = yes\n" "undisclosed_recipients_header = To: undisclosed-recipients:;\n");
     fixture_open(f, NULL);
     say_envelope(f);
     SAY(f, "Subject: x\r\n\r\nbody\r\n.\r\n");
@@ -151,7 +152,7 @@ static void test_log_lines(void **state)
     assert_logged(f, "connect from localhost[127.0.0.1]\n");
     snprintf(want, sizeof want, "%s: client=localhost[127.0.0.1]\n%s: message-id=<m@x>\n", qid, qid);
     assert_logged(f, want);
-    assert_logged(f, "NOQUEUE: reject: RCPT from localhost[127.0.0.1]: 454 4.7.1 <x y@remote.example>: Relay access denied; "
+    assert_logged(f, "NOQUEUE: reject: RCPT from localhost[127.0.0.1]: 454 4.7.1 <\"x y\"@remote.example>: Relay access denied; "
                      "from=<\"a b\"@c.example> to=<\"x y\"@remote.example> proto=ESMTP helo=<client.example>\n");
     assert_logged(f, "disconnect from localhost[127.0.0.1] ehlo=1 mail=2 rcpt=1/2 data=1 quit=1 commands=6/7 notes=bare_lf\n");
 
@@ -198,6 +199,7 @@ static void test_errors_and_tarpit(void **state)
     assert_false(f->is_open);
     assert_logged(f, "too many errors after UNKNOWN from localhost[127.0.0.1]\n");
     fixture_open(f, NULL); /* junk */
+    assert_int_equal(f->s->deadline_ms > clock_mono_ms(), 1);
     for (int i = 0; i < 8 && f->is_open; i++)
         SAY(f, "RSET\r\n");
     HEARD(f, "421 4.7.0 ");
@@ -234,7 +236,7 @@ static void test_timeouts(void **state)
     fixture_free(&f);
 
     /* A deadline for the whole request: slow drops do not renew it, data at the least rate does. */
-    f = fixture_new("smtpd_timeout = 100s\nsmtpd_per_request_deadline = yes\nsmtpd_min_data_rate = 10\n");
+    f = fixture_new("smtpd_timeout = 100s\nsmtpd_per_request_deadline = yes\n" "smtpd_min_data_rate = 10\n");
     fixture_open(f, NULL);
     SAY(f, "NO");
     int64_t deadline = f->s->deadline_ms;
@@ -415,6 +417,56 @@ static void test_shutdown(void **state)
     fixture_free(&f);
 }
 
+/* Settings of what is stored. */
+static void test_content_settings(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new("message_strip_characters = \\1z\ncleanup_replace_stray_cr_lf = no\n" "duplicate_filter_limit = 1\n"
+                                    "smtpd_delay_open_until_valid_rcpt = no\n" "append_at_myorigin = no\n");
+    fixture_open(f, NULL);
+    SAY(f, "EHLO x\r\n");
+    SAY(f, "MAIL FROM:<lone>\r\n");
+    assert_logged(f, ": client=localhost[127.0.0.1]\n");
+    for (int i = 0; i < 2; i++) /* one is remembered, the other is not */
+        SAY(f, "RCPT TO:<joe@example.com>\r\nRCPT TO:<jane@example.com>\r\n");
+    SAY(f, "DATA\r\n");
+    SAY(f, "a: b\r\n\r\nx\x01yz\rw\r\n.\r\n");
+    assert_non_null(strstr(content(f), "\r\na: b\r\n\r\nxy\rw\r\n"));
+    assert_int_equal(f->spool->last->env.content_flags, CONTENT_HAS_BARE_CR);
+    assert_int_equal(f->spool->last->env.rcpt_count, 3);
+    assert_true(span_eq(f->spool->last->env.sender, SPAN_LIT("lone")));
+    fixture_free(&f);
+}
+
+/* sendmail -bs: the same dialogue over pipes, without a reactor. */
+static void test_run(void **state)
+{
+    (void)state;
+    static const char say[] = "HELO x\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<joe@example.com>\r\nDATA\r\n";
+    static const char rest[] = "Subject: x\r\n\r\n.\r\nQUIT\r\n";
+    struct fixture *f = fixture_new("smtpd_forbid_unauth_pipelining = no\n");
+    int in[2], out[2];
+    char got[2000];
+    f->env.resume = smtpd_run_resume;
+    assert_int_equal(pipe(in), 0);
+    assert_int_equal(pipe(out), 0);
+    assert_int_equal(write(in[1], say, sizeof say - 1), sizeof say - 1);
+    assert_int_equal(write(in[1], rest, sizeof rest - 1), sizeof rest - 1);
+    assert_int_equal(smtpd_run(&f->env, f->service, in[0], out[1]), 0);
+    ssize_t n = read(out[0], got, sizeof got - 1);
+    assert_true(n > 0);
+    got[n] = '\0';
+    assert_int_equal(strncmp(got, "220 mx.example.com ", 19), 0);
+    assert_non_null(strstr(got, "\r\n250 2.0.0 Ok: queued as "));
+    assert_non_null(strstr(got, "\r\n221 2.0.0 Bye\r\n"));
+    assert_non_null(strstr(content(f), "Message-Id: ")); /* local mail gets what it lacks */
+    for (int i = 0; i < 2; i++) {
+        close(in[i]);
+        close(out[i]);
+    }
+    fixture_free(&f);
+}
+
 /* A message far larger than the read buffer, and a client that sends faster than it reads. */
 static void test_large(void **state)
 {
@@ -493,6 +545,7 @@ int main(void)
         cmocka_unit_test(test_commit), cmocka_unit_test(test_client_limits), cmocka_unit_test(test_pipelining_split),
         cmocka_unit_test(test_data_split), cmocka_unit_test(test_idle_is_small), cmocka_unit_test(test_shutdown),
         cmocka_unit_test(test_large), cmocka_unit_test(test_client_name),
+        cmocka_unit_test(test_content_settings), cmocka_unit_test(test_run),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
