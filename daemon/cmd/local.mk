@@ -38,7 +38,7 @@ uninstall-hook:
 
 if HAVE_CMOCKA
 CTL_TESTS = tests/unit/test_ctl_queue_format tests/unit/test_sendmail_options tests/unit/test_sendmail_input \
-	tests/unit/test_ctl_local_content
+	tests/unit/test_ctl_local_content tests/unit/test_ctl_pickup tests/unit/test_ctl_server
 check_PROGRAMS += $(CTL_TESTS)
 TESTS += $(CTL_TESTS)
 tests_unit_test_ctl_queue_format_SOURCES = tests/unit/test_ctl_queue_format.c
@@ -49,4 +49,11 @@ tests_unit_test_sendmail_input_SOURCES = tests/unit/test_sendmail_input.c
 tests_unit_test_sendmail_input_LDADD = $(CTL_LIBS) $(TEST_LIBS)
 tests_unit_test_ctl_local_content_SOURCES = tests/unit/test_ctl_local_content.c
 tests_unit_test_ctl_local_content_LDADD = $(CTL_LIBS) $(TEST_LIBS)
+# Their own scheduler stands in for libsched.a.
+CTL_SERVER_LIBS = libctl.a libcontrol.a libsmtpd.a libreactor.a libspool.a libpolicy.a libtable.a libconf.a libdns.a libmail.a \
+	libnet.a libbase.a $(SQLITE_LIBS) $(JANSSON_LIBS) $(LDNS_LIBS) $(IDN2_LIBS) $(PCRE2_LIBS)
+tests_unit_test_ctl_pickup_SOURCES = tests/unit/test_ctl_pickup.c tests/unit/ctl_fixture.h
+tests_unit_test_ctl_pickup_LDADD = $(CTL_SERVER_LIBS) $(TEST_LIBS)
+tests_unit_test_ctl_server_SOURCES = tests/unit/test_ctl_server.c tests/unit/ctl_fixture.h
+tests_unit_test_ctl_server_LDADD = $(CTL_SERVER_LIBS) $(TEST_LIBS)
 endif

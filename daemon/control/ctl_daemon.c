@@ -43,7 +43,7 @@ bool ctl_status(struct ctl_client *cl, json_t *request)
     json_object_set_new(s, "queue", queue_counts(o->sched));
     if (o->reactor != NULL)
         json_object_set_new(s, "sessions", session_counts(o->reactor));
-    json_object_set_new(s, "log_lines_dropped", json_integer((json_int_t)log_dropped(o->log->log)));
+    json_object_set_new(s, "log_lines_dropped", json_integer(o->log->log != NULL ? (json_int_t)log_dropped(o->log->log) : 0));
     conf_unref(&c);
     return ctl_send(cl, s) && ctl_ok(cl, NULL);
 }
