@@ -17,10 +17,12 @@ libspool_a_SOURCES = \
 LIBS_SPOOL = libspool.a $(SQLITE_LIBS)
 
 if HAVE_CMOCKA
-check_PROGRAMS += tests/unit/test_index tests/unit/test_qid tests/unit/test_record tests/unit/test_spool
-TESTS += tests/unit/test_index tests/unit/test_qid tests/unit/test_record tests/unit/test_spool
+check_PROGRAMS += tests/unit/test_index tests/unit/test_journal tests/unit/test_qid tests/unit/test_record tests/unit/test_spool
+TESTS += tests/unit/test_index tests/unit/test_journal tests/unit/test_qid tests/unit/test_record tests/unit/test_spool
 tests_unit_test_index_SOURCES = tests/unit/test_index.c tests/unit/spool_fixture.h
 tests_unit_test_index_LDADD = $(LIBS_SPOOL) libbase.a $(TEST_LIBS)
+tests_unit_test_journal_SOURCES = tests/unit/test_journal.c tests/unit/spool_fixture.h tests/unit/spool_shim.h
+tests_unit_test_journal_LDADD = $(LIBS_SPOOL) libbase.a $(TEST_LIBS)
 tests_unit_test_qid_SOURCES = tests/unit/test_qid.c
 tests_unit_test_qid_LDADD = libspool.a libbase.a $(TEST_LIBS)
 tests_unit_test_record_SOURCES = tests/unit/test_record.c
