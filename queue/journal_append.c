@@ -260,13 +260,13 @@ static void abandon(struct journal *j, int err)
     }
     log_error(s->log, "journal: write or flush of segment %016llx failed (%s): segment closed, mail of this batch refused",
               (unsigned long long)j->active->generation, strerrorname_np(err));
-    lock_take(&s->m);
-    j->active->abandoned = true;
-    j->active->sealed = true;
-    lock_drop(&s->m);
     if (j->cut.segment == 0) /* else the note itself failed: its own segment holds nothing */
         j->cut = (struct journal_pos){ j->active->generation, j->end };
+    lock_take(&s->m);
+    j->active->abandoned = true;
+    j->active->sealed = true; /* from here on the keeper may free it */
     j->active = NULL;
+    lock_drop(&s->m);
 }
 
 static bool write_round(struct journal *j, struct round *r)

@@ -3,7 +3,7 @@
  *
  * What was written down can be put into another directory as a crash would have left it at any moment: shim_rebuild().
  * After a kill everything done is there. After a power cut, of writes that no fdatasync() followed any sector may
- * be missing, and of names (created, renamed, removed) any number of the last since the last flush of a directory.
+ * be missing, and of names (created, renamed, removed) any number of the last that no flush of their directory followed.
  */
 #pragma once
 #include "tests/unit/unit.h"
@@ -221,14 +221,14 @@ static UNUSED int shim_unlink(void *arg, const char *path)
     return rc;
 }
 
-static UNUSED int shim_sync_dir(void *arg, const char *path UNUSED)
+static UNUSED int shim_sync_dir(void *arg, const char *path)
 {
     struct shim *s = arg;
     if (shim_fails(s))
         return -1;
     lock_take(&s->m);
     if (s->record)
-        shim_add(s, SHIM_SYNC_DIR);
+        shim_add(s, SHIM_SYNC_DIR)->a = xstrdup(shim_rel(s, path));
     lock_drop(&s->m);
     return 0;
 }
@@ -292,6 +292,16 @@ static UNUSED bool shim_is_flushed(const struct shim *s, size_t at, size_t cut)
     return false;
 }
 
+/* A flush of the directory of op[at]'s name came before the cut. */
+static UNUSED bool shim_is_name_flushed(const struct shim *s, size_t at, size_t cut)
+{
+    const char *name = s->op[at].a;
+    for (size_t i = at + 1; i < cut; i++)
+        if (s->op[i].kind == SHIM_SYNC_DIR && strncmp(name, s->op[i].a, strlen(s->op[i].a)) == 0)
+            return true;
+    return false;
+}
+
 static UNUSED void shim_write(struct shim_file *f, const struct shim_op *o, size_t n, bool whole, uint64_t *seed)
 {
     shim_grow(f, (size_t)o->off + n);
@@ -316,13 +326,8 @@ static UNUSED void shim_rebuild(const struct shim *s, size_t cut, size_t bytes, 
     struct shim_file *f = xcalloc((size_t)s->files + 1, sizeof *f);
     size_t names_until = cut;
     bool power = seed != 0;
-    if (power) {
-        size_t sync = 0;
-        for (size_t i = 0; i < cut; i++)
-            if (s->op[i].kind == SHIM_SYNC_DIR)
-                sync = i;
-        names_until = sync + (size_t)(shim_random(&seed) % (cut - sync + 1));
-    }
+    if (power)
+        names_until = (size_t)(shim_random(&seed) % (cut + 1));
     for (size_t i = 0; i <= cut && i < s->n; i++) {
         const struct shim_op *o = &s->op[i];
         bool partly = i == cut;
@@ -332,7 +337,7 @@ static UNUSED void shim_rebuild(const struct shim *s, size_t cut, size_t bytes, 
             shim_write(&f[o->file], o, partly ? bytes : o->n, !power || (!partly && shim_is_flushed(s, i, cut)), &seed);
         else if (o->kind == SHIM_SIZE)
             shim_grow(&f[o->file], (size_t)o->off);
-        else if (i >= names_until)
+        else if (o->a == NULL || (i >= names_until && !shim_is_name_flushed(s, i, cut)))
             continue;
         else if (o->kind == SHIM_CREATE)
             f[o->file].name = o->a;

@@ -211,6 +211,28 @@ static void any_call_may_fail(void **state)
         fail_nth(n, EIO, true);
 }
 
+/* Waits until the keeper has nothing to do, so that the next calls are the committer's. */
+static void let_keeper_finish(struct fixture *f)
+{
+    bool ready = false;
+    for (int i = 0; i < 300 && !ready; i++) {
+        usleep(10000);
+        lock_take(&f->s->journal.segs.m);
+        ready = f->s->journal.segs.prepared != NULL;
+        lock_drop(&f->s->journal.segs.m);
+    }
+    usleep(50000);
+}
+
+static void fail_from(struct shim *sh, unsigned after, int err, bool on)
+{
+    lock_take(&sh->m);
+    sh->fail_errno = err;
+    sh->fail_on = on;
+    sh->fail_at = sh->calls + after;
+    lock_drop(&sh->m);
+}
+
 static void a_refused_message_stays_away_and_the_disk_may_recover(void **state)
 {
     struct fixture *f = *state;
@@ -220,15 +242,11 @@ static void a_refused_message_stays_away_and_the_disk_may_recover(void **state)
     f->o.io = &sh.io;
     fixture_start(f);
     assert_int_equal(fixture_send(f, 1, 100, &a), SPOOL_OK);
-    for (int i = 0; i < 300 && f->s->journal.segs.prepared == NULL; i++)
-        usleep(10000);
-    usleep(50000);
-    sh.fail_errno = ENOSPC;
-    sh.fail_on = true;
-    sh.fail_at = sh.calls + 1;
+    let_keeper_finish(f);
+    fail_from(&sh, 1, ENOSPC, true);
     assert_int_equal(fixture_send(f, 1, 100, &b), SPOOL_FULL);
     assert_false(spool_has_room(f->s, 1));
-    sh.fail_on = false;
+    fail_from(&sh, 0, 0, false);
     for (int i = 0; i < 500 && !spool_has_room(f->s, 1); i++)
         usleep(10000); /* the keeper tries again every second */
     assert_true(spool_has_room(f->s, 1));
@@ -250,11 +268,8 @@ static void a_refused_record_that_reached_the_disk_is_cut_off(void **state)
     f->o.io = &sh.io;
     fixture_start(f);
     assert_int_equal(fixture_send(f, 1, 100, &a), SPOOL_OK);
-    for (int i = 0; i < 300 && f->s->journal.segs.prepared == NULL; i++)
-        usleep(10000);
-    usleep(50000);
-    sh.fail_errno = EIO;
-    sh.fail_at = sh.calls + 2; /* the write succeeds, the flush does not */
+    let_keeper_finish(f);
+    fail_from(&sh, 2, EIO, false); /* the write succeeds, the flush does not */
     assert_int_equal(fixture_send(f, 1, 100, &b), SPOOL_IO);
     assert_int_equal(fixture_send(f, 1, 100, &c), SPOOL_OK);
     f->o.io = NULL;
