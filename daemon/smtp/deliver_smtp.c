@@ -248,12 +248,22 @@ static void request_run(struct smtp_request *r)
 
 /* ---- the connection afterwards ---- */
 
+/* Destinations are named without brackets and port (postconf(5)); the next hop as it is written is taken too. */
+static bool is_cached_destination(const char *list, struct span nexthop)
+{
+    struct dest d;
+    struct err e = ERR_INIT;
+    if (*list == '\0')
+        return false;
+    return list_has_word(list, nexthop) || (dest_parse(nexthop, &d, &e) && !d.is_unix && list_has_word(list, d.host));
+}
+
 static struct keep_rules keep_rules_of(const struct smtp_request *r)
 {
     const struct client_params *cp = r->cp;
     bool is_off = r->is_lmtp && !cp->cache_connection;
     return (struct keep_rules){
-        .is_always = !is_off && list_has_word(cp->connection_cache_destinations, r->job->nexthop),
+        .is_always = !is_off && is_cached_destination(cp->connection_cache_destinations, r->job->nexthop),
         .is_on_demand = !is_off && cp->connection_cache_on_demand,
         .time_limit_ms = cp->connection_cache_time_limit,
     };
