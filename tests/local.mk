@@ -6,7 +6,9 @@ AM_TESTS_ENVIRONMENT = POSTHOUSE_BUILD='$(abs_top_builddir)'; export POSTHOUSE_B
 
 SCENARIOS = \
 	tests/scenarios/content.py \
+	tests/scenarios/delivery.py \
 	tests/scenarios/first_path.py \
+	tests/scenarios/routing.py \
 	tests/scenarios/smtp_limits.py \
 	tests/scenarios/smtp_server.py \
 	tests/scenarios/smuggling.py

@@ -105,6 +105,9 @@ class Session:
             self.sender = path.strip().lstrip("<")
 
     def do_RCPT(self, arg):
+        if self.sender is None:
+            self.say("503 5.5.1 need MAIL")
+            return
         r = self.answer("RCPT", arg, "250 2.1.5 Ok")
         if r.startswith("2"):
             path, _, args = arg.partition(":")[2].partition(">")
@@ -178,9 +181,24 @@ class Session:
         return "quit"
 
 
+def several(hosts, **kw):
+    """Sinks on several loopback addresses with one port number."""
+    for attempt in range(50):
+        sinks = [Sink(host=hosts[0], **kw)]
+        try:
+            for host in hosts[1:]:
+                sinks.append(Sink(host=host, port=sinks[0].port, **kw))
+            return sinks
+        except OSError:
+            for s in sinks:
+                s.close()
+            if attempt == 49:
+                raise
+
+
 class Sink:
     def __init__(self, lmtp=False, keywords=("PIPELINING", "SIZE 50000000", "8BITMIME", "ENHANCEDSTATUSCODES", "DSN"),
-                 port=0, path=None):
+                 port=0, path=None, host="127.0.0.1"):
         self.lmtp = lmtp
         self.keywords = list(keywords)
         self.on = {}
@@ -196,7 +214,8 @@ class Sink:
             self.listener.listen(512)
             self.port = None
         else:
-            self.listener = socket.create_server(("127.0.0.1", port), backlog=512)
+            self.listener = socket.create_server((host, port), backlog=512,
+                                                 family=socket.AF_INET6 if ":" in host else socket.AF_INET)
             self.port = self.listener.getsockname()[1]
         self.thread = threading.Thread(target=self._accept, daemon=True)
         self.thread.start()
