@@ -397,6 +397,7 @@ bool daemon_stop(struct daemon *d)
         spool_stop(d->spool);
     if (!all_ended)
         return false;
+    dns_stop(&d->dns); /* like the spool: no session may be freed while a callback is owed to it */
     reactor_free(&d->reactor);
     client_counts_free(&d->smtpd_env.clients);
     deliver_pool_free(&d->pool);
@@ -404,7 +405,6 @@ bool daemon_stop(struct daemon *d)
     deliver_tables_free(&d->tables);
     pickup_free(&d->pickup);
     sched_free(&d->sched);
-    dns_stop(&d->dns);
     spool_close(&d->spool);
     listeners_free(&d->listeners);
     policy_unref(&d->policy);

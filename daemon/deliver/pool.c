@@ -85,10 +85,10 @@ static void tell_bottom(struct deliver_pool *p) REQUIRES(&p->m)
 }
 
 /* It has asked for a job, or gives up. */
-static void stop_waking(struct worker *w) REQUIRES(&w->pool->m)
+static void stop_waking(struct deliver_pool *p, struct worker *w) REQUIRES(&p->m)
 {
     if (w->is_waking)
-        w->pool->waking--;
+        p->waking--;
     w->is_waking = false;
 }
 
@@ -101,7 +101,7 @@ static bool wait_idle(struct worker *w, uint64_t seen)
     lock_take(&p->m);
     if (!p->is_stopping && atomic_load(&p->calls) == seen) {
         atomic_store(&p->wanted, 0); /* nothing was announced since the scheduler had nothing */
-        stop_waking(w);
+        stop_waking(p, w);
         push_idle(p, w);
         tell_bottom(p);
         while (!w->is_woken && !p->is_stopping) {
@@ -166,7 +166,7 @@ static void hand_on(struct worker *w)
     if (atomic_load_explicit(&p->wanted, memory_order_relaxed) == 0 && !w->is_waking)
         return;
     lock_take(&p->m);
-    stop_waking(w);
+    stop_waking(p, w);
     unsigned wanted = atomic_load(&p->wanted);
     if (wanted > 0)
         atomic_store(&p->wanted, wanted - 1);
@@ -190,7 +190,7 @@ static void *worker_main(void *arg)
         }
     } while (wait_idle(w, seen));
     lock_take(&p->m);
-    stop_waking(w);
+    stop_waking(p, w);
     w->ended_next = p->ended;
     p->ended = w;
     p->count--;
