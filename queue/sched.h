@@ -45,6 +45,7 @@ struct delivery_result {
     struct span diagnostic;     /* SMTP reply for Diagnostic-Code, "" when the words are ours */
     int64_t conn_us, xfer_us;   /* c and d of delays= : connection set-up, transmission */
     unsigned conn_use;          /* > 1: connection reuse count for the log */
+    bool retry_alone;           /* DEFERRED: this recipient may be what ends the conversation; its next jobs have no other */
     /* For SENT, RFC 3461 6.2; neither: the next hop does DSN and took over NOTIFY. */
     bool is_final_delivery;     /* delivered to the mailbox (virtual, lmtp, discard): NOTIFY=SUCCESS is answered "delivered" */
     bool is_dsn_relayed;        /* the next hop does not offer DSN: NOTIFY=SUCCESS is answered "relayed" */

@@ -101,7 +101,7 @@ struct transport {
     char name[];
 };
 
-enum { RX_QUEUED = 1, RX_PENDING = 2, RX_DIRTY = 4 };
+enum { RX_QUEUED = 1, RX_PENDING = 2, RX_DIRTY = 4, RX_ALONE = 8 };
 struct rcpt_x {
     uint32_t next;  /* in an entry; UINT32_MAX ends */
     uint32_t gen;   /* configuration under which the route was found */
@@ -126,6 +126,7 @@ struct msg_sched {
     uint32_t walk_gen;                     /* last reconfigure walk that saw it */
     uint32_t jobs;                         /* jobs that hold recipients of it */
     unsigned pins;                         /* a command works on it: not to be dropped or freed */
+    bool has_alone;                        /* some recipient has, or had, RX_ALONE */
     bool is_own_used, is_active, in_inbox, is_dirty, is_flushing, in_index;
     bool is_routing;                       /* somebody enqueues its recipients in pieces: it does not come to rest meanwhile */
     bool is_hold, is_forced, is_reviving;  /* flush: defer_transports does not stop it; nor a dead site */

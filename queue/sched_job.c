@@ -236,6 +236,10 @@ static void apply_locked(struct sjob *j, uint32_t at, const struct delivery_resu
     ms->busy--;
     if (rc->attempts < UINT16_MAX)
         rc->attempts++;
+    if (r->retry_alone && v->outcome == OUTCOME_DEFERRED) {
+        ms->rx[i].flags |= RX_ALONE;
+        ms->has_alone = true;
+    }
     if (v->outcome != OUTCOME_SENT) {
         set_last(ms->m, &rc->last_dsn, v->dsn);
         set_last(ms->m, &rc->last_reason, r->reason);

@@ -403,11 +403,22 @@ static void count_start(struct sched *s, struct dest *d)
     transport_update_locked(s, t);
 }
 
+/* How many of the entry's recipients go together, at most n. */
+static uint32_t company(const struct msg_sched *ms, const struct entry *e, uint32_t n)
+{
+    uint32_t k = 1;
+    if (!ms->has_alone || (ms->rx[e->first].flags & RX_ALONE))
+        return ms->has_alone ? 1 : n;
+    for (uint32_t i = ms->rx[e->first].next; k < n && !(ms->rx[i].flags & RX_ALONE); i = ms->rx[i].next)
+        k++;
+    return k;
+}
+
 struct sjob *job_from_entry_locked(struct sched *s, struct entry *e, uint32_t max, struct dest *count_at)
 {
     struct msg_sched *ms = e->ms;
     struct dest *d = e->dest;
-    uint32_t n = max == 0 || max > e->count ? e->count : max;
+    uint32_t n = company(ms, e, max == 0 || max > e->count ? e->count : max);
     struct sjob *j = xcalloc(1, sizeof *j + n * sizeof *j->rcpts);
     j->pub.rcpts = j->rcpts;
     j->pub.rcpt_count = n;

@@ -6,7 +6,8 @@
  *   552 to RCPT                     too many recipients: 452 (RFC 5321 4.5.3.1.10)
  *   another code than the stage allows   deferral 4.5.0
  *   greeting or HELO refused        "refused to talk to me"; a property of the host, as are 421 and every loss
- *   loss, time-out                  4.4.2; after the final dot the message may arrive twice, and the text says so
+ *   loss, time-out                  4.4.2; after the final dot the message may arrive twice, and the text says so; over
+ *                                   LMTP the unanswered recipients are then retried one by one
  */
 #include <stdarg.h>
 
@@ -85,7 +86,7 @@ static struct smtp_failure *fail_begin(struct smtp_request *r, struct span dsn, 
     struct smtp_failure *f = &r->fail;
     f->is_set = true;
     f->is_permanent = is_permanent;
-    f->is_site = false;
+    f->is_site = f->is_for_one = false;
     size_t n = dsn.n < sizeof f->dsn ? dsn.n : sizeof f->dsn - 1;
     memcpy(f->dsn, dsn.p, n);
     f->dsn[n] = '\0';
@@ -151,6 +152,11 @@ void fail_io(struct smtp_request *r, enum smtp_stage s, enum smtp_io io)
     }
     r->fail.is_site = true;
     r->verdict = io == SMTP_IO_LOCAL ? SITE_NEUTRAL : SITE_UNAVAILABLE;
+    if (r->is_lmtp && s == STAGE_END && io != SMTP_IO_LOCAL) {
+        /* One mailbox can have ended it: who is left is tried singly, and the others must not wait for the site to come back. */
+        r->fail.is_for_one = true;
+        r->verdict = SITE_NEUTRAL;
+    }
 }
 
 /* ---- reports ---- */
@@ -173,6 +179,7 @@ static struct delivery_result failed_result(const struct smtp_request *r)
         .remote_mta = span_cstr(f->mta),
         .diagnostic = buf_span(&f->diagnostic),
         .conn_use = r->conn ? r->conn->use_count : 0,
+        .retry_alone = f->is_for_one,
     };
     set_times(r, &res);
     return res;

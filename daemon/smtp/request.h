@@ -40,6 +40,7 @@ struct smtp_failure {
     bool is_set;
     bool is_permanent;
     bool is_site;           /* the host as a whole: no more recipients can be tried on this connection */
+    bool is_for_one;        /* a conversation over LMTP ended among the replies: retry each recipient alone */
     char dsn[12];
     struct buf reason;
     struct buf diagnostic;  /* the reply itself, empty when the words are ours */
