@@ -8,6 +8,7 @@ SCENARIOS = \
 	tests/scenarios/content.py \
 	tests/scenarios/delivery.py \
 	tests/scenarios/first_path.py \
+	tests/scenarios/lmtp.py \
 	tests/scenarios/routing.py \
 	tests/scenarios/smtp_limits.py \
 	tests/scenarios/smtp_server.py \
