@@ -37,6 +37,10 @@ void err_prefix(struct err *e, const char *fmt, ...)
     va_start(ap, fmt);
     int n = vsnprintf(e->text, sizeof e->text, fmt, ap);
     va_end(ap);
-    if (n >= 0 && (size_t)n < sizeof e->text)
-        snprintf(e->text + n, sizeof e->text - (size_t)n, ": %s", old);
+    if (n < 0 || (size_t)n + 3 > sizeof e->text)
+        return;
+    size_t room = sizeof e->text - (size_t)n - 3, len = strlen(old);
+    memcpy(e->text + n, ": ", 2);
+    memcpy(e->text + n + 2, old, len < room ? len : room);
+    e->text[(size_t)n + 2 + (len < room ? len : room)] = '\0';
 }
