@@ -155,7 +155,8 @@ void fail_io(struct smtp_request *r, enum smtp_stage s, enum smtp_io io)
     if (r->is_lmtp && s == STAGE_END && io != SMTP_IO_LOCAL) {
         /* One mailbox can have ended it: who is left is tried singly, and the others must not wait for the site to come back. */
         r->fail.is_for_one = true;
-        r->verdict = SITE_NEUTRAL;
+        if (io != SMTP_IO_TIMEOUT) /* a store that hangs would hold a thread for each of them */
+            r->verdict = SITE_NEUTRAL;
     }
 }
 
