@@ -27,11 +27,23 @@ static bool pass_on(int from, int to, char *piece, bool *failed)
     return n > 0 && !*failed;
 }
 
-static int proxy(const struct sendmail *sm, int sock)
+/* What came right behind the daemon's answer is in the stream already: the greeting. */
+static bool pass_on_buffered(struct stream *s)
+{
+    struct span piece;
+    while (stream_has_input(s)) {
+        if (stream_read_some(s, &piece) != STREAM_OK || !io_write_all(STDOUT_FILENO, piece.p, piece.n))
+            return false;
+    }
+    return true;
+}
+
+static int proxy(const struct sendmail *sm, struct stream *s)
 {
     char *piece = xmalloc(PIECE_BYTES);
-    bool input = true, failed = false;
-    for (;;) {
+    int sock = stream_fd(s);
+    bool input = true, failed = !pass_on_buffered(s);
+    while (!failed) {
         struct pollfd p[2] = { { .fd = sock, .events = POLLIN }, { .fd = input ? STDIN_FILENO : -1, .events = POLLIN } };
         if (poll(p, 2, -1) < 0)
             continue;
@@ -61,7 +73,7 @@ int sendmail_smtp(struct sendmail *sm)
         printf("421 4.3.2 %s Service not available\r\n", sm->p->myhostname);
         sendmail_fail(sm, 0, "%s", e.text);
     } else {
-        status = proxy(sm, stream_fd(c.s));
+        status = proxy(sm, c.s);
     }
     if (st == CTL_CONNECT_OK)
         ctl_disconnect(&c);

@@ -1,0 +1,194 @@
+#!/usr/bin/env python3
+"""posthousectl: the queue and the daemon, while it runs and while it does not."""
+import json
+import os
+import re
+import socket
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+import cases
+from hub import Hub, wait_for
+
+LATER = {"relay_domains": "later.example", "transport_maps": "inline:{ { later.example = retry:4.7.0 come back later } }"}
+
+
+def queue_one(hub, *rcpts, sender="joe@example.org", body=b"Subject: waiting\n\nhello\n"):
+    """Submits, waits until every recipient was tried and deferred, returns the queue id."""
+    at = len(hub.log())
+    hub.sendmail("-f", sender, *(rcpts or ["u@later.example"]), stdin=body)
+    m = wait_for("the id", lambda: re.search(r"pickup\[\d+\]: (\w+): uid=", hub.log()[at:]))
+    qid = m.group(1)
+    hub.wait_log(rf"{qid}: to=.*status=deferred", len(rcpts) or 1)
+    wait_for("the message to be deferred", lambda: any(q["queue_id"] == qid and q["queue_name"] == "deferred" for q in hub.queue()))
+    return qid
+
+
+def attempts(hub, qid):
+    return json.loads(hub.ctl("queue", "show", "-j", qid).stdout)["recipients"][0]["attempts"]
+
+
+def test_list_as_mailq_prints_it():
+    with Hub(LATER) as hub:
+        assert hub.ctl("queue", "list").stdout == "Mail queue is empty\n"
+        assert hub.ctl("queue", "list", "-j").stdout == ""
+        qid = queue_one(hub, "u@later.example", "v@later.example")
+        hub.ctl("queue", "hold", qid)
+        text = hub.ctl("queue", "list").stdout
+        size = hub.queue()[0]["message_size"]
+        want = (r"-Queue ID-  --Size-- ----Arrival Time---- -Sender/Recipient-------\n"
+                rf"{qid}! +{size} \w{{3}} \w{{3}} [ \d]\d \d\d:\d\d:\d\d  joe@example\.org\n"
+                r" {61}\(come back later\)\n"
+                r" {41}u@later\.example\n {41}v@later\.example\n"
+                r"\n-- 0 Kbytes in 1 Request\.\n")
+        assert re.fullmatch(want, text), text
+        assert hub.sendmail("-bp").stdout.decode() == text
+        q = hub.queue()[0]
+        assert list(q) == ["queue_name", "queue_id", "arrival_time", "message_size", "forced_expire", "sender", "recipients"]
+        assert q["queue_name"] == "hold" and q["sender"] == "joe@example.org"
+        assert q["recipients"] == [{"orig_address": "", "address": a, "delay_reason": "come back later"}
+                                   for a in ("u@later.example", "v@later.example")]
+
+
+def test_show_and_cat():
+    with Hub(LATER) as hub:
+        qid = queue_one(hub, sender="<>")
+        text = hub.ctl("queue", "show", qid).stdout
+        assert f"Queue ID:        {qid}\n" in text and "Sender:          MAILER-DAEMON\n" in text
+        assert "waiting, 1 attempt\n" in text and "Next attempt: " in text and "Last status: 4.7.0\n" in text, text
+        content = hub.ctl("queue", "cat", qid).stdout
+        assert content.startswith("Received: by hub.example.net (") and content.endswith("\n\nhello\n") and "\r" not in content
+        r = hub.ctl("queue", "show", qid, "F00", check=False)
+        assert r.returncode == 0 and "no message with queue id F00" in r.stderr, r
+
+
+def test_hold_release_requeue_delete():
+    with Hub(LATER) as hub:
+        a, b = queue_one(hub), queue_one(hub)
+        hub.ctl("queue", "hold", a)
+        hub.ctl("queue", "flush")
+        wait_for("b to be tried again", lambda: attempts(hub, b) == 2)
+        assert attempts(hub, a) == 1  # on hold: not tried
+        hub.ctl("queue", "release", "-", stdin=f"{a}\n\n")
+        wait_for("a to be tried again", lambda: attempts(hub, a) == 2)
+        hub.ctl("queue", "flush", a)
+        wait_for("a to be tried by id", lambda: attempts(hub, a) == 3)
+        assert attempts(hub, b) == 2
+        r = hub.ctl("queue", "delete", b)
+        assert r.stderr == "1 message deleted\n"
+        assert [q["queue_id"] for q in hub.queue()] == [a]
+        hub.wait_log(rf"postsuper\[\d+\]: {b}: removed")
+        # a new route, and the message follows it when it is requeued
+        hub.main["transport_maps"] = "inline:{ { later.example = discard: } }"
+        hub.write_conf()
+        hub.ctl("reload")
+        hub.ctl("queue", "requeue", a)
+        wait_for("the queue to be empty", lambda: hub.queue() == [])
+        hub.wait_log(rf"{a}: to=<u@later.example>, .*status=sent")
+
+
+def test_all():
+    with Hub(LATER) as hub:
+        ids = {queue_one(hub) for _ in range(3)}
+        assert hub.ctl("queue", "hold", "ALL").stderr == "3 messages placed on hold\n"
+        assert hub.ctl("queue", "hold", "ALL").stderr == "0 messages placed on hold\n"
+        assert {q["queue_name"] for q in hub.queue()} == {"hold"}
+        assert hub.ctl("queue", "release", "ALL").stderr == "3 messages released\n"
+        assert hub.ctl("queue", "release", "ALL").stderr == "0 messages released\n"
+        assert {q["queue_id"] for q in hub.queue()} == ids
+        wait_for("the attempts to end", lambda: {q["queue_name"] for q in hub.queue()} == {"deferred"})
+        assert hub.ctl("queue", "delete", "ALL").stderr == "3 messages deleted\n"
+        assert hub.queue() == []
+
+
+def test_unknown_ids():
+    with Hub(LATER) as hub:
+        for verb in ("show", "cat", "hold", "release", "delete", "requeue", "flush"):
+            for bad in ("F00D", "no-such-id", "x" * 300):
+                r = hub.ctl("queue", verb, bad, check=False)
+                assert r.returncode == 1 and bad[:64] in r.stderr, (verb, r)
+        qid = queue_one(hub)
+        r = hub.ctl("queue", "hold", "F00D", qid, check=False)
+        assert r.returncode == 0 and "F00D: no such message" in r.stderr, r
+
+
+def test_usage():
+    with Hub() as hub:
+        for args in ([], ["queue"], ["queue", "dance"], ["dance"], ["queue", "hold"], ["queue", "hold", "-x"], ["queue", "cat"],
+                     ["queue", "list", "x"], ["queue", "flush", "-s", "a", "b"], ["status", "-x"], ["stop", "now"], ["-x"]):
+            r = hub.ctl(*args, check=False)
+            assert r.returncode == 64 and r.stderr, (args, r)
+
+
+def test_daemon_not_running():
+    with Hub(LATER) as hub:
+        qid = queue_one(hub, "u@later.example", "v@later.example")
+        held = queue_one(hub)
+        hub.ctl("queue", "hold", held)
+        before = hub.ctl("queue", "list", "-j").stdout.splitlines(), hub.ctl("queue", "cat", qid).stdout
+        for kill in (False, True):
+            if kill:  # the index has not seen the end of the journal
+                last = queue_one(hub)
+                hub.kill()
+                assert last in [q["queue_id"] for q in hub.queue()]
+            else:
+                hub.stop()
+            r = hub.ctl("queue", "list", "-j")
+            assert "not running: reading the files" in r.stderr, r
+            assert set(before[0]) <= set(r.stdout.splitlines()), (before[0], r.stdout)
+            assert hub.ctl("queue", "cat", qid).stdout == before[1]
+            assert "waiting, 1 attempt\n" in hub.ctl("queue", "show", qid).stdout
+            assert qid in hub.sendmail("-bp").stdout.decode()
+            r = hub.ctl("queue", "show", "F00D", check=False)
+            assert r.returncode == 1, r
+            for args in (["queue", "hold", qid], ["queue", "flush"], ["queue", "delete", "ALL"], ["status"], ["reload"], ["stop"]):
+                r = hub.ctl(*args, check=False)
+                assert r.returncode == 69 and str(hub.dir / "data" / "control") in r.stderr, (args, r)
+            hub.start()  # what root read has not locked the daemon out
+            assert qid in [q["queue_id"] for q in hub.queue()]
+
+
+def test_status_reload_stop():
+    with Hub() as hub:
+        text = hub.ctl("status").stdout
+        assert f"process {hub.proc.pid}" in text and "0 active, 0 deferred" in text, text
+        j = json.loads(hub.ctl("status", "-j").stdout)
+        assert j["pid"] == hub.proc.pid and j["queue"]["deferred"] == 0 and j["configuration"] == str(hub.dir / "etc")
+        generation = j["configuration_generation"]
+        hub.ctl("reload")
+        assert json.loads(hub.ctl("status", "-j").stdout)["configuration_generation"] > generation
+        hub.main["message_size_limit"] = "many"
+        hub.write_conf()
+        r = hub.ctl("reload", check=False)
+        assert r.returncode == 78 and "message_size_limit" in r.stderr and "stays in force" in r.stderr, r
+        hub.ctl("status")  # also with the broken files
+        hub.ctl("stop")
+        assert hub.proc.wait(timeout=1) == 0  # it is gone when the command returns
+        hub.proc = None
+
+
+def test_check():
+    with Hub(start=False) as hub:
+        r = hub.ctl("check")
+        assert "no errors found" in r.stdout, r
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            s.listen()
+            port = s.getsockname()[1]
+            hub.master = hub.master.replace("127.0.0.1:0", f"127.0.0.1:{port}")
+            hub.write_conf()
+            r = hub.ctl("check", check=False)
+            assert r.returncode == 78 and str(port) in r.stdout and "in use" in r.stdout, r
+        hub.main["smtpd_recipient_restrictions"] = "permit_mynetwroks, reject"
+        hub.write_conf()
+        r = hub.ctl("check", check=False)
+        assert r.returncode == 78 and "permit_mynetwroks" in r.stdout, r
+        hub.main["smtpd_recipient_restrictions"] = None
+        hub.main["message_size_limit"] = "many"
+        hub.write_conf()
+        r = hub.ctl("check", check=False)
+        assert r.returncode == 78 and "main.cf, line" in r.stdout and "message_size_limit" in r.stdout, r
+
+
+if __name__ == "__main__":
+    cases.main(globals())

@@ -1,0 +1,224 @@
+#!/usr/bin/env python3
+"""sendmail, mailq and newaliases: submission while the daemon runs and while it does not, SMTP on standard input."""
+import json
+import os
+import pwd
+import re
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+import cases
+from hub import BUILD, Hub, wait_for
+
+LATER = {"relay_domains": "later.example", "transport_maps": "inline:{ { later.example = retry:4.7.0 come back later } }"}
+USER = pwd.getpwuid(os.getuid()).pw_name
+
+
+def header(mail):
+    return mail.split(b"\n\n", 1)[0]
+
+
+def show(hub):
+    qid = wait_for("a queued message", lambda: [q["queue_id"] for q in hub.queue()])[0]
+    return json.loads(hub.ctl("queue", "show", "-j", qid).stdout)
+
+
+def test_recipients_from_the_header():
+    with Hub() as hub:
+        hub.sendmail("-t", stdin=b"To: User <user@example.com>,\n\t\"x, y\" <x@nowhere.example> (not, this)\n"
+                     b"Cc: Group: other@example.com;\nBcc: user@example.com\nSubject: s\n\nhi\n", check=False)
+        hub.sendmail("-t", "-i", stdin=b"To: user@example.com\nBcc: other@example.com,\n other@example.com\nSubject: t\n\n.\nhi\n")
+        one = [m for m in hub.wait_mails(2) if b"Subject: t" in m][0]
+        two = [m for m in hub.wait_mails(2, "other") if b"Subject: t" in m]
+        assert len(two) == 1  # twice in Bcc, delivered once
+        for m in (one, two[0]):
+            assert b"bcc" not in header(m).lower() and m.endswith(b"\n\n.\nhi\n"), m
+
+
+def test_resent_header_wins():
+    with Hub() as hub:
+        hub.sendmail("-t", stdin=b"To: other@example.com\nFrom: a@b.example\nResent-To: user@example.com\nSubject: r\n\nx\n")
+        m = hub.wait_mails(1)[0]
+        assert b"\nResent-From: " in m and b"\nResent-Message-Id: <" in m and b"\nTo: other@example.com\n" in m, m
+        assert hub.mails("other") == []
+
+
+def test_what_is_added():
+    with Hub({"myorigin": "origin.example"}) as hub:
+        hub.sendmail("-F", "Joe Q. User", "user@example.com", stdin=b"Subject: bare\n\nhi\n")
+        m = hub.wait_mails(1)[0]
+        assert m.startswith(f"Return-Path: <{USER}@origin.example>\n".encode()), m
+        assert f'\nFrom: "Joe Q. User" <{USER}@origin.example>\n'.encode() in m
+        assert re.search(rb"\nMessage-Id: <\d{14}\.\w+@hub\.example\.net>\n", m) and b"\nDate: " in m
+        assert f"(Posthouse, from userid {os.getuid()})\n\tid ".encode() in m
+        hub.wait_log(rf"pickup\[\d+\]: \w+: uid={os.getuid()} from=<{USER}@origin\.example>")
+        hub.wait_log(r"cleanup\[\d+\]: \w+: message-id=<\d+\.\w+@hub\.example\.net>")
+        hub.sendmail("-f", "<>", "user@example.com", stdin=b"From: me\nDate: d\nMessage-ID: <own@x>\n\nhi\n")
+        m = [m for m in hub.wait_mails(2) if b"own@x" in m][0]
+        assert m.startswith(b"Return-Path: <>\n") and m.count(b"\nFrom: ") == 1 and m.lower().count(b"\nmessage-id: ") == 1
+
+
+def test_envelope_options():
+    with Hub(LATER) as hub:
+        hub.sendmail("-f", "a@b.example", "-N", "success,delay", "-V", "env+1", "-R", "hdrs", "-B", "8BITMIME",
+                     "u@later.example", stdin=b"\n\xc3\xa4\n")
+        m = show(hub)
+        assert m["envelope_id"] == "env+1" and m["return"] == "headers" and "8bitmime" in m["flags"], m
+        assert m["recipients"][0]["notify"] == ["success", "delay"], m
+
+
+def test_virtual_aliases():
+    with Hub({"virtual_alias_domains": "alias.example",
+              "virtual_alias_maps": "inline:{ { all@alias.example = user@example.com, other@example.com } }"}) as hub:
+        hub.sendmail("all@alias.example", stdin=b"Subject: x\n\nhi\n")
+        assert len(hub.wait_mails(1)) == 1 and len(hub.wait_mails(1, "other")) == 1
+        hub.wait_log(r"to=<other@example\.com>, orig_to=<all@alias\.example>, relay=virtual")
+
+
+def test_errors():
+    with Hub({"message_size_limit": "5000"}) as hub:
+        body = b"Subject: x\n\nhi\n"
+        for args, stdin, status in ((["-t"], body, 64), ([], body, 64), (["-Z"], body, 64), (["-bv", "x"], body, 69),
+                                    (["not an address"], body, 65), (["-f", "bad sender", "user@example.com"], body, 65),
+                                    (["-t"], b"To: x y z\n\nhi\n", 65), (["user@example.com"], b"x" * 6000, 65)):
+            r = hub.sendmail(*args, stdin=stdin, check=False)
+            assert r.returncode == status and r.stderr.startswith(b"sendmail: "), (args, r)
+        assert hub.queue() == [] and hub.mails() == []
+
+
+def test_while_the_daemon_is_down():
+    with Hub() as hub:
+        hub.stop()
+        for i in range(5):
+            hub.sendmail("-f", "joe@example.org", "user@example.com", stdin=f"Subject: number {i}\n\nhi\n".encode())
+        drop = hub.dir / "spool" / "maildrop"
+        assert len([p for p in drop.iterdir() if p.is_file()]) == 5
+        hub.start()
+        mails = hub.wait_mails(5)
+        hub.wait_log(r"qmgr\[\d+\]: \w+: removed", 5)
+        hub.stop()
+        hub.start()  # nothing comes again
+        assert sorted(re.search(rb"number (\d)", m).group(1) for m in hub.mails()) == [b"0", b"1", b"2", b"3", b"4"]
+        assert len(mails) == 5 and [p for p in drop.iterdir() if p.is_file()] == [] and list((drop / "active").iterdir()) == []
+
+
+def test_killed_again_and_again():
+    """kill -9 while maildrop/ is taken in: every message once."""
+    with Hub() as hub:
+        hub.stop()
+        n = 60
+        for i in range(n):
+            hub.sendmail("user@example.com", stdin=f"Subject: number {i:03}\n\nhi\n".encode())
+        drop = hub.dir / "spool" / "maildrop"
+        for round_ in range(6):
+            hub.start()
+            want = len(hub.mails()) + 5
+            wait_for("some to be delivered", lambda: len(hub.mails()) >= min(want, n))
+            hub.kill()
+        hub.start()
+        hub.wait_mails(n)
+        wait_for("maildrop to be empty", lambda: not any(p.is_file() for p in drop.rglob("*")))
+        wait_for("the queue to be empty", lambda: hub.queue() == [])
+        seen = {}
+        for m in hub.mails():
+            number = int(re.search(rb"number (\d+)", m).group(1))
+            seen.setdefault(number, set()).add(re.search(rb"\n\tid (\w+);", m).group(1))
+        assert sorted(seen) == list(range(n)), sorted(seen)
+        # A kill between a Maildir delivery and its result may repeat that delivery; the message itself is taken once.
+        assert all(len(ids) == 1 for ids in seen.values()), seen
+
+
+def test_smtp_on_standard_input():
+    with Hub({"mynetworks": "192.0.2.1", **LATER, "relay_domains": ""}) as hub:
+        dialogue = (b"EHLO me\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<user@example.com>\r\nRCPT TO:<u@later.example>\r\nDATA\r\n"
+                    b"Subject: bs\r\n\r\n..x\r\n.\r\nQUIT\r\n")
+        r = hub.sendmail("-bs", stdin=dialogue)
+        lines = r.stdout.decode().split("\r\n")
+        assert lines[0].startswith("220 hub.example.net ESMTP") and lines[-2] == "221 2.0.0 Bye", lines
+        assert sum(line == "250 2.1.5 Ok" for line in lines) == 2, lines  # relaying is not restricted for local users
+        assert any(line.startswith("250 2.0.0 Ok: queued as ") for line in lines), lines
+        assert hub.wait_mails(1)[0].endswith(b"\n\n.x\n")
+        r = hub.sendmail("-bs", stdin=b"NOOP\r\n")  # input ends without QUIT
+        assert b"250 2.0.0 Ok" in r.stdout, r
+        hub.stop()
+        r = hub.sendmail("-bs", stdin=dialogue, check=False)
+        assert r.returncode == 75 and r.stdout.startswith(b"421 4.3.2 hub.example.net"), r
+
+
+def test_flush():
+    with Hub(LATER) as hub:
+        hub.sendmail("u@later.example", stdin=b"\nx\n")
+        hub.wait_log(r"status=deferred")
+        qid = show(hub)["queue_id"]
+        hub.sendmail("-q")
+        hub.wait_log(r"status=deferred", 2)
+        hub.sendmail(f"-qI{qid}")
+        hub.wait_log(r"status=deferred", 3)
+        assert hub.sendmail("-qIF00D", check=False).returncode == 1
+        assert hub.sendmail("-qSx", check=False).returncode == 69
+
+
+def test_mailq_and_newaliases_by_name():
+    with Hub(LATER) as hub:
+        hub.sendmail("u@later.example", stdin=b"\nx\n")
+        hub.wait_log(r"status=deferred")
+        etc = str(hub.dir / "etc")
+        for name in ("mailq", "newaliases"):
+            os.symlink(BUILD / "sendmail", hub.dir / name)
+        r = subprocess.run([hub.dir / "mailq"], env=dict(os.environ, MAIL_CONFIG=etc), capture_output=True, timeout=30)
+        assert r.returncode == 0 and b"u@later.example" in r.stdout, r
+        good, bad = hub.dir / "good", hub.dir / "bad"
+        good.write_text("postmaster: root\nroot: joe@example.org,\n  jane\n")
+        bad.write_text("postmaster root\n")
+        for path, status, told in ((good, 0, b""), (bad, 0, b"line 1: expected"), (hub.dir / "none", 78, b"No such file")):
+            r = subprocess.run([hub.dir / "newaliases", "-C", etc, f"-oAhash:{path}"], capture_output=True, timeout=30)
+            assert r.returncode == status and told in r.stderr and bool(told) == bool(r.stderr), (path, r)
+
+
+def as_user(hub, *args, stdin=b"", user="daemon"):
+    p = pwd.getpwnam(user)
+    return subprocess.run([str(BUILD / "sendmail"), "-C", str(hub.dir / "etc"), *args], input=stdin, capture_output=True,
+                          timeout=60, user=p.pw_uid, group=p.pw_gid, extra_groups=[])
+
+
+def test_other_users():
+    if os.getuid() != 0:
+        raise cases.Skip("needs root to become another user")
+    if subprocess.run(["test", "-x", str(BUILD / "sendmail")], user="daemon", group="daemon", extra_groups=[]).returncode != 0:
+        raise cases.Skip("other users cannot reach the build directory")
+    with Hub(LATER) as hub:
+        uid = pwd.getpwnam("daemon").pw_uid
+        body = b"Subject: x\n\nhi\n"
+        r = as_user(hub, "u@later.example", stdin=body)
+        assert r.returncode == 0, r
+        hub.wait_log(rf"pickup\[\d+\]: \w+: uid={uid} from=<daemon@hub.example.net>")
+        hub.wait_log(r"status=deferred")
+        r = as_user(hub, "-bp")
+        assert r.returncode == 0 and b"u@later.example" in r.stdout, r
+        assert as_user(hub, "-q").returncode == 0
+        hub.wait_log(r"status=deferred", 2)
+        r = subprocess.run([str(BUILD / "posthousectl"), "-c", str(hub.dir / "etc"), "status"], capture_output=True,
+                           user=uid, group=uid, extra_groups=[])
+        assert r.returncode == 77 and b"Permission denied" in r.stderr, r
+        hub.main.update({"authorized_mailq_users": "!daemon, static:all", "authorized_flush_users": "root",
+                         "authorized_submit_users": "!daemon, static:all"})
+        hub.write_conf()
+        hub.ctl("reload")
+        for args, name in ((["-bp"], b"authorized_mailq_users"), (["-q"], b"authorized_flush_users"),
+                           (["u@later.example"], b"authorized_submit_users"), (["-bs"], b"authorized_submit_users")):
+            r = as_user(hub, *args, stdin=body)
+            assert r.returncode == 77 and name in r.stderr, (args, r)
+        for name in ("mailq", "flush", "submit"):
+            del hub.main[f"authorized_{name}_users"]
+        hub.write_conf()
+        hub.stop()
+        r = as_user(hub, "-f", "me@example.org", "user@example.com", stdin=body)  # into maildrop/
+        assert r.returncode == 0, r
+        hub.start()
+        assert hub.wait_mails(1)[0].startswith(b"Return-Path: <me@example.org>\n")
+        hub.wait_log(rf"pickup\[\d+\]: \w+: uid={uid} from=<me@example.org>")
+
+
+if __name__ == "__main__":
+    cases.main(globals())
