@@ -9,7 +9,9 @@ SCENARIOS = \
 	tests/scenarios/delivery.py \
 	tests/scenarios/first_path.py \
 	tests/scenarios/lmtp.py \
+	tests/scenarios/queue_commands.py \
 	tests/scenarios/routing.py \
+	tests/scenarios/sendmail.py \
 	tests/scenarios/smtp_limits.py \
 	tests/scenarios/smtp_server.py \
 	tests/scenarios/smuggling.py
