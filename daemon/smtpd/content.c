@@ -225,10 +225,12 @@ size_t content_scan_feed(struct content_scan *c, char *p, size_t n, bool *ended)
 
 void content_scan_finish(struct content_scan *c, char *p, size_t n)
 {
-    bool ended;
-    size_t used = content_scan_feed(c, p, n, &ended);
-    p += used;
-    n -= used;
+    if (n > 0) {
+        bool ended;
+        size_t used = content_scan_feed(c, p, n, &ended);
+        p += used;
+        n -= used;
+    }
     if (n > 0 && p[n - 1] == '\r') { /* a line end of which the LF never came */
         p[n - 1] = ' ';
         if (n == 1 && !c->mid_line)
