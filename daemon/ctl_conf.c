@@ -231,16 +231,53 @@ int ctl_conf(const char *dir, int argc, char **argv)
     return ctl_conf_to(dir, argc, argv, stdout, stderr);
 }
 
-static void note_status(const struct conf *c, const struct conf_dict *d, FILE *out)
+/* The words of a value in its expanded form: what separates them does not matter. */
+static char *value_words(const struct conf *c, const char *text)
 {
+    struct buf full = BUF_INIT(0), words = BUF_INIT(0);
+    struct span rest, word;
+    if (!conf_scope_expand_text(&c->global->scope, text, &full, NULL)) {
+        buf_reset(&full);
+        buf_puts(&full, text);
+    }
+    rest = buf_span(&full);
+    while (span_next_token(&rest, " \t\r\n\v\f,", &word)) {
+        buf_add_span(&words, word);
+        buf_putc(&words, ' ');
+    }
+    buf_free(&full);
+    return buf_detach(&words);
+}
+
+static bool is_default(const struct conf *c, const struct param_row *row, const char *value)
+{
+    char *set = value_words(c, value), *def = value_words(c, row->def);
+    bool same = strcmp(set, def) == 0;
+    free(set);
+    free(def);
+    return same;
+}
+
+/* A setting that is not in effect is a warning, one that means nothing here a note. Returns how many notes there are. */
+static size_t tell_status(const struct conf *c, const struct conf_dict *d, FILE *out, bool verbose)
+{
+    size_t notes = 0;
     for (const struct conf_entry *e = conf_dict_first(d); e != NULL; e = e->next) {
         ptrdiff_t i = param_find(c->index, span_cstr(e->name));
         if (i < 0)
             continue;
-        enum param_status s = param_row((size_t)i)->status;
-        if (param_status_class(s) != PARAM_CLASS_EFFECTIVE)
-            fprintf(out, "%s, line %d: note: %s changes nothing: %s\n", e->file, e->line, e->name, param_status_text(s));
+        const struct param_row *row = param_row((size_t)i);
+        enum param_class class = param_status_class(row->status);
+        if (class == PARAM_CLASS_EFFECTIVE || is_default(c, row, e->value))
+            continue;
+        if (class == PARAM_CLASS_NOT_YET)
+            fprintf(out, "%s, line %d: warning: %s: %s\n", e->file, e->line, e->name, param_status_text(row->status));
+        else if (verbose)
+            fprintf(out, "%s, line %d: note: %s changes nothing: %s\n", e->file, e->line, e->name,
+                    param_status_text(row->status));
+        notes += class == PARAM_CLASS_INERT;
     }
+    return notes;
 }
 
 static void note_services(const struct conf *c, FILE *out)
@@ -253,21 +290,31 @@ static void note_services(const struct conf *c, FILE *out)
     }
 }
 
-int ctl_check_conf(const char *dir, FILE *out, struct conf **conf)
+static void tell_all_status(const struct conf *c, FILE *out, bool verbose)
+{
+    size_t notes = tell_status(c, c->main, out, verbose);
+    for (const struct master_line *l = c->lines; l != NULL; l = l->next) {
+        if (!l->replaced)
+            notes += tell_status(c, l->overrides, out, verbose);
+    }
+    if (notes > 0 && !verbose)
+        fprintf(out, "note: %zu setting%s without meaning here; check -v names %s and says why\n", notes,
+                notes == 1 ? " is" : "s are", notes == 1 ? "it" : "them");
+}
+
+int ctl_check_conf(const char *dir, FILE *out, bool verbose, struct conf **conf)
 {
     struct conf_options o = { .dir = dir };
     struct conf_report r;
     struct conf *c = conf_load_any(&o, &r);
     bool bad = conf_report_has_errors(&r);
 
-    for (size_t i = 0; i < r.count; i++)
-        put_finding(out, &r.items[i]);
+    for (size_t i = 0; i < r.count; i++) {
+        if (verbose || r.items[i].severity != CONF_NOTE)
+            put_finding(out, &r.items[i]);
+    }
     if (c != NULL) {
-        note_status(c, c->main, out);
-        for (const struct master_line *l = c->lines; l != NULL; l = l->next) {
-            if (!l->replaced)
-                note_status(c, l->overrides, out);
-        }
+        tell_all_status(c, out, verbose);
         note_services(c, out);
     }
     conf_report_free(&r);

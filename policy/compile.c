@@ -4,6 +4,7 @@
  * Each listener has its own values (master.cf -o), so lists and steps are made for main.cf and for each listener;
  * tables are shared through the registry, which outlives the snapshots.
  */
+#include <errno.h>
 #include <netdb.h>
 #include <stdarg.h>
 
@@ -45,10 +46,17 @@ static void list_problem(void *arg, enum table_status status, const char *text)
     compile_finding(arg, status == TABLE_BAD ? CONF_ERROR : CONF_WARNING, "%s", text);
 }
 
+static unsigned table_flags(void *arg, struct span spec);
+
+/* Many a site has no alias file: that one is only worth a note, as long as no setting asks for it. */
 static void maps_problem(void *arg, struct span spec, enum table_status status, const struct err *e)
 {
-    (void)spec;
-    list_problem(arg, status, e->text);
+    const struct compiler *c = arg;
+    if (status == TABLE_BROKEN && e->sys == ENOENT && (table_flags(arg, spec) & TABLE_ALIASES) &&
+        !conf_is_set(c->policy->conf, SPAN_LIT("alias_maps")))
+        compile_finding(arg, CONF_NOTE, "%s", e->text);
+    else
+        list_problem(arg, status, e->text);
 }
 
 static void table_note(void *arg, bool is_error, const char *file, int line, const char *text)

@@ -329,3 +329,8 @@ const char *conf_text(const struct conf *c, const struct conf_service *svc, stru
     const struct conf_entry *e = conf_dict_get(v->named, name);
     return e ? e->value : NULL;
 }
+
+bool conf_is_set(const struct conf *c, struct span name)
+{
+    return conf_dict_get(c->main, name) != NULL;
+}

@@ -47,6 +47,7 @@ struct table {
     struct lock lock;                 /* tables.content */
     struct table_content *content;    /* guarded by lock when watched, else immutable; NULL: broken */
     char broken[480];                 /* guarded by lock when watched; why content is NULL */
+    int broken_sys;                   /* guarded by lock when watched; errno of that, or 0 */
     enum table_status status;         /* guarded by lock when watched */
 };
 
@@ -124,6 +125,7 @@ static void content_set(struct table *t, struct table_content *c, const struct e
     t->status = c != NULL ? TABLE_OK : TABLE_BROKEN;
     if (c == NULL)
         snprintf(t->broken, sizeof t->broken, "%s", why->text);
+    t->broken_sys = c == NULL ? why->sys : 0;
     lock_drop(&t->lock);
     content_unref(old);
 }
@@ -317,6 +319,7 @@ static void load_first(struct table *t, const struct table_notes *notes)
         t->status = TABLE_OK;
     } else {
         t->status = t->is_watched ? TABLE_BROKEN : TABLE_BAD;
+        t->broken_sys = e.sys;
         snprintf(t->broken, sizeof t->broken, "table %.160s: %.300s", t->spec, e.text);
     }
     atomic_store_explicit(&t->next_check_ms, clock_mono_ms() + LOOK_EVERY_MS, memory_order_relaxed);
@@ -358,8 +361,10 @@ struct table *table_open(struct table_registry *r, struct span spec, unsigned fl
     }
     lock_take(&t->lock);
     *status = t->status;
-    if (t->status != TABLE_OK)
+    if (t->status != TABLE_OK && e != NULL) {
         err_set(e, "%s", t->broken);
+        e->sys = t->broken_sys;
+    }
     lock_drop(&t->lock);
     return t;
 }

@@ -20,6 +20,7 @@
 struct check {
     struct ctl *ctl;
     struct conf *conf;
+    bool verbose;
     int errors;
 };
 
@@ -44,6 +45,8 @@ static void check_policy(struct check *c)
         const struct conf_finding *f = &report.items[i];
         const char *level = f->severity == CONF_ERROR ? "error" : f->severity == CONF_WARNING ? "warning" : "note";
         c->errors += f->severity == CONF_ERROR;
+        if (f->severity == CONF_NOTE && !c->verbose)
+            continue;
         if (f->file != NULL && f->line > 0)
             printf("%s, line %d: %s: %s\n", f->file, f->line, level, f->text);
         else
@@ -133,12 +136,12 @@ static void check_dirs(struct check *c)
 
 int ctl_cmd_check(struct ctl *ctl, int argc, char **argv)
 {
-    struct check c = { .ctl = ctl };
-    if (argc > 1) {
-        ctl_complain("%s takes no arguments", argv[0]);
+    struct check c = { .ctl = ctl, .verbose = argc == 2 && strcmp(argv[1], "-v") == 0 };
+    if (argc > 1 && !c.verbose) {
+        ctl_complain("usage: %s [-v]", argv[0]);
         return EX_USAGE;
     }
-    if (ctl_check_conf(ctl->dir, stdout, &c.conf) != 0)
+    if (ctl_check_conf(ctl->dir, stdout, c.verbose, &c.conf) != 0)
         return EX_CONFIG;
     check_policy(&c);
     check_ports(&c);

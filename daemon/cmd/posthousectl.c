@@ -27,7 +27,7 @@ static void usage(FILE *to)
           "  status [-j]                  what the daemon is doing\n"
           "  reload                       read the configuration again\n"
           "  stop                         stop the daemon and wait until it is gone\n"
-          "  check                        is anything wrong with the configuration?\n"
+          "  check [-v]                   is anything wrong with the configuration?\n"
           "  conf ...                     show and change parameters (as postconf)\n"
           "  -c DIR     configuration directory (default: " POSTHOUSE_CONFDIR ")\n"
           "  --version, --help\n"

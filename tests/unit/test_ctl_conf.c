@@ -228,12 +228,12 @@ static void test_edit_master(void **state)
                 "lmtp unix - - n - - lmtp\n");
 }
 
-static char *check(struct fixture *f, int want_rc, struct conf **conf)
+static char *check(struct fixture *f, bool verbose, int want_rc, struct conf **conf)
 {
     char *out = NULL;
     size_t len;
     FILE *o = open_memstream(&out, &len);
-    int rc = ctl_check_conf(f->dir, o, conf);
+    int rc = ctl_check_conf(f->dir, o, verbose, conf);
     fclose(o);
     if (rc != want_rc)
         fail_msg("status %d\n%s", rc, out);
@@ -244,19 +244,45 @@ static void test_check(void **state)
 {
     struct fixture *f = *state;
     struct conf *c = NULL;
-    char *out = check(f, 0, &c);
+    char *out = check(f, true, 0, &c);
     assert_non_null(c);
     conf_unref(&c);
     assert_non_null(strstr(out, "main.cf, line 11: warning: queue_run_delay is defined again"));
     free(out);
     write_text(f->dir, "main.cf", "soft_bounce = 1\nmax_idle = 5\nrelay_domian = x\n");
     write_text(f->dir, "master.cf", "smtp inet n - y - - smtpd\nuucp unix - - n - - pipe user=x argv=x\n");
-    out = check(f, 1, &c);
+    out = check(f, true, 1, &c);
     assert_null(c);
     assert_non_null(strstr(out, "main.cf, line 1: error: soft_bounce = 1: expected yes or no"));
     assert_non_null(strstr(out, "main.cf, line 2: note: max_idle changes nothing"));
     assert_non_null(strstr(out, "main.cf, line 3: warning: relay_domian: no parameter has this name"));
     assert_non_null(strstr(out, "master.cf, line 2: warning: service uucp is not served"));
+    free(out);
+}
+
+/* What has no effect is told, but not when it is the default, and at length only when asked. */
+static void test_check_tells_what_is_not_in_effect(void **state)
+{
+    struct fixture *f = *state;
+    struct conf *c = NULL;
+    write_text(f->dir, "main.cf",
+               "max_idle = 5\nmax_use=7\nmail_name = X\nqmgr_fudge_factor = 100\nalways_bcc = a\n"
+               "parent_domain_matches_subdomains = x\ncanonical_classes = envelope_sender envelope_recipient\n"
+               "  header_sender,header_recipient\ndaemon_timeout = 18000s\n");
+    write_text(f->dir, "master.cf", "smtp inet n - y - - smtpd -o always_bcc=b\n");
+    char *out = check(f, false, 0, &c);
+    conf_unref(&c);
+    assert_non_null(strstr(out, "main.cf, line 5: warning: always_bcc: known, not in effect in this version"));
+    assert_non_null(strstr(out, "master.cf, line 1: warning: always_bcc: known, not in effect in this version"));
+    assert_non_null(strstr(out, "note: 2 settings are without meaning here; check -v names them and says why"));
+    assert_null(strstr(out, "max_idle"));
+    assert_null(strstr(out, "qmgr_fudge_factor"));
+    assert_null(strstr(out, "canonical_classes"));
+    free(out);
+    out = check(f, true, 0, &c);
+    conf_unref(&c);
+    assert_non_null(strstr(out, "main.cf, line 2: note: max_use changes nothing: there are no separate processes"));
+    assert_null(strstr(out, "daemon_timeout"));
     free(out);
 }
 
@@ -270,6 +296,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_unknown_name_is_set_with_a_warning, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_edit_master, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_check, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_check_tells_what_is_not_in_effect, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
