@@ -120,7 +120,7 @@ static void log_listener(void *arg, const char *service, const struct ip_addr *a
 {
     struct daemon *d = arg;
     char text[IP_TEXT_MAX];
-    log_info(&d->src, "listening on %s port %u (service %s)", ip_print_literal(a, text), port, service);
+    log_info(&d->src, "listening on [%s] port %u (service %s)", ip_print(a, text), port, service);
 }
 
 /* One finding as a line for people. */

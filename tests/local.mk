@@ -16,6 +16,10 @@ SCENARIOS = \
 	tests/scenarios/smtp_limits.py \
 	tests/scenarios/smtp_server.py \
 	tests/scenarios/smuggling.py
+# One parameter after the other: what it is for is seen to change.
+SCENARIOS += \
+	tests/scenarios/params_check.py \
+	tests/scenarios/params_daemon.py
 TESTS += $(SCENARIOS)
 EXTRA_DIST += $(SCENARIOS) tests/lib/hub.py tests/lib/client.py tests/lib/sink.py tests/lib/cases.py
 

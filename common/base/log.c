@@ -72,6 +72,23 @@ static int open_syslog(struct err *e)
     return fd;
 }
 
+/* A file that is made here gets exactly these permissions, whatever the umask. */
+static int open_file(const char *path, unsigned mode, struct err *e)
+{
+    int flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC;
+    int fd = open(path, flags | O_EXCL, 0600);
+    bool is_new = fd >= 0;
+    if (!is_new && errno == EEXIST)
+        fd = open(path, flags, 0600);
+    if (fd < 0 || (is_new && fchmod(fd, mode != 0 ? mode : 0600) != 0)) {
+        err_set_sys(e, errno, "open log file %s", path);
+        if (fd >= 0)
+            close(fd);
+        return -1;
+    }
+    return fd;
+}
+
 static int open_dest(const struct log_options *o, struct err *e)
 {
     switch (o->dest) {
@@ -79,12 +96,8 @@ static int open_dest(const struct log_options *o, struct err *e)
         return STDERR_FILENO;
     case LOG_TO_SYSLOG:
         return open_syslog(e);
-    case LOG_TO_FILE: {
-        int fd = open(o->path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, o->mode ? o->mode : 0600);
-        if (fd < 0)
-            err_set_sys(e, errno, "open log file %s", o->path);
-        return fd;
-    }
+    case LOG_TO_FILE:
+        return open_file(o->path, o->mode, e);
     }
     return -1;
 }
