@@ -247,13 +247,16 @@ bool ip_net_parse(struct span s, struct ip_net *out, struct err *e)
                 SPAN_ARG(whole));
         return false;
     }
-    int64_t all = a.family == IP_V4 ? 32 : 128;
+    /* [::ffff:127.0.0.0]/104 is how Debian's main.cf writes 127.0.0.0/8: the length counts the 96 bits in front. */
+    bool is_mapped = a.family == IP_V4 && span_find(addr, ':') >= 0;
+    int64_t least = is_mapped ? 96 : 0, all = a.family == IP_V4 ? 32 + least : 128;
     if (slash < 0) {
         bits = all;
-    } else if (!num_parse(span_from(s, (size_t)slash + 1), 0, all, &bits)) {
-        err_set(e, "\"%.*s\": the length behind '/' must be a number from 0 to %d", SPAN_ARG(whole), (int)all);
+    } else if (!num_parse(span_from(s, (size_t)slash + 1), least, all, &bits)) {
+        err_set(e, "\"%.*s\": the length behind '/' must be a number from %d to %d", SPAN_ARG(whole), (int)least, (int)all);
         return false;
     }
+    bits -= least;
     struct ip_net n = ip_net_of(&a, (unsigned)bits);
     if (!ip_eq(&n.addr, &a)) {
         char text[IP_TEXT_MAX];
