@@ -136,6 +136,7 @@ bool daemon_prepare(struct daemon *d, struct err *e)
            listeners_prepare(d->listeners, d->conf, e) &&
            owner_make_dir(&d->owner, p->queue_directory, 0700, e) &&
            owner_make_dir(&d->owner, p->data_directory, 0700, e) &&
+           (!d->owner.is_root || pickup_make_maildrop(p->queue_directory, p->setgid_group, d->owner.uid, d->owner.gid, e)) &&
            owner_become(&d->owner, needs_setuid(d->conf), e) && open_spool(d, e);
 }
 

@@ -45,8 +45,8 @@ static struct span complete_address(const struct params *p, struct arena *a, str
 static void add_rcpt(struct run *r, struct span addr, struct span orig)
 {
     const struct envelope *env = &r->m->env;
-    int64_t filter = r->p->duplicate_filter_limit;
-    for (uint32_t i = 0; i < env->rcpt_count && i < filter; i++) {
+    int64_t filter = r->p->duplicate_filter_limit; /* 0: no limit */
+    for (uint32_t i = 0; i < env->rcpt_count && (filter == 0 || i < filter); i++) {
         if (span_ieq(env->rcpts[i].addr, addr))
             return;
     }

@@ -63,18 +63,34 @@ static int make_dir(const char *queue_dir, const char *name, mode_t mode, struct
 }
 
 /* With a group of its own (sendmail installed set-gid) only that group may write, else everybody; nobody may list. */
-static bool let_users_write(struct pickup *p, const char *group, struct err *e)
+static bool let_users_write(int fd, const char *path, const char *group, struct err *e)
 {
     struct group gr, *found = NULL;
+    struct stat st;
     char bytes[4096];
     mode_t mode = 01733;
     if (group != NULL && group[0] != '\0' && getgrnam_r(group, &gr, bytes, sizeof bytes, &found) == 0 && found != NULL &&
-        fchown(p->drop_fd, (uid_t)-1, gr.gr_gid) == 0)
+        ((fstat(fd, &st) == 0 && st.st_gid == gr.gr_gid) || fchown(fd, (uid_t)-1, gr.gr_gid) == 0))
         mode = 01730;
-    if (fchmod(p->drop_fd, mode) == 0)
+    if (fchmod(fd, mode) == 0)
         return true;
-    err_set_sys(e, errno, "permissions of directory %s", p->dir);
+    err_set_sys(e, errno, "permissions of directory %s", path);
     return false;
+}
+
+bool pickup_make_maildrop(const char *queue_dir, const char *setgid_group, uid_t uid, gid_t gid, struct err *e)
+{
+    char *path = xasprintf("%s/maildrop", queue_dir);
+    int fd = make_dir(queue_dir, "maildrop", 0700, e);
+    bool ok = fd >= 0;
+    if (ok && fchown(fd, uid, gid) != 0) {
+        err_set_sys(e, errno, "owner of directory %s", path);
+        ok = false;
+    }
+    ok = ok && let_users_write(fd, path, setgid_group, e);
+    io_close(&fd);
+    free(path);
+    return ok;
 }
 
 struct pickup *pickup_new(const struct pickup_options *o, struct err *e)
@@ -89,7 +105,7 @@ struct pickup *pickup_new(const struct pickup_options *o, struct err *e)
         p->active_fd = make_dir(o->queue_dir, "maildrop/active", 0700, e);
     if (p->active_fd >= 0)
         p->corrupt_fd = make_dir(o->queue_dir, "corrupt", 0700, e);
-    if (p->corrupt_fd < 0 || !let_users_write(p, o->setgid_group, e)) {
+    if (p->corrupt_fd < 0 || !let_users_write(p->drop_fd, p->dir, o->setgid_group, e)) {
         pickup_free(&p);
         return NULL;
     }

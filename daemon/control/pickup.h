@@ -36,6 +36,8 @@ struct pickup_options {
 
 struct pickup;
 
+/* As root, before it becomes uid: makes maildrop/ that user's and the group's, which that user alone could not. */
+bool pickup_make_maildrop(const char *queue_dir, const char *setgid_group, uid_t uid, gid_t gid, struct err *e) MUST_CHECK;
 /* Makes maildrop/, maildrop/active/ and corrupt/ when they are missing. Before spool_start(). */
 struct pickup *pickup_new(const struct pickup_options *o, struct err *e) MUST_CHECK;
 /* struct spool_sink.committed, arg a struct pickup: passes every message on to sched_committed(). */

@@ -167,6 +167,33 @@ def test_status_reload_stop():
         hub.proc = None
 
 
+def test_control_socket_elsewhere():
+    with Hub(start=False) as hub:
+        where = hub.dir / "talk"
+        hub.main["control_socket"] = str(where)
+        hub.write_conf()
+        if os.geteuid() == 0:
+            os.chmod(hub.dir, 0o777)  # mail_owner makes the socket
+        hub.start()
+        assert f"process {hub.proc.pid}" in hub.ctl("status").stdout
+        assert where.is_socket() and where.stat().st_mode & 0o777 == 0o600
+        hub.main["control_socket"] = None  # where nobody listens: in data_directory
+        hub.write_conf()
+        r = hub.ctl("status", check=False)
+        assert r.returncode == 69 and str(hub.dir / "data" / "control") in r.stderr, r
+
+
+def test_long_queue_ids():
+    with Hub({**LATER, "enable_long_queue_ids": "yes"}) as hub:
+        qid = queue_one(hub)
+        assert re.fullmatch(r"[0-9B-DF-HJ-NP-TV-Zb-df-hj-np-tv-y]{10,}z[0-9B-DF-HJ-NP-TV-Zb-df-hj-np-tv-y]+", qid), qid
+        text = hub.ctl("queue", "list").stdout
+        assert text.startswith("----Queue ID----- --Size-- ---Arrival Time---- --Sender/Recipient------\n" + qid), text
+        assert f"Queue ID:        {qid}\n" in hub.ctl("queue", "show", qid).stdout
+        hub.ctl("queue", "delete", qid)
+        assert hub.queue() == []
+
+
 def test_check():
     with Hub(start=False) as hub:
         r = hub.ctl("check")

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """sendmail, mailq and newaliases: submission while the daemon runs and while it does not, SMTP on standard input."""
+import grp
 import json
 import os
 import pwd
@@ -66,6 +67,38 @@ def test_envelope_options():
         m = show(hub)
         assert m["envelope_id"] == "env+1" and m["return"] == "headers" and "8bitmime" in m["flags"], m
         assert m["recipients"][0]["notify"] == ["success", "delay"], m
+
+
+def test_settings_of_local_mail():
+    with Hub({"header_from_format": "obsolete", "message_drop_headers": "x-secret, bcc", "mydomain": "example.com",
+              "append_dot_mydomain": "yes", "duplicate_filter_limit": "1", "myorigin": "example.com",
+              "virtual_mailbox_maps": "inline:{ user@example.com=user/, user@sub.example.com=sub/ }",
+              "virtual_mailbox_domains": "example.com, sub.example.com"}) as hub:
+        hub.sendmail("-F", "Joe", "-f", "joe", "user", "user@sub", "user@sub", stdin=b"Subject: x\nX-Secret: y\n\nhi\n")
+        m = hub.wait_mails(1)[0]
+        assert b"\nFrom: joe@example.com (Joe)\n" in m and b"Secret" not in m, m
+        assert len(hub.wait_mails(2, "sub")) == 2  # only the first recipient is remembered
+
+
+def test_utf8_is_detected():
+    for classes, found in (("sendmail, verify", True), ("verify", False)):
+        with Hub({**LATER, "smtputf8_autodetect_classes": classes}) as hub:
+            hub.sendmail("u@later.example", stdin="Subject: \u00e4\n\nhi\n".encode())
+            assert ("smtputf8" in show(hub)["flags"]) == found, classes
+
+
+def test_maildrop_group():
+    with Hub({"setgid_group": "no-such-group"}) as hub:
+        assert (hub.dir / "spool" / "maildrop").stat().st_mode & 0o7777 == 0o1733
+        if os.getuid() != 0:
+            raise cases.Skip("needs root to give a directory to a group")
+        hub.stop()
+        hub.main["setgid_group"] = "mail"
+        hub.write_conf()
+        hub.start()
+        st = (hub.dir / "spool" / "maildrop").stat()
+        assert st.st_mode & 0o7777 == 0o1730 and st.st_gid == grp.getgrnam("mail").gr_gid, (oct(st.st_mode), st.st_gid)
+        assert st.st_uid == pwd.getpwnam(hub.main["mail_owner"]).pw_uid
 
 
 def test_virtual_aliases():
@@ -171,6 +204,10 @@ def test_mailq_and_newaliases_by_name():
         good, bad = hub.dir / "good", hub.dir / "bad"
         good.write_text("postmaster: root\nroot: joe@example.org,\n  jane\n")
         bad.write_text("postmaster root\n")
+        hub.main["alias_database"] = f"hash:{bad}"
+        hub.write_conf()
+        r = subprocess.run([hub.dir / "newaliases", "-C", etc], capture_output=True, timeout=30)
+        assert r.returncode == 0 and f"{bad}, line 1: expected".encode() in r.stderr, r
         for path, status, told in ((good, 0, b""), (bad, 0, b"line 1: expected"), (hub.dir / "none", 78, b"No such file")):
             r = subprocess.run([hub.dir / "newaliases", "-C", etc, f"-oAhash:{path}"], capture_output=True, timeout=30)
             assert r.returncode == status and told in r.stderr and bool(told) == bool(r.stderr), (path, r)
