@@ -144,16 +144,20 @@ static void do_reload(struct daemon *d)
         const struct conf_finding *f = &report.items[i];
         if (f->severity == CONF_NOTE)
             continue;
-        log_line(&d->src, f->severity == CONF_ERROR ? LOG_LV_ERROR : LOG_LV_WARNING, "%s, line %d: %s",
-                 f->file ? f->file : "configuration", f->line, f->text);
+        enum log_level level = f->severity == CONF_ERROR ? LOG_LV_ERROR : LOG_LV_WARNING;
+        if (f->file != NULL)
+            log_line(&d->src, level, "%s, line %d: %s", f->file, f->line, f->text);
+        else
+            log_line(&d->src, level, "%s", f->text);
         put_finding(&text, f);
     }
-    if (ok)
+    if (ok) {
         log_info(&d->src, "reload -- version " PACKAGE_VERSION ", configuration %s", d->conf_dir);
-    else
+        listeners_each(d->listeners, log_listener, d);
+    } else {
         log_error(&d->src, "reload failed: %s", e.text);
-    if (!ok)
         buf_printf(&text, "%s\n", e.text);
+    }
     conf_report_free(&report);
     daemon_reload_over(d, ok, &text);
     buf_free(&text);
