@@ -173,6 +173,11 @@ static uint64_t be(const char *p, size_t n)
     return v;
 }
 
+static struct index_mark mark_of(const char *head)
+{
+    return (struct index_mark){ { be(head + 16, 8), be(head + 24, 8) }, be(head + 32, 8) };
+}
+
 /* The whole file, verified. False when there is none or it is damaged (said in the log). */
 static bool read_all(struct spool *s, struct buf *b, struct index_mark *k)
 {
@@ -189,17 +194,41 @@ static bool read_all(struct spool *s, struct buf *b, struct index_mark *k)
             log_warn(s->o.log, "%s is damaged: not used", path);
     }
     if (ok)
-        *k = (struct index_mark){ { be(b->p + 16, 8), be(b->p + 24, 8) }, be(b->p + 32, 8) };
+        *k = mark_of(b->p);
     free(path);
     return ok;
 }
 
+/* Piece by piece: a backlog's checkpoint is long. */
+static bool is_whole(int fd, uint64_t size, char *piece)
+{
+    uint32_t crc = 0;
+    for (uint64_t at = 0; at < size - 4;) {
+        size_t n = size - 4 - at < PIECE ? (size_t)(size - 4 - at) : PIECE;
+        if (!io_pread_all(fd, piece, n, (off_t)at))
+            return false;
+        crc = crc32c(crc, piece, n);
+        at += n;
+    }
+    return io_pread_all(fd, piece, 4, (off_t)size - 4) && be(piece, 4) == crc;
+}
+
 bool checkpoint_read_mark(struct spool *s, struct index_mark *mark, uint64_t *bytes)
 {
-    struct buf b = BUF_INIT(0);
-    bool ok = read_all(s, &b, mark);
-    *bytes = b.n;
-    buf_free(&b);
+    char *path = xasprintf("%s/checkpoint", s->o.dir), *piece = xmalloc(PIECE);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    off_t size = fd >= 0 ? lseek(fd, 0, SEEK_END) : 0;
+    bool ok = size >= HEAD_BYTES + 4 && is_whole(fd, (uint64_t)size, piece) && io_pread_all(fd, piece, HEAD_BYTES, 0) &&
+              memcmp(piece, magic, 8) == 0 && be(piece + 8, 4) == 1;
+    if (ok) {
+        *mark = mark_of(piece);
+        *bytes = (uint64_t)size;
+    } else if (fd >= 0) {
+        log_warn(s->o.log, "%s is damaged: not used", path);
+    }
+    io_close(&fd);
+    free(piece);
+    free(path);
     return ok;
 }
 
@@ -214,6 +243,7 @@ static void to_replay(struct replay *r, struct replay_msg *p, uint32_t flags, co
         struct rcpt_progress *t = replay_rcpt(r, p, (uint32_t)be(q, 4));
         t->done = q[4] == RCPT_DONE;
         t->attempts = (uint16_t)be(q + 6, 2);
+        t->is_total = true;
         t->due_us = (int64_t)be(q + 8, 8);
         p->done += t->done;
     }

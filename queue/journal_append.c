@@ -254,12 +254,13 @@ static bool roll(struct journal *j, uint64_t need)
 static void abandon(struct journal *j, int err)
 {
     struct segments *s = &j->segs;
-    if (j->active == NULL) {
-        log_error(s->log, "journal: cannot begin a segment: %s", strerrorname_np(err));
+    uint64_t suppressed;
+    if (log_once_a_minute(&j->trouble_said_ms, &j->trouble_suppressed, &suppressed))
+        log_error(s->log, "journal: %s segment %016llx failed (%s): mail is refused until a write succeeds (%llu more failures)",
+                  j->active == NULL ? "beginning a" : "write or flush of", (unsigned long long)(j->active ? j->active->generation : 0),
+                  strerrorname_np(err), (unsigned long long)suppressed);
+    if (j->active == NULL)
         return;
-    }
-    log_error(s->log, "journal: write or flush of segment %016llx failed (%s): segment closed, mail of this batch refused",
-              (unsigned long long)j->active->generation, strerrorname_np(err));
     if (j->cut.segment == 0) /* else the note itself failed: its own segment holds nothing */
         j->cut = (struct journal_pos){ j->active->generation, j->end };
     lock_take(&s->m);
@@ -362,7 +363,8 @@ static void run_turn(struct spool *s, struct msg *msgs, struct batch_item *items
         }
         items = r.items_end;
         msgs = r.msgs_end;
-        atomic_store_explicit(&j->trouble, r.status, memory_order_relaxed);
+        if (atomic_exchange_explicit(&j->trouble, r.status, memory_order_relaxed) != SPOOL_OK && r.status == SPOOL_OK)
+            log_info(j->segs.log, "journal: writing works again");
         finish_items(&r);
         if (r.status == SPOOL_OK)
             announce(j);

@@ -74,7 +74,8 @@ static void one_result(void *arg, uint64_t pos UNUSED, const struct spool_result
     r->results++;
     if (q->done)
         return; /* what is final stays final */
-    q->attempts++;
+    q->attempts = res->attempts != 0 ? res->attempts : (uint16_t)(q->attempts + 1);
+    q->is_total = q->is_total || res->attempts != 0;
     q->when_us = res->when_us;
     q->due_us = res->due_us;
     q->done = res->outcome != OUTCOME_DEFERRED;
@@ -110,7 +111,7 @@ uint32_t replay_apply(const struct replay_msg *p, struct msg *m)
         if (q->rcpt >= m->env.rcpt_count)
             continue;
         struct msg_rcpt *t = &m->env.rcpts[q->rcpt];
-        t->attempts = (uint16_t)(t->attempts + q->attempts);
+        t->attempts = q->is_total ? q->attempts : (uint16_t)(t->attempts + q->attempts);
         if (q->done) {
             t->state = RCPT_DONE;
             continue;

@@ -267,7 +267,7 @@ bool record_admin_decode(struct span meta, struct record_admin *a)
     return !in.bad;
 }
 
-/* 8 id, 8 time, 8 due, 4 recipient, 1 outcome, 3 zero, strings dsn, mta, reason */
+/* 8 id, 8 time, 8 due, 4 recipient, 1 outcome, 1 zero, 2 attempts, strings dsn, mta, reason */
 void record_result(struct buf *b, const struct spool_result *r)
 {
     size_t n = 32 + 12 + r->dsn.n + r->mta.n + r->reason.n, all = padded(n, 0);
@@ -279,7 +279,7 @@ void record_result(struct buf *b, const struct spool_result *r)
     put_u64(p + 8, (uint64_t)r->when_us);
     put_u64(p + 16, (uint64_t)r->due_us);
     put_u32(p + 24, r->rcpt);
-    put_u32(p + 28, (uint32_t)r->outcome << 24);
+    put_u32(p + 28, (uint32_t)r->outcome << 24 | r->attempts);
     put_str(put_str(put_str(p + 32, r->dsn), r->mta), r->reason);
     b->n += FRAME_HEADER_BYTES + all;
 }
@@ -291,8 +291,9 @@ bool record_result_decode(struct span meta, struct spool_result *r)
     r->when_us = (int64_t)in_u64(&in);
     r->due_us = (int64_t)in_u64(&in);
     r->rcpt = in_u32(&in);
-    uint8_t outcome = in_u8(&in);
-    in_take(&in, 3);
+    uint32_t outcome = in_u32(&in);
+    r->attempts = (uint16_t)outcome;
+    outcome >>= 24;
     r->dsn = in_str(&in);
     r->mta = in_str(&in);
     r->reason = in_str(&in);

@@ -17,6 +17,7 @@ struct rcpt_progress {
     uint32_t rcpt;
     bool done;
     uint16_t attempts;
+    bool is_total;              /* attempts is the whole number, not what was added since the mark */
     int64_t due_us, when_us;
     struct span dsn, mta, reason;
 };

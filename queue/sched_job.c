@@ -180,6 +180,7 @@ static void write_records(struct sched *s, const struct sjob *j, const uint32_t 
     struct spool_result rec[REPORT_PIECE];
     for (uint32_t k = 0; k < n; k++)
         rec[k] = (struct spool_result){ .id = j->ms->id, .rcpt = j->rcpts[at[k]].index, .outcome = v->outcome,
+            .attempts = (uint16_t)(j->pub.msg->env.rcpts[j->rcpts[at[k]].index].attempts + 1),
             .when_us = v->now_us, .due_us = v->due_us, .dsn = v->dsn, .mta = r->remote_mta, .reason = r->reason };
     if (spool_result_append(s->spool, rec, n, t) != SPOOL_OK)
         log_error(&s->log, "%llX: the result of a delivery cannot be written; it may be repeated after a crash",

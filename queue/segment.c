@@ -70,6 +70,7 @@ struct segment *segments_find_locked(struct segments *s, uint64_t generation)
 
 /* ---- reading ---- */
 
+static struct segment *pin_locked(struct segments *s, uint64_t generation, int *fd) REQUIRES(s->m);
 static struct segment *pin_locked(struct segments *s, uint64_t generation, int *fd)
 {
     struct segment *g = segments_find_locked(s, generation);
@@ -225,6 +226,7 @@ static void moved_remove(struct segments *s, uint64_t id)
     s->moved[hole].id = 0;
 }
 
+static struct journal_pos where_locked(struct segments *s, uint64_t id, struct journal_pos seen) REQUIRES(s->m);
 static struct journal_pos where_locked(struct segments *s, uint64_t id, struct journal_pos seen)
 {
     if (s->moved_count == 0)

@@ -58,6 +58,7 @@ enum outcome { OUTCOME_SENT, OUTCOME_DEFERRED, OUTCOME_BOUNCED, OUTCOME_EXPIRED 
 struct spool_result {
     uint64_t id;          /* message */
     uint32_t rcpt;        /* index into env.rcpts */
+    uint16_t attempts;    /* how often it was tried, this time included; 0: not told, replay counts */
     enum outcome outcome;
     int64_t when_us;      /* wall clock */
     int64_t due_us;       /* OUTCOME_DEFERRED: next attempt */

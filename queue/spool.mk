@@ -34,3 +34,13 @@ endif
 noinst_PROGRAMS += tests/bench/spool_bench
 tests_bench_spool_bench_SOURCES = tests/bench/spool_bench.c
 tests_bench_spool_bench_LDADD = $(LIBS_SPOOL) libbase.a
+
+if FUZZERS
+noinst_PROGRAMS += tests/fuzz/fuzz_journal
+tests_fuzz_fuzz_journal_SOURCES = tests/fuzz/fuzz_journal.c
+tests_fuzz_fuzz_journal_LDADD = libspool.a libbase.a
+tests_fuzz_fuzz_journal_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+endif
+
+dist_man_MANS += man/posthouse-spool.5 man/posthouse-index.5
+EXTRA_DIST += tests/fuzz/corpus/fuzz_journal

@@ -48,6 +48,8 @@ struct journal {
     struct journal_pos cut;  /* committer only: where the last abandoned segment stopped being valid, until noted */
     struct iovec *iov;       /* committer only */
     _Atomic int trouble;     /* enum spool_status of the last commit */
+    _Atomic int64_t trouble_said_ms;
+    _Atomic uint64_t trouble_suppressed;
     _Atomic uint64_t commits, flushes; /* records and batches since the start */
 };
 

@@ -1,16 +1,21 @@
 /*
  * How many messages a second the spool commits: submitters that each wait for their answer before they send the next,
- * as SMTP sessions do. Usage: spool_bench [directory [seconds [bytes]]]
+ * as SMTP sessions do. Usage: spool_bench [directory [seconds [bytes [backlog]]]]
+ * With a backlog: that many messages are put into the index as deferred, and the times of a restart and of fetching are shown.
  */
 #include <ftw.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/base/buf.h"
 #include "common/base/clock.h"
+#include "common/base/io.h"
 #include "common/base/lock.h"
 #include "common/base/mem.h"
 #include "common/base/num.h"
+#include "queue/index.h"
+#include "queue/recover.h"
 #include "queue/spool.h"
 #include "queue/spool_internal.h"
 
@@ -22,7 +27,7 @@ struct bench {
     struct lock m;
     struct cond go;
     unsigned idle;        /* sessions that have been answered and may send again */
-    uint64_t answered, failed;
+    uint64_t answered, failed, flushed;
     bool stop;
     char *content;
 };
@@ -86,6 +91,19 @@ static double cpu_s(void)
     return (double)(r.ru_utime.tv_sec + r.ru_stime.tv_sec) + (double)(r.ru_utime.tv_usec + r.ru_stime.tv_usec) / 1e6;
 }
 
+/* Resident memory that is ours (without mapped files), MiB. */
+static double anon_mib(void)
+{
+    struct buf b = BUF_INIT(65536);
+    int64_t kib = 0;
+    if (io_read_file("/proc/self/status", &b, NULL)) {
+        const char *at = strstr(buf_cstr(&b), "RssAnon:");
+        kib = at != NULL ? strtol(at + 8, NULL, 10) : 0;
+    }
+    buf_free(&b);
+    return (double)kib / 1024;
+}
+
 static void run(struct bench *b, unsigned sessions, int64_t seconds)
 {
     pthread_t t;
@@ -114,9 +132,100 @@ static void run(struct bench *b, unsigned sessions, int64_t seconds)
     while (b->idle < sessions)
         cond_wait(&b->go, &b->m);
     lock_drop(&b->m);
-    printf("%4u sessions: %8.0f commits/s, %6.1f a flush, %5.1f us CPU each, %llu failed\n", sessions,
-           (double)n / elapsed, flushes ? (double)n / (double)flushes : 0.0, cpu * 1e6 / (double)(n ? n : 1),
+    printf("%4u sessions: %8.0f commits/s, %6.1f a flush, %5.1f us CPU each, %.0f MiB, %llu failed\n", sessions,
+           (double)n / elapsed, flushes ? (double)n / (double)flushes : 0.0, cpu * 1e6 / (double)(n ? n : 1), anon_mib(),
            (unsigned long long)b->failed);
+}
+
+static void backlog_flushed(void *arg, int status)
+{
+    struct bench *b = arg;
+    lock_take(&b->m);
+    b->failed += status != 0;
+    b->flushed++;
+    cond_broadcast(&b->go);
+    lock_drop(&b->m);
+}
+
+static void backlog_answered(void *arg, struct msg *m UNUSED, int status)
+{
+    struct bench *b = arg;
+    lock_take(&b->m);
+    b->failed += status != SPOOL_OK;
+    b->idle++;
+    cond_broadcast(&b->go);
+    lock_drop(&b->m);
+}
+
+/* One piece of the backlog: committed, then one change set. */
+static void backlog_piece(struct bench *b, unsigned n, int64_t due_us)
+{
+    struct msg **m = xcalloc(n, sizeof(struct msg *));
+    struct index_change *c = xcalloc(n, sizeof *c);
+    struct index_rcpt *r = xcalloc(n, sizeof *r);
+    b->idle = 0;
+    for (unsigned i = 0; i < n; i++) {
+        m[i] = msg_ref(make(b));
+        struct msg *given = m[i];
+        given->done_cb = backlog_answered;
+        spool_submit(b->s, given);
+    }
+    lock_take(&b->m);
+    while (b->idle < n)
+        cond_wait(&b->go, &b->m);
+    uint64_t want = b->flushed + 1;
+    lock_drop(&b->m);
+    struct index_mark k = spool_index_mark(b->s);
+    for (unsigned i = 0; i < n; i++) {
+        r[i] = (struct index_rcpt){ .attempts = 1, .due_us = due_us + i, .transport = SPAN_LIT("smtp"), .nexthop = SPAN_LIT("example.net"),
+                                    .dsn = SPAN_LIT("4.4.1"), .reason = SPAN_LIT("connect to example.net: Connection timed out") };
+        c[i] = (struct index_change){ .id = m[i]->env.id, .m = m[i], .is_new = true, .due_us = due_us + i, .rcpts = &r[i], .rcpt_count = 1 };
+    }
+    index_flush(spool_index(b->s), c, n, &k, backlog_flushed, b);
+    lock_take(&b->m);
+    while (b->flushed < want)
+        cond_wait(&b->go, &b->m);
+    lock_drop(&b->m);
+    for (unsigned i = 0; i < n; i++)
+        msg_unref(&m[i]);
+    free(m);
+    free(c);
+    free(r);
+}
+
+static void backlog(struct bench *b, const struct spool_options *o, const struct spool_sink *sink, int64_t n)
+{
+    struct err e = ERR_INIT;
+    double cpu = cpu_s();
+    int64_t began = clock_mono_ms();
+    for (int64_t i = 0; i < n; i += 10000)
+        backlog_piece(b, 10000, 1000000 + i);
+    printf("backlog of %lld: %lld ms, %.1f us CPU each, %.0f MiB\n", (long long)n, (long long)(clock_mono_ms() - began),
+           (cpu_s() - cpu) * 1e6 / (double)n, anon_mib());
+    spool_stop(b->s);
+    spool_close(&b->s);
+    began = clock_mono_ms();
+    if (spool_open(o, &b->s, &e) != SPOOL_OPEN_OK || !spool_start(b->s, sink, &e))
+        abort();
+    printf("restart: %lld ms, %lld messages, %.0f MiB\n", (long long)(clock_mono_ms() - began),
+           (long long)index_count(spool_index(b->s)), anon_mib());
+    struct index_cursor cur = { INT64_MIN, 0 };
+    struct msg *m[1000];
+    int64_t fetched = 0;
+    int k;
+    began = clock_mono_ms();
+    cpu = cpu_s();
+    while ((k = index_fetch_due(spool_index(b->s), INT64_MAX, &cur, 1000, m, &e)) > 0)
+        for (int i = 0; i < k; i++, fetched++)
+            msg_unref(&m[i]);
+    printf("fetched %lld: %lld ms, %.1f us CPU each, %.0f MiB\n", (long long)fetched, (long long)(clock_mono_ms() - began),
+           (cpu_s() - cpu) * 1e6 / (double)fetched, anon_mib());
+    began = clock_mono_ms();
+    struct index_mark mark;
+    uint64_t bytes;
+    if (!checkpoint_write(b->s, &mark, &bytes, &e))
+        abort();
+    printf("checkpoint: %lld ms, %llu bytes\n", (long long)(clock_mono_ms() - began), (unsigned long long)bytes);
 }
 
 static int rm(const char *path, const struct stat *st UNUSED, int type UNUSED, struct FTW *f UNUSED)
@@ -130,11 +239,12 @@ int main(int argc, char **argv)
     struct log_src log = { .name = "bench" };
     struct err e = ERR_INIT;
     struct bench b = { .bytes = 2048 };
-    int64_t seconds = 3, bytes = 2048;
+    int64_t seconds = 3, bytes = 2048, waiting = 0;
     char *dir = xasprintf("%s/spool-bench-XXXXXX", argc > 1 ? argv[1] : "/tmp");
     if ((argc > 2 && !num_parse(span_cstr(argv[2]), 1, 600, &seconds)) ||
-        (argc > 3 && !num_parse(span_cstr(argv[3]), 1, 1 << 20, &bytes)) || mkdtemp(dir) == NULL) {
-        fprintf(stderr, "usage: spool_bench [directory [seconds [bytes]]]\n");
+        (argc > 3 && !num_parse(span_cstr(argv[3]), 1, 1 << 20, &bytes)) ||
+        (argc > 4 && !num_parse(span_cstr(argv[4]), 0, 10000000, &waiting)) || mkdtemp(dir) == NULL) {
+        fprintf(stderr, "usage: spool_bench [directory [seconds [bytes [backlog]]]]\n");
         return 2;
     }
     b.bytes = (size_t)bytes;
@@ -148,6 +258,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s\n", e.text);
         return 1;
     }
+    if (waiting > 0)
+        backlog(&b, &o, &sink, waiting);
     static const unsigned sessions[] = { 1, 10, 100 };
     for (size_t i = 0; i < ARRAY_LEN(sessions); i++)
         run(&b, sessions[i], seconds);

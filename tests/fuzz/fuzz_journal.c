@@ -1,0 +1,114 @@
+/*
+ * Journal and result log replay on bytes from anywhere: the decoders directly, and the search for frames in a file that is
+ * put together from the input (valid frames with the input as metadata, and bytes of the input between them).
+ */
+#include <assert.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/crc32c.h"
+#include "common/base/mem.h"
+#include "queue/logfile.h"
+#include "queue/record.h"
+
+#define GENERATION 3
+#define SALT UINT64_C(0x0123456789abcdef)
+
+int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
+
+static void decode(uint8_t kind, struct span meta, uint32_t content)
+{
+    struct frame f = { .meta_bytes = (uint32_t)meta.n, .content_bytes = content, .kind = kind };
+    struct spool_result r;
+    struct record_admin a;
+    struct journal_pos pos;
+    uint64_t id;
+    uint32_t rcpts;
+    switch (kind) {
+    case REC_MESSAGE: {
+        struct msg *m = record_message_decode(&f, meta);
+        if (m != NULL) { /* what was decoded must encode and decode to the same */
+            uint32_t bytes;
+            char *rec = record_message(m, content, &bytes);
+            struct frame g = { .meta_bytes = bytes - FRAME_HEADER_BYTES, .content_bytes = content, .kind = kind };
+            struct msg *again = record_message_decode(&g, span_of(rec + FRAME_HEADER_BYTES, g.meta_bytes));
+            assert(again != NULL && again->env.id == m->env.id && again->env.rcpt_count == m->env.rcpt_count &&
+                   span_eq(again->env.sender, m->env.sender));
+            msg_unref(&again);
+            free(rec);
+        }
+        msg_unref(&m);
+        if (record_message_peek(meta, &id, &rcpts, &pos) && meta.n >= 64) {
+            char *copy = xmalloc(meta.n);
+            memcpy(copy, meta.p, meta.n);
+            record_message_set_moved(copy, pos);
+            assert(memcmp(copy, meta.p, meta.n) == 0);
+            free(copy);
+        }
+        break;
+    }
+    case REC_ADMIN:
+        if (record_admin_decode(meta, &a) && a.detail.n > 0)
+            assert(a.detail.p >= meta.p && a.detail.p + a.detail.n <= meta.p + meta.n);
+        break;
+    case REC_RESULT:
+        if (record_result_decode(meta, &r) && r.reason.n > 0)
+            assert(r.reason.p >= meta.p && r.reason.p + r.reason.n <= meta.p + meta.n);
+        break;
+    default:
+        if (!record_note_decode(meta, &pos))
+            assert(meta.n < 16);
+    }
+}
+
+/* The input is a row of pieces: 1 byte what, 1 byte length (times 8), bytes. Returns how many valid frames were put in. */
+static unsigned build(struct buf *b, const uint8_t *p, size_t n)
+{
+    unsigned frames = 0;
+    while (n >= 2) {
+        uint8_t what = p[0];
+        size_t take = (size_t)p[1] * 8;
+        p += 2;
+        n -= 2;
+        if (take > n)
+            take = n & ~(size_t)7;
+        if (what < 128) {
+            buf_add(b, p, take);
+        } else if (buf_reserve(b, FRAME_HEADER_BYTES + take)) {
+            struct frame f = { .meta_bytes = (uint32_t)take, .kind = (uint8_t)(1 + what % 4), .generation = GENERATION };
+            char *at = b->p + b->n;
+            memcpy(at + FRAME_HEADER_BYTES, p, take);
+            frame_seal(at, &f, crc32c(0, p, take), SALT);
+            b->n += FRAME_HEADER_BYTES + take;
+            frames++;
+        }
+        p += take;
+        n -= take;
+    }
+    return frames;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
+{
+    if (n < 2)
+        return 0;
+    decode((uint8_t)(1 + p[0] % 4), span_of((const char *)p + 2, n - 2), p[1]);
+
+    struct buf b = BUF_INIT(1 << 20);
+    unsigned frames = build(&b, p, n), found = 0;
+    struct frame_scan sc = { .p = b.p, .n = b.n, .generation = GENERATION, .salt = SALT };
+    struct frame f;
+    uint64_t off, last = 0;
+    for (enum scan_status st; (st = frame_scan_next(&sc, &f, &off)) != SCAN_END;) {
+        assert(off >= last && sc.off > off && sc.off <= sc.n);
+        last = sc.off;
+        if (st == SCAN_FRAME) {
+            assert(off + frame_bytes(&f) == sc.off);
+            decode(f.kind, frame_meta(&sc, off, &f), f.content_bytes);
+            found++;
+        }
+    }
+    assert(found >= frames); /* whatever lies between them, none is missed */
+    buf_free(&b);
+    return 0;
+}
