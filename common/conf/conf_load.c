@@ -52,6 +52,8 @@ static enum conf_service_role role_of(const char *program, enum conf_service_typ
 {
     if (strcmp(program, "smtpd") == 0 && type == SVC_INET)
         return SVC_LISTENER;
+    if (is_one_of(program, "smtpd dnsblog") && (type == SVC_PASS || type == SVC_UNIX))
+        return SVC_INTERNAL; /* what postscreen hands to: see front_line() */
     if (is_one_of(program, "smtp lmtp virtual error retry discard") && (type == SVC_UNIX || type == SVC_FIFO))
         return SVC_TRANSPORT;
     if (is_one_of(program, "pickup cleanup qmgr oqmgr nqmgr tlsmgr trivial-rewrite bounce verify flush proxymap showq "
@@ -148,17 +150,36 @@ static struct conf_values *values_for(struct builder *b, const struct master_lin
     return b->global_stress;
 }
 
+/*
+ * postscreen(8) stands before smtpd: a port with it is served here as smtpd, with the overrides of the "smtpd pass" line
+ * that postscreen would have handed its clients to. NULL when l is not such a port.
+ */
+static const struct master_line *front_line(struct builder *b, const struct master_line *l)
+{
+    struct conf *c = b->c;
+    if (strcmp(l->column[MASTER_PROGRAM], "postscreen") != 0 || type_of(l->type) != SVC_INET)
+        return NULL;
+    conf_report_add(b->report, CONF_WARNING, c->master_file, l->line,
+                    "%s: served as smtpd: the tests of postscreen are not made here (idle clients cost no process)", l->name);
+    for (const struct master_line *m = c->lines; m != NULL; m = m->next)
+        if (!m->replaced && type_of(m->type) == SVC_PASS && strcmp(m->column[MASTER_PROGRAM], "smtpd") == 0)
+            return m;
+    return l;
+}
+
 static void build_service(struct builder *b, const struct master_line *l, struct conf_service *svc,
                           struct conf_values **values)
 {
     struct conf *c = b->c;
-    struct conf_values *v = values_for(b, l, false);
+    const struct master_line *behind = front_line(b, l);
+    const struct master_line *from = behind != NULL ? behind : l;
+    struct conf_values *v = values_for(b, from, false);
     int64_t maxproc;
 
     *values = v;
     svc->name = l->name;
     svc->type = type_of(l->type);
-    svc->command = l->column[MASTER_PROGRAM];
+    svc->command = behind != NULL ? "smtpd" : l->column[MASTER_PROGRAM];
     svc->role = role_of(svc->command, svc->type);
     svc->line = l->line;
     svc->is_private = svc->type != SVC_INET && strcmp(l->column[MASTER_PRIVATE], "n") != 0;
@@ -167,12 +188,12 @@ static void build_service(struct builder *b, const struct master_line *l, struct
     svc->argv = l->argv + l->first_plain;
     svc->host = svc->port = "";
     svc->p = svc->p_stress = v->params;
-    svc->maxproc = num_parse(span_cstr(l->column[MASTER_MAXPROC]), 0, INT32_MAX, &maxproc)
+    svc->maxproc = num_parse(span_cstr(from->column[MASTER_MAXPROC]), 0, INT32_MAX, &maxproc)
                        ? maxproc : v->params->default_process_limit;
     if (svc->type == SVC_INET)
         split_address(c, svc, b->report);
     if (svc->role == SVC_LISTENER) {
-        svc->p_stress = values_for(b, l, true)->params;
+        svc->p_stress = values_for(b, from, true)->params;
         conf_check_listener(c, svc, v, b->report);
     }
     if (svc->role == SVC_TRANSPORT) {

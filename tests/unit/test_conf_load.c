@@ -234,6 +234,30 @@ static void test_transports(void **state)
     conf_unref(&c);
 }
 
+/* A port that postscreen guards is served by smtpd with what the line behind it says. */
+static void test_postscreen_is_served(void **state)
+{
+    (void)state;
+    struct conf_report r;
+    struct conf *c = load("", "smtp inet n - y - 1 postscreen\n"
+                              "smtpd pass - - y - 33 smtpd\n  -o smtpd_timeout=44s\n"
+                              "dnsblog unix - - y - 0 dnsblog\n", &r);
+    assert_non_null(c);
+    const struct conf_service *s = service(c, "smtp", SVC_INET);
+    assert_int_equal(s->role, SVC_LISTENER);
+    assert_string_equal(s->command, "smtpd");
+    assert_int_equal(s->p->smtpd_timeout, 44000);
+    assert_int_equal(s->maxproc, 33);
+    assert_int_equal(service(c, "smtpd", SVC_PASS)->role, SVC_INTERNAL);
+    assert_int_equal(service(c, "dnsblog", SVC_UNIX)->role, SVC_INTERNAL);
+    bool told = false;
+    for (size_t i = 0; i < r.count; i++)
+        told = told || (r.items[i].line == 1 && strstr(r.items[i].text, "postscreen") != NULL);
+    assert_true(told);
+    conf_report_free(&r);
+    conf_unref(&c);
+}
+
 static void test_service_name_in_main_cf(void **state)
 {
     (void)state;
@@ -347,6 +371,7 @@ int main(void)
         cmocka_unit_test(test_hostname_without_domain),
         cmocka_unit_test(test_services),
         cmocka_unit_test(test_transports),
+        cmocka_unit_test(test_postscreen_is_served),
         cmocka_unit_test(test_service_name_in_main_cf),
         cmocka_unit_test(test_stress_can_be_fixed),
         cmocka_unit_test(test_text_of_user_names),
