@@ -8,6 +8,7 @@
 #include "common/base/ascii.h"
 #include "common/base/io.h"
 #include "common/base/mem.h"
+#include "common/conf/conf_status.h"
 #include "daemon/ctl_conf_internal.h"
 
 static const char usage[] =
@@ -231,53 +232,21 @@ int ctl_conf(const char *dir, int argc, char **argv)
     return ctl_conf_to(dir, argc, argv, stdout, stderr);
 }
 
-/* The words of a value in its expanded form: what separates them does not matter. */
-static char *value_words(const struct conf *c, const char *text)
-{
-    struct buf full = BUF_INIT(0), words = BUF_INIT(0);
-    struct span rest, word;
-    if (!conf_scope_expand_text(&c->global->scope, text, &full, NULL)) {
-        buf_reset(&full);
-        buf_puts(&full, text);
-    }
-    rest = buf_span(&full);
-    while (span_next_token(&rest, " \t\r\n\v\f,", &word)) {
-        buf_add_span(&words, word);
-        buf_putc(&words, ' ');
-    }
-    buf_free(&full);
-    return buf_detach(&words);
-}
+struct status_print {
+    FILE *out;
+    bool verbose;
+    size_t notes;
+};
 
-static bool is_default(const struct conf *c, const struct param_row *row, const char *value)
+/* A setting that is not in effect is a warning, one that means nothing here a note. */
+static void tell_idle_cb(void *arg, const struct conf_idle_setting *s)
 {
-    char *set = value_words(c, value), *def = value_words(c, row->def);
-    bool same = strcmp(set, def) == 0;
-    free(set);
-    free(def);
-    return same;
-}
-
-/* A setting that is not in effect is a warning, one that means nothing here a note. Returns how many notes there are. */
-static size_t tell_status(const struct conf *c, const struct conf_dict *d, FILE *out, bool verbose)
-{
-    size_t notes = 0;
-    for (const struct conf_entry *e = conf_dict_first(d); e != NULL; e = e->next) {
-        ptrdiff_t i = param_find(c->index, span_cstr(e->name));
-        if (i < 0)
-            continue;
-        const struct param_row *row = param_row((size_t)i);
-        enum param_class class = param_status_class(row->status);
-        if (class == PARAM_CLASS_EFFECTIVE || is_default(c, row, e->value))
-            continue;
-        if (class == PARAM_CLASS_NOT_YET)
-            fprintf(out, "%s, line %d: warning: %s: %s\n", e->file, e->line, e->name, param_status_text(row->status));
-        else if (verbose)
-            fprintf(out, "%s, line %d: note: %s changes nothing: %s\n", e->file, e->line, e->name,
-                    param_status_text(row->status));
-        notes += class == PARAM_CLASS_INERT;
-    }
-    return notes;
+    struct status_print *p = arg;
+    if (s->class == PARAM_CLASS_NOT_YET)
+        fprintf(p->out, "%s, line %d: warning: %s: %s\n", s->file, s->line, s->name, s->why);
+    else if (p->verbose)
+        fprintf(p->out, "%s, line %d: note: %s changes nothing: %s\n", s->file, s->line, s->name, s->why);
+    p->notes += s->class == PARAM_CLASS_INERT;
 }
 
 static void note_services(const struct conf *c, FILE *out)
@@ -292,11 +261,9 @@ static void note_services(const struct conf *c, FILE *out)
 
 static void tell_all_status(const struct conf *c, FILE *out, bool verbose)
 {
-    size_t notes = tell_status(c, c->main, out, verbose);
-    for (const struct master_line *l = c->lines; l != NULL; l = l->next) {
-        if (!l->replaced)
-            notes += tell_status(c, l->overrides, out, verbose);
-    }
+    struct status_print p = { .out = out, .verbose = verbose };
+    conf_each_idle_setting(c, tell_idle_cb, &p);
+    size_t notes = p.notes;
     if (notes > 0 && !verbose)
         fprintf(out, "note: %zu setting%s without meaning here; check -v names %s and says why\n", notes,
                 notes == 1 ? " is" : "s are", notes == 1 ? "it" : "them");

@@ -65,6 +65,8 @@ struct policy *daemon_policy(struct daemon *d);
  * error.
  */
 bool daemon_configure(struct daemon *d) MUST_CHECK;
+/* One warning that names the settings an administrator might count on in vain (a content filter, say). Main, after start and reload. */
+void daemon_tell_idle_settings(struct daemon *d);
 /* Opens the log and the ports, becomes mail_owner, opens the spool. False with *e; nothing runs yet. */
 bool daemon_prepare(struct daemon *d, struct err *e) MUST_CHECK;
 /* Starts every thread. False with *e. */

@@ -18,6 +18,7 @@
 #include "common/base/clock.h"
 #include "common/base/io.h"
 #include "common/base/mem.h"
+#include "common/conf/conf_status.h"
 #include "common/conf/params.h"
 #include "daemon/daemon.h"
 #include "daemon/deliver/tables.h"
@@ -50,6 +51,24 @@ static void print_report(const struct conf_report *r)
         else
             fprintf(stderr, "posthoused: %s: %s\n", level, f->text);
     }
+}
+
+static void name_idle_cb(void *arg, const struct conf_idle_setting *s)
+{
+    struct buf *names = arg;
+    if (s->class != PARAM_CLASS_NOT_YET)
+        return;
+    buf_puts(names, names->n > 0 ? ", " : "");
+    buf_puts(names, s->name);
+}
+
+void daemon_tell_idle_settings(struct daemon *d)
+{
+    struct buf names = BUF_INIT(1500);
+    conf_each_idle_setting(d->conf, name_idle_cb, &names);
+    if (names.n > 0)
+        log_warn(&d->src, "not in effect in this version: %s%s (posthousectl check)", buf_cstr(&names), names.overflow ? ", ..." : "");
+    buf_free(&names);
 }
 
 /* Both or neither. */

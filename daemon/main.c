@@ -153,7 +153,8 @@ static void do_reload(struct daemon *d)
     }
     if (ok) {
         log_info(&d->src, "reload -- version " PACKAGE_VERSION ", configuration %s", d->conf_dir);
-        listeners_each(d->listeners, log_listener, d);
+        daemon_tell_idle_settings(d);
+    listeners_each(d->listeners, log_listener, d);
     } else {
         log_error(&d->src, "reload failed: %s", e.text);
         buf_printf(&text, "%s\n", e.text);

@@ -11,7 +11,7 @@ libconf_a_SOURCES = \
 	common/conf/conf_load.c \
 	common/conf/conf_names.c \
 	common/conf/conf_report.c common/conf/conf_report.h \
-	common/conf/conf_scope.c common/conf/conf_scope.h \
+	common/conf/conf_scope.c common/conf/conf_scope.h common/conf/conf_status.c common/conf/conf_status.h \
 	common/conf/conf_values.c \
 	common/conf/expand.c common/conf/expand.h \
 	common/conf/master_cf.c common/conf/master_cf.h \
