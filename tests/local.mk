@@ -28,3 +28,6 @@ EXTRA_DIST += $(SCENARIOS) tests/lib/hub.py tests/lib/client.py tests/lib/sink.p
 CRASH = tests/crash/kill9.py
 TESTS += $(CRASH)
 EXTRA_DIST += $(CRASH)
+
+# What the scripts and the unit tests read besides.
+EXTRA_DIST += .ci/run quickstart run-tests tests/interop/dovecot tests/packages tests/tsan.supp tests/unit/unit.h
