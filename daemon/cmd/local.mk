@@ -29,12 +29,15 @@ sendmail_SOURCES = \
 	daemon/cmd/sendmail_smtp.c
 sendmail_LDADD = $(CTL_LIBS)
 
-# The names by which the same program lists the queue and checks the alias files.
+# The names by which the same program lists the queue and checks the alias files: commands for everybody, hence in bindir.
 install-exec-hook: install-mail-names
 install-mail-names:
-	cd "$(DESTDIR)$(sbindir)" && rm -f mailq newaliases && ln -s sendmail mailq && ln -s sendmail newaliases
+	$(MKDIR_P) "$(DESTDIR)$(bindir)"
+	for name in mailq newaliases; do \
+	  ln -srf "$(DESTDIR)$(sbindir)/sendmail" "$(DESTDIR)$(bindir)/$$name" || exit 1; \
+	done
 uninstall-hook:
-	rm -f "$(DESTDIR)$(sbindir)/mailq" "$(DESTDIR)$(sbindir)/newaliases"
+	rm -f "$(DESTDIR)$(bindir)/mailq" "$(DESTDIR)$(bindir)/newaliases"
 .PHONY: install-mail-names
 
 if HAVE_CMOCKA
