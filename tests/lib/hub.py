@@ -219,11 +219,11 @@ class Hub:
             raise
 
     def mails(self, user="user"):
-        """Contents of a user's Maildir, oldest first."""
+        """Contents of a user's Maildir, in the order of queue IDs: deliveries run side by side and end in any order."""
         new = self.dir / "mail" / user / "new"
         if not new.is_dir():
             return []
-        return [p.read_bytes() for p in sorted(new.iterdir(), key=lambda p: p.stat().st_mtime_ns)]
+        return [p.read_bytes() for p in sorted(new.iterdir(), key=lambda p: int(re.search(r"Q([0-9a-f]+)R", p.name)[1], 16))]
 
     def wait_mails(self, n, user="user", seconds=WAIT_S):
         wait_for(f"{n} mails for {user}", lambda: len(self.mails(user)) >= n, seconds)
