@@ -26,7 +26,7 @@ struct spool {
     struct qid_source qids;
     struct sched *sched;         /* gets what is committed; NULL: nobody */
     struct buf trace;            /* "result ID RCPT OUTCOME;" "applied;" "done ID;" "admin N ID;" */
-    struct msg *waiting[64];     /* submitted, not committed */
+    struct msg *waiting[8192];   /* submitted, not committed */
     unsigned waiting_n;
     struct msg *committed[4096]; /* references of what was submitted and committed (notifications) */
     unsigned committed_n;
