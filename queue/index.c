@@ -177,6 +177,10 @@ bool index_read_mark(struct index *ix, struct index_mark *k, struct err *e)
         !meta_int(ix->writer, "mark_results", &results, e))
         return false;
     *k = (struct index_mark){ { (uint64_t)segment, (uint64_t)offset }, (uint64_t)results };
+    /* Numbers rise even when the clock was set back: results of finished messages are found by number. */
+    int64_t last;
+    if (meta_int(ix->writer, "last_id", &last, NULL))
+        qid_seen(&ix->s->qids, (uint64_t)last);
     return true;
 }
 
@@ -193,7 +197,8 @@ static bool meta_set(struct index *ix, const char *key, uint64_t v, struct err *
 bool index_write_mark(struct index *ix, const struct index_mark *k, struct err *e)
 {
     return meta_set(ix, "mark_segment", k->journal.segment, e) && meta_set(ix, "mark_offset", k->journal.offset, e) &&
-           meta_set(ix, "mark_results", k->results, e);
+           meta_set(ix, "mark_results", k->results, e) &&
+           meta_set(ix, "last_id", atomic_load_explicit(&ix->s->qids.last, memory_order_relaxed), e);
 }
 
 struct index_mark index_durable_mark(struct index *ix)

@@ -319,12 +319,14 @@ static void finish_items(struct round *r)
     }
 }
 
-static void finish_msgs(struct round *r)
+static void finish_msgs(struct spool *s, struct round *r)
 {
     while (r->msgs != r->msgs_end) {
         struct msg *m = r->msgs;
         r->msgs = m->batch_next;
         m->batch_next = NULL;
+        if (r->status != SPOOL_OK && m->is_large)
+            spool_large_done(s, m->env.id);
         if (m->done_cb != NULL)
             m->done_cb(m->done_arg, m, r->status);
         msg_unref(&m);
@@ -368,7 +370,7 @@ static void run_turn(struct spool *s, struct msg *msgs, struct batch_item *items
         finish_items(&r);
         if (r.status == SPOOL_OK)
             announce(j);
-        finish_msgs(&r);
+        finish_msgs(s, &r);
     }
 }
 

@@ -72,6 +72,7 @@ static void one_result(void *arg, uint64_t pos UNUSED, const struct spool_result
     struct replay_msg *p = replay_get(r, res->id);
     struct rcpt_progress *q = replay_rcpt(r, p, res->rcpt);
     r->results++;
+    qid_seen(&r->s->qids, res->id); /* its number must not be given out again: this result would count for the new one */
     if (q->done)
         return; /* what is final stays final */
     q->attempts = res->attempts != 0 ? res->attempts : (uint16_t)(q->attempts + 1);

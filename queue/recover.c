@@ -104,6 +104,22 @@ static void keep_for_sink(struct recovery *v, struct msg *m)
         msg_unref(&m);
 }
 
+/*
+ * A large file goes after its message was refused, or after its last result was flushed; so a record without its file
+ * is one that nobody waits for.
+ */
+static bool has_content(struct spool *s, const struct msg *m)
+{
+    if (!m->is_large)
+        return true;
+    char *path = spool_large_path(s, m->env.id);
+    bool there = access(path, F_OK) == 0 || errno != ENOENT;
+    free(path);
+    if (!there)
+        log_warn(s->o.log, "%llX: passed over: its large file is gone, so it was refused or finished", (unsigned long long)m->env.id);
+    return there;
+}
+
 /* A message the index does not have. */
 static bool add_row(struct recovery *v, const struct replay_msg *p, struct err *e)
 {
@@ -112,7 +128,7 @@ static bool add_row(struct recovery *v, const struct replay_msg *p, struct err *
     struct msg *m = load(v->s, p);
     if (m == NULL)
         return true;
-    if (replay_apply(p, m) == 0) {
+    if (replay_apply(p, m) == 0 || !has_content(v->s, m)) {
         msg_unref(&m);
         return true;
     }
@@ -226,10 +242,10 @@ static void tell(struct recovery *v, int64_t began_ms)
         log_error(log, "spool %s: %u damaged places in the journal, see corrupt/", v->s->o.dir, v->r->gaps);
 }
 
-static void give_to_sink(struct recovery *v)
+static void give_to_sink(struct recovery *v, bool ok)
 {
     for (size_t i = 0; i < v->given_n; i++) {
-        if (v->s->sink.committed != NULL)
+        if (ok && v->s->sink.committed != NULL)
             v->s->sink.committed(v->s->sink.arg, v->given[i]);
         msg_unref(&v->given[i]);
     }
@@ -259,7 +275,7 @@ bool spool_recover(struct spool *s, struct err *e)
     }
     if (ok)
         tell(&v, began_ms);
-    give_to_sink(&v);
+    give_to_sink(&v, ok);
     if (s->overlay == NULL) {
         replay_free(r);
         free(r);

@@ -69,6 +69,8 @@ static enum spool_open_status make_dirs(struct spool *s, struct err *e)
         char *slash = strrchr(s->o.dir, '/');
         char *parent = slash > s->o.dir ? xstrndup(s->o.dir, (size_t)(slash - s->o.dir)) : NULL;
         bool ok = (parent == NULL || io_make_dirs(parent, 0755)) && (mkdir(s->o.dir, 0700) == 0 || errno == EEXIST);
+        if (ok && parent != NULL && !io_sync_dir(parent)) /* may not be ours to open */
+            log_warn(s->o.log, "flush of directory %s: %m", parent);
         free(parent);
         if (!ok) {
             err_set_sys(e, errno, "create spool directory %s", s->o.dir);
@@ -334,15 +336,19 @@ struct index_mark spool_index_mark(struct spool *s)
     return k;
 }
 
-void spool_message_done(struct spool *s, struct msg *m)
+void spool_large_done(struct spool *s, uint64_t id)
 {
-    segments_note_done(&s->journal.segs, m->env.id, m->pos, segment_weight(m->env.content_bytes, m->is_large));
-    if (!m->is_large)
-        return;
     struct large_done *d = xmalloc(sizeof *d);
-    d->id = m->env.id;
+    d->id = id;
     d->next = atomic_load(&s->large_done);
     while (!atomic_compare_exchange_weak(&s->large_done, &d->next, d))
         ;
     keeper_wake(s);
+}
+
+void spool_message_done(struct spool *s, struct msg *m)
+{
+    segments_note_done(&s->journal.segs, m->env.id, m->pos, segment_weight(m->env.content_bytes, m->is_large));
+    if (m->is_large)
+        spool_large_done(s, m->env.id);
 }

@@ -1,6 +1,8 @@
 /* the spool as a whole: what was answered is there after a restart, what is finished is not */
 #include "tests/unit/spool_fixture.h"
 
+#include "queue/index.h"
+
 static int setup(void **state)
 {
     struct fixture *f = xcalloc(1, sizeof *f);
@@ -97,6 +99,46 @@ static void administration_is_remembered(void **state)
     assert_int_equal(f->got_n, 2);
     assert_true(fixture_find(f, held)->env.flags & ENV_HOLD);
     assert_false(fixture_find(f, released)->env.flags & ENV_HOLD);
+}
+
+/* Results are found by number: a number that comes again would find those of the message that had it before. */
+static void numbers_rise_although_the_clock_is_set_back(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t before, after;
+    struct index_mark k;
+    fixture_send(f, 1, 10, &before);
+    fixture_result(f, before, 0, OUTCOME_SENT, 0);
+    spool_message_done(f->s, f->got[0]);
+    k = spool_index_mark(f->s);
+    for (int i = 0; i < 3; i++) { /* from the journal, from the index when the mark has passed, and again */
+        if (i == 1) {
+            struct span none = SPAN_LIT("");
+            index_flush(spool_index(f->s), NULL, 0, &k, NULL, NULL);
+            index_make_due(spool_index(f->s), 1, &none, NULL, NULL);
+        }
+        clock_advance_for_test(0, -3600 * INT64_C(1000000));
+        fixture_restart(f);
+        assert_int_equal(f->got_n, 0);
+        after = qid_new(spool_qids(f->s));
+        assert_true(after > before);
+    }
+    clock_advance_for_test(0, 3 * 3600 * INT64_C(1000000));
+}
+
+static void a_record_whose_large_file_is_gone_is_passed_over(void **state)
+{
+    struct fixture *f = *state;
+    struct msg *m = fixture_msg(f, 1, 300000);
+    char *path = spool_large_path(f->s, m->env.id);
+    uint64_t id = m->env.id;
+    spool_submit(f->s, m);
+    assert_true(fixture_wait(f, 1));
+    unlink(path); /* as after a refusal; its record is in the journal all the same */
+    fixture_restart(f);
+    assert_null(fixture_find(f, id));
+    assert_int_equal(fixture_send(f, 1, 10, NULL), SPOOL_OK);
+    free(path);
 }
 
 static void a_thousand_recipients(void **state)
@@ -241,6 +283,8 @@ int main(void)
         T(large_content_goes_to_a_file_and_away_with_the_message),
         T(results_are_remembered),
         T(administration_is_remembered),
+        T(numbers_rise_although_the_clock_is_set_back),
+        T(a_record_whose_large_file_is_gone_is_passed_over),
         T(a_thousand_recipients),
         T(journal_space_is_reused),
         T(content_can_be_dropped_while_somebody_reads),
