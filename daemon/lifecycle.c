@@ -153,8 +153,8 @@ bool daemon_prepare(struct daemon *d, struct err *e)
     d->listeners = listeners_new();
     return owner_find(p->mail_owner, &d->owner, e) && open_log(d, e) &&
            listeners_prepare(d->listeners, d->conf, e) &&
-           owner_make_dir(&d->owner, p->queue_directory, 0700, e) &&
-           owner_make_dir(&d->owner, p->data_directory, 0700, e) &&
+           owner_make_dir(&d->owner, "queue_directory", p->queue_directory, 0700, e) &&
+           owner_make_dir(&d->owner, "data_directory", p->data_directory, 0700, e) &&
            (!d->owner.is_root || pickup_make_maildrop(p->queue_directory, p->setgid_group, d->owner.uid, d->owner.gid, e)) &&
            owner_become(&d->owner, needs_setuid(d->conf), e) && open_spool(d, e);
 }

@@ -42,15 +42,27 @@ bool owner_find(const char *mail_owner, struct owner *out, struct err *e)
     return true;
 }
 
-bool owner_make_dir(const struct owner *o, const char *path, mode_t mode, struct err *e)
+static bool is_fit(const struct owner *o, const char *parameter, const char *path, const struct stat *st, struct err *e)
+{
+    if (!S_ISDIR(st->st_mode))
+        err_set(e, "%s: %s exists and is not a directory", parameter, path);
+    else if (st->st_uid != o->uid)
+        err_set(e, "%s: %s is owned by uid %u, but this process runs as uid %u: change mail_owner, or the owner with chown -R",
+                parameter, path, (unsigned)st->st_uid, (unsigned)o->uid);
+    else
+        return true;
+    return false;
+}
+
+bool owner_make_dir(const struct owner *o, const char *parameter, const char *path, mode_t mode, struct err *e)
 {
     struct stat st;
-    if (stat(path, &st) == 0) {
-        if (S_ISDIR(st.st_mode))
-            return true;
-        err_set(e, "%s exists and is not a directory", path);
+    if (path[0] != '/') {
+        err_set(e, "%s: \"%s\" is not an absolute path", parameter, path);
         return false;
     }
+    if (stat(path, &st) == 0)
+        return is_fit(o, parameter, path, &st, e);
     char *copy = xstrdup(path);
     char *slash = strrchr(copy, '/');
     bool ok = true;

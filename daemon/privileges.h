@@ -21,8 +21,11 @@ struct owner {
 
 /* Finds mail_owner when we are root. False with *e: no such user, or it is root itself. */
 bool owner_find(const char *mail_owner, struct owner *out, struct err *e) MUST_CHECK;
-/* Makes `path` (parents too) with this mode; a new one belongs to the owner. An existing one is left as it is. */
-bool owner_make_dir(const struct owner *o, const char *path, mode_t mode, struct err *e) MUST_CHECK;
+/*
+ * Makes `path` (parents too), the value of `parameter`, with this mode; a new one belongs to the owner. One that exists is left
+ * as it is. False with *e when it is not absolute, not a directory, or not the owner's.
+ */
+bool owner_make_dir(const struct owner *o, const char *parameter, const char *path, mode_t mode, struct err *e) MUST_CHECK;
 /*
  * Becomes the owner, for good. keep_setuid: keep CAP_SETUID and CAP_SETGID (virtual_uid_maps, virtual_gid_maps), which
  * delivery threads use one by one. Nothing to do when not root.
