@@ -5,6 +5,7 @@ AM_TESTS_ENVIRONMENT = POSTHOUSE_BUILD='$(abs_top_builddir)'; export POSTHOUSE_B
 	PYTHONDONTWRITEBYTECODE=1; export PYTHONDONTWRITEBYTECODE;
 
 SCENARIOS = \
+	tests/scenarios/bad_input.py \
 	tests/scenarios/bounces.py \
 	tests/scenarios/content.py \
 	tests/scenarios/delivery.py \
