@@ -42,6 +42,9 @@ static int load_config(struct sendmail *sm)
     }
     struct conf_options o = { .dir = dir != NULL ? dir : sm->conf_dir };
     int status = 0;
+    /* Installed set-gid to setgid_group: that right is for the system's own configuration. */
+    if (getegid() != getgid() && strcmp(o.dir, POSTHOUSE_CONFDIR) != 0 && setresgid(getgid(), getgid(), getgid()) != 0)
+        abort();
     sm->conf = conf_load_any(&o, &report);
     if (sm->conf != NULL) {
         sm->p = conf_global(sm->conf);

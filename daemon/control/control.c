@@ -18,7 +18,6 @@
 #include "common/base/mem.h"
 #include "common/net/listen.h"
 
-#define CLIENT_STACK_BYTES (512 * 1024)
 #define BACKLOG 64
 #define LOCAL_PID_FIRST 4990000
 
@@ -108,7 +107,7 @@ static void start_client(struct control *c, int fd, bool is_public)
     lock_take(&c->m);
     cl->s = s;
     lock_drop(&c->m);
-    int rc = thread_start(&cl->thread, "control-client", CLIENT_STACK_BYTES, client_main, cl);
+    int rc = thread_start(&cl->thread, "control-client", 0, client_main, cl);
     if (rc != 0) {
         log_warn(c->o.log, "control: no thread for a client: %s", strerror(rc));
         lock_take(&c->m);
@@ -207,7 +206,7 @@ struct control *control_start(const struct control_options *o, struct err *e)
     c->submit_fd = listen_unix(c->submit_path, 0666, BACKLOG, e);
     if (c->submit_fd < 0)
         goto failed;
-    int rc = thread_start(&c->thread, "control", CLIENT_STACK_BYTES, accept_main, c);
+    int rc = thread_start(&c->thread, "control", 0, accept_main, c);
     if (rc == 0)
         return c;
     err_set_sys(e, rc, "starting the control thread");

@@ -5,6 +5,7 @@ import json
 import os
 import pwd
 import re
+import shutil
 import subprocess
 import sys
 
@@ -255,6 +256,24 @@ def test_other_users():
         hub.start()
         assert hub.wait_mails(1)[0].startswith(b"Return-Path: <me@example.org>\n")
         hub.wait_log(rf"pickup\[\d+\]: \w+: uid={uid} from=<me@example.org>")
+
+
+def test_set_gid_is_for_the_own_configuration():
+    if os.getuid() != 0:
+        raise cases.Skip("needs root to make a set-gid program")
+    with Hub({"setgid_group": "mail"}, start=False) as hub:
+        program = hub.dir / "sendmail"
+        shutil.copy(BUILD / "sendmail", program)
+        os.chown(program, 0, grp.getgrnam("mail").gr_gid)
+        os.chmod(program, 0o2755)
+        hub.start()
+        hub.stop()  # now maildrop/ is there, for the group alone
+        p = pwd.getpwnam("daemon")
+        r = subprocess.run([program, "-C", str(hub.dir / "etc"), "user@example.com"], input=b"\nhi\n", capture_output=True,
+                           user=p.pw_uid, group=p.pw_gid, extra_groups=[])
+        assert r.returncode == 75 and b"maildrop" in r.stderr and b"Permission denied" in r.stderr, r
+        hub.start()
+        assert hub.queue() == []
 
 
 if __name__ == "__main__":
