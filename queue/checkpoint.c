@@ -165,17 +165,9 @@ out:
 
 /* ---- reading ---- */
 
-static uint64_t be(const char *p, size_t n)
-{
-    uint64_t v = 0;
-    for (size_t i = 0; i < n; i++)
-        v = v << 8 | (unsigned char)p[i];
-    return v;
-}
-
 static struct index_mark mark_of(const char *head)
 {
-    return (struct index_mark){ { be(head + 16, 8), be(head + 24, 8) }, be(head + 32, 8) };
+    return (struct index_mark){ { be_read(head + 16, 8), be_read(head + 24, 8) }, be_read(head + 32, 8) };
 }
 
 /* The whole file, verified. False when there is none or it is damaged (said in the log). */
@@ -188,8 +180,8 @@ static bool read_all(struct spool *s, struct buf *b, struct index_mark *k)
         log_warn(s->o.log, "%s", e.text);
         ok = false;
     } else if (ok) {
-        ok = b->n >= HEAD_BYTES + 4 && memcmp(b->p, magic, 8) == 0 && be(b->p + 8, 4) == 1 &&
-             be(b->p + b->n - 4, 4) == crc32c(0, b->p, b->n - 4);
+        ok = b->n >= HEAD_BYTES + 4 && memcmp(b->p, magic, 8) == 0 && be_read(b->p + 8, 4) == 1 &&
+             be_read(b->p + b->n - 4, 4) == crc32c(0, b->p, b->n - 4);
         if (!ok)
             log_warn(s->o.log, "%s is damaged: not used", path);
     }
@@ -210,7 +202,7 @@ static bool is_whole(int fd, uint64_t size, char *piece)
         crc = crc32c(crc, piece, n);
         at += n;
     }
-    return io_pread_all(fd, piece, 4, (off_t)size - 4) && be(piece, 4) == crc;
+    return io_pread_all(fd, piece, 4, (off_t)size - 4) && be_read(piece, 4) == crc;
 }
 
 bool checkpoint_read_mark(struct spool *s, struct index_mark *mark, uint64_t *bytes)
@@ -219,7 +211,7 @@ bool checkpoint_read_mark(struct spool *s, struct index_mark *mark, uint64_t *by
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     off_t size = fd >= 0 ? lseek(fd, 0, SEEK_END) : 0;
     bool ok = size >= HEAD_BYTES + 4 && is_whole(fd, (uint64_t)size, piece) && io_pread_all(fd, piece, HEAD_BYTES, 0) &&
-              memcmp(piece, magic, 8) == 0 && be(piece + 8, 4) == 1;
+              memcmp(piece, magic, 8) == 0 && be_read(piece + 8, 4) == 1;
     if (ok) {
         *mark = mark_of(piece);
         *bytes = (uint64_t)size;
@@ -240,11 +232,11 @@ static void to_replay(struct replay *r, struct replay_msg *p, uint32_t flags, co
     p->delay_warned = flags & CP_WARNED;
     for (uint32_t i = 0; i < n; i++) {
         const char *q = rows + 16 * (size_t)i;
-        struct rcpt_progress *t = replay_rcpt(r, p, (uint32_t)be(q, 4));
+        struct rcpt_progress *t = replay_rcpt(r, p, (uint32_t)be_read(q, 4));
         t->done = q[4] == RCPT_DONE;
-        t->attempts = (uint16_t)be(q + 6, 2);
+        t->attempts = (uint16_t)be_read(q + 6, 2);
         t->is_total = true;
-        t->due_us = (int64_t)be(q + 8, 8);
+        t->due_us = (int64_t)be_read(q + 8, 8);
         p->done += t->done;
     }
 }
@@ -252,8 +244,8 @@ static void to_replay(struct replay *r, struct replay_msg *p, uint32_t flags, co
 /* One message of the checkpoint into the index, or among the orphans. */
 static bool restore_one(struct spool *s, struct replay *r, const char *p, uint32_t n, uint64_t *restored, struct err *e)
 {
-    uint64_t id = be(p, 8);
-    struct journal_pos pos = { be(p + 8, 8), be(p + 16, 8) };
+    uint64_t id = be_read(p, 8);
+    struct journal_pos pos = { be_read(p + 8, 8), be_read(p + 16, 8) };
     struct frame f;
     char *meta;
     struct replay one;
@@ -267,11 +259,11 @@ static bool restore_one(struct spool *s, struct replay *r, const char *p, uint32
     if (m == NULL || m->env.id != id) {
         struct replay_msg *q = replay_get(r, id);
         q->is_orphan = true;
-        to_replay(r, q, (uint32_t)be(p + 24, 4), p + 32, n);
+        to_replay(r, q, (uint32_t)be_read(p + 24, 4), p + 32, n);
     } else {
         replay_init(&one, s);
         struct replay_msg *q = replay_get(&one, id);
-        to_replay(&one, q, (uint32_t)be(p + 24, 4), p + 32, n);
+        to_replay(&one, q, (uint32_t)be_read(p + 24, 4), p + 32, n);
         m->pos = pos;
         if (replay_apply(q, m) > 0) {
             ok = index_put_msg(s->index, m, e);
@@ -296,7 +288,7 @@ bool checkpoint_restore(struct spool *s, struct replay *r, uint64_t *restored, s
     ok = index_exec(s->index->writer, "BEGIN IMMEDIATE", e);
     size_t end = b.n - 4, at = HEAD_BYTES;
     for (uint64_t i = 1; ok && at + 32 <= end; i++) {
-        uint32_t n = (uint32_t)be(b.p + at + 28, 4);
+        uint32_t n = (uint32_t)be_read(b.p + at + 28, 4);
         if (n > (end - at - 32) / 16)
             break;
         ok = restore_one(s, r, b.p + at, n, restored, e);

@@ -86,24 +86,16 @@ bool logfile_write_head(const struct spool_io *io, int fd, enum logfile_kind k, 
            spool_io_write(io, fd, head, sizeof head, HEAD_COPY_AT);
 }
 
-static uint64_t be(const char *p, size_t n)
-{
-    uint64_t v = 0;
-    for (size_t i = 0; i < n; i++)
-        v = v << 8 | (unsigned char)p[i];
-    return v;
-}
-
 static enum logfile_head_status head_decode(const char *p, enum logfile_kind k, struct logfile_head *h)
 {
-    if (memcmp(p, magics[k], 8) != 0 || be(p + HEAD_BYTES - 4, 4) != crc32c(0, p, HEAD_BYTES - 4))
+    if (memcmp(p, magics[k], 8) != 0 || be_read(p + HEAD_BYTES - 4, 4) != crc32c(0, p, HEAD_BYTES - 4))
         return LOGFILE_HEAD_BAD;
-    if (be(p + 8, 4) > FORMAT_VERSION)
+    if (be_read(p + 8, 4) > FORMAT_VERSION)
         return LOGFILE_HEAD_NEWER;
-    if (be(p + 12, 4) != LOGFILE_DATA_AT)
+    if (be_read(p + 12, 4) != LOGFILE_DATA_AT)
         return LOGFILE_HEAD_BAD;
-    *h = (struct logfile_head){ .generation = be(p + 16, 8), .salt = be(p + 24, 8), .bytes = be(p + 32, 8),
-                                .begun_us = (int64_t)be(p + 40, 8) };
+    *h = (struct logfile_head){ .generation = be_read(p + 16, 8), .salt = be_read(p + 24, 8), .bytes = be_read(p + 32, 8),
+                                .begun_us = (int64_t)be_read(p + 40, 8) };
     return LOGFILE_HEAD_OK;
 }
 

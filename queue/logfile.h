@@ -29,6 +29,15 @@ struct logfile_head {
     int64_t begun_us;
 };
 
+/* A big-endian integer of n bytes (up to 8). */
+static inline uint64_t be_read(const char *p, size_t n)
+{
+    uint64_t v = 0;
+    for (size_t i = 0; i < n; i++)
+        v = v << 8 | (unsigned char)p[i];
+    return v;
+}
+
 /* A number nobody outside can know. */
 uint64_t logfile_salt(void);
 /* Makes a file of `bytes` zeros (really written; flushed piece by piece). The descriptor, or -1 with errno; no file is left then. */
