@@ -12,7 +12,9 @@ SCENARIOS = \
 	tests/scenarios/first_path.py \
 	tests/scenarios/lmtp.py \
 	tests/scenarios/queue_commands.py \
+	tests/scenarios/logs.py \
 	tests/scenarios/operate.py \
+	tests/scenarios/retry.py \
 	tests/scenarios/routing.py \
 	tests/scenarios/sendmail.py \
 	tests/scenarios/smtp_limits.py \
