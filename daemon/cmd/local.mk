@@ -7,7 +7,7 @@ libctl_a_SOURCES = \
 	daemon/cmd/queue_offline.c daemon/cmd/queue_offline.h \
 	daemon/cmd/sendmail_options.c daemon/cmd/sendmail_options.h \
 	daemon/cmd/submit.c daemon/cmd/submit.h
-EXTRA_DIST += daemon/cmd/README.md
+EXTRA_DIST += daemon/cmd/README.md tests/fuzz/corpus/fuzz_local_mail
 dist_man_MANS += man/mailq.1 man/posthouse-sendmail.1 man/posthousectl.8
 
 # The parts in the order of their layers: each uses those behind it.
@@ -60,4 +60,12 @@ tests_unit_test_ctl_pickup_SOURCES = tests/unit/test_ctl_pickup.c tests/unit/ctl
 tests_unit_test_ctl_pickup_LDADD = $(CTL_SERVER_LIBS) $(TEST_LIBS)
 tests_unit_test_ctl_server_SOURCES = tests/unit/test_ctl_server.c tests/unit/ctl_fixture.h
 tests_unit_test_ctl_server_LDADD = $(CTL_SERVER_LIBS) $(TEST_LIBS)
+endif
+
+if FUZZERS
+noinst_PROGRAMS += tests/fuzz/fuzz_local_mail
+tests_fuzz_fuzz_local_mail_SOURCES = tests/fuzz/fuzz_local_mail.c
+tests_fuzz_fuzz_local_mail_LDADD = libctl.a libcontrol.a libspool.a libconf.a libmail.a libnet.a libbase.a $(SQLITE_LIBS) \
+	$(JANSSON_LIBS) $(IDN2_LIBS)
+tests_fuzz_fuzz_local_mail_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 endif
