@@ -28,7 +28,7 @@ TESTS += $(SCENARIOS)
 EXTRA_DIST += $(SCENARIOS) tests/lib/hub.py tests/lib/client.py tests/lib/sink.py tests/lib/cases.py
 
 # kill -9 under load; POSTHOUSE_KILLS says how often.
-CRASH = tests/crash/kill9.py
+CRASH = tests/crash/kill9.py tests/crash/large.py
 TESTS += $(CRASH)
 EXTRA_DIST += $(CRASH)
 
