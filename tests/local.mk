@@ -33,4 +33,4 @@ TESTS += $(CRASH)
 EXTRA_DIST += $(CRASH)
 
 # What the scripts and the unit tests read besides.
-EXTRA_DIST += .ci/run quickstart run-tests tests/interop/dovecot tests/packages tests/tsan.supp tests/unit/unit.h
+EXTRA_DIST += tests/README.md .ci/run quickstart run-tests tests/interop/dovecot tests/packages tests/tsan.supp tests/unit/unit.h
