@@ -11,6 +11,10 @@ check_PROGRAMS += tests/unit/test_reactor
 TESTS += tests/unit/test_reactor
 tests_unit_test_reactor_SOURCES = tests/unit/test_reactor.c
 tests_unit_test_reactor_LDADD = libreactor.a libnet.a libbase.a $(TEST_LIBS)
+check_PROGRAMS += tests/unit/test_logging
+TESTS += tests/unit/test_logging
+tests_unit_test_logging_SOURCES = tests/unit/test_logging.c daemon/logging.c daemon/logging.h
+tests_unit_test_logging_LDADD = libconf.a libbase.a $(IDN2_LIBS) $(TEST_LIBS)
 endif
 
 sbin_PROGRAMS += posthoused

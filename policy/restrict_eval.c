@@ -318,7 +318,9 @@ static bool run_rcpt(struct eval *ev)
     ev->list = LIST_RECIPIENT;
     if (ev->permit.active)
         return reject_with(ev, ev->permit.code, ev->permit.dsn, ev->permit.text) != ANSWER_REJECT;
-    if (ev->s->p->smtpd_reject_unlisted_recipient && !ev->recipient_checked)
+    bool looks = ev->s->p->smtpd_reject_unlisted_recipient &&
+                 !policy_list_has(ev->s->p->receive_override_options, "no_unknown_recipient_checks");
+    if (looks && !ev->recipient_checked)
         return step_reject_unlisted_recipient(ev, NULL) != ANSWER_REJECT;
     return true;
 }

@@ -92,6 +92,31 @@ static bool is_mailbox_line(struct span line)
     return span_starts_with(span_from(line, i), SPAN_LIT("From "));
 }
 
+static uint32_t letter_bit(char ch)
+{
+    return 1u << ((unsigned char)ch & 31); /* either case */
+}
+
+uint32_t content_letters(const char *list)
+{
+    uint32_t letters = 0;
+    struct span rest = span_cstr(list), name;
+    while (span_next_token(&rest, ", \t\r\n", &name))
+        letters |= letter_bit(name.p[0]);
+    return letters;
+}
+
+static bool is_dropped(const struct content_scan *c, struct span line)
+{
+    if (LIKELY(line.n == 0 || (c->o.drop_letters & letter_bit(line.p[0])) == 0))
+        return false;
+    struct span field = span_of(line.p, hdr_name_length(line)), rest = span_cstr(c->o.drop), name;
+    while (span_next_token(&rest, ", \t\r\n", &name))
+        if (span_ieq(name, field))
+            return true;
+    return false;
+}
+
 /* Looks at a header line that has not been passed on; *run is where the bytes not yet passed on begin, line at `line.p`. */
 static void look_at_header(struct content_scan *c, struct span line, const char **run)
 {
@@ -104,6 +129,10 @@ static void look_at_header(struct content_scan *c, struct span line, const char 
         return;
     }
     enum hdr_line kind = hdr_scan_line(&c->hdr, line);
+    if (kind == HDR_LINE_FIELD && (c->is_dropping = is_dropped(c, line))) {
+        put(c, *run, (size_t)(line.p - *run));
+        *run = line.p;
+    }
     if (kind == HDR_LINE_FIELD || kind == HDR_LINE_FOLDED)
         return;
     put(c, *run, (size_t)(line.p - *run));
@@ -160,8 +189,10 @@ static bool take_line(struct content_scan *c, char *p, char *lf, const char **ru
         look_at_header(c, span_of(p, (size_t)(end - p)), run);
     note_length(c, (size_t)(end - p));
     c->mid_line = false;
-    if (UNLIKELY(!crlf)) {
-        c->saw_bare_lf = true;
+    c->saw_bare_lf |= !crlf;
+    if (UNLIKELY(c->in_header && c->is_dropping)) {
+        *run = lf + 1;
+    } else if (UNLIKELY(!crlf)) {
         put(c, *run, (size_t)(end - *run));
         put_crlf(c);
         *run = lf + 1;
@@ -196,6 +227,8 @@ static size_t take_part(struct content_scan *c, char *p, size_t n, const char **
         look_at_header(c, span_of(p, n), run);
     note_length(c, n);
     c->mid_line = true;
+    if (c->in_header && c->is_dropping)
+        *run = p + n;
     return taken;
 }
 
@@ -248,12 +281,14 @@ void content_scan_finish(struct content_scan *c, char *p, size_t n)
         if (c->in_header && !c->mid_line)
             look_at_header(c, span_of(p, n), &run);
         note_length(c, n);
-        put(c, run, (size_t)(p + n - run));
+        if (!c->in_header || !c->is_dropping)
+            put(c, run, (size_t)(p + n - run));
         c->mid_line = true;
     }
     if (c->mid_line) {
         c->mid_line = false;
-        put_crlf(c);
+        if (!c->in_header || !c->is_dropping)
+            put_crlf(c);
         c->taken += 2;
     }
     if (c->in_header)

@@ -4,7 +4,7 @@
  * Purpose    finds the end of data, removes dot-stuffing, makes every line end CRLF, looks at the header lines, and
  *            notes what later legs must know (CONTENT_*). Pure: reads a run of bytes, calls put(); knows no session.
  * Source     RFC 5321 4.1.1.4, 4.5.2; CVE-2023-51764; smtpd_forbid_bare_newline, cleanup_replace_stray_cr_lf,
- *            message_strip_characters, message_reject_characters
+ *            message_strip_characters, message_reject_characters, message_drop_headers
  * Threads    one owner at a time
  * Limits     an unfinished header line longer than CONTENT_HEADER_LINE_MAX is passed on in pieces
  */
@@ -21,6 +21,8 @@ struct content_options {
     bool standard_end_only;  /* only CRLF . CRLF ends the data; otherwise any line with a dot alone */
     bool keep_stray_cr;      /* cleanup_replace_stray_cr_lf = no */
     const bool *strip;       /* [256]: bytes to leave out; NULL: none */
+    const char *drop;        /* message_drop_headers: names of fields to leave out; "" or NULL: none */
+    uint32_t drop_letters;   /* content_letters(drop) */
     const bool *reject;      /* [256]: bytes that make the message refused; NULL: none */
     void (*put)(void *arg, struct span bytes);
     /* The header is over: `fields` may still be added with put(). Called once, also for a message without body. */
@@ -38,6 +40,7 @@ struct content_scan {
     bool in_header;
     bool prev_crlf;          /* the line before ended in CRLF, or there is none */
     bool is_first_line;
+    bool is_dropping;        /* this header field is left out */
     bool saw_bare_lf;
     bool saw_rejected;       /* a byte of o.reject came */
 };
@@ -51,5 +54,7 @@ void content_scan_init(struct content_scan *c, const struct content_options *o, 
 size_t content_scan_feed(struct content_scan *c, char *p, size_t n, bool *ended);
 /* No more will come: takes the rest (p, n as left over), completes the last line, ends the header. */
 void content_scan_finish(struct content_scan *c, char *p, size_t n);
+/* The letters that the names in a list begin with, as bits, so that most fields need no comparison. */
+uint32_t content_letters(const char *list);
 /* Any byte over 127 in p[0..n)? */
 bool content_has_8bit(const char *p, size_t n);

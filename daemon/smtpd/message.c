@@ -86,8 +86,7 @@ static void add_missing(struct smtpd_sess *S, struct buf *b)
         struct span from = addr_quoted(S->tx->msg->arena, sender.n ? sender : SPAN_LIT("MAILER-DAEMON"));
         buf_printf(b, "%sFrom: %.*s\r\n", prefix, SPAN_ARG(from));
     }
-    uint32_t to_bits = resent ? 1u << HDR_RESENT_TO | 1u << HDR_RESENT_CC | 1u << HDR_RESENT_BCC
-                              : 1u << HDR_TO | 1u << HDR_CC | 1u << HDR_BCC;
+    uint32_t to_bits = resent ? 1u << HDR_RESENT_TO | 1u << HDR_RESENT_CC : 1u << HDR_TO | 1u << HDR_CC;
     if ((h->seen & to_bits) == 0 && *S->p->undisclosed_recipients_header != '\0')
         buf_printf(b, "%s\r\n", S->p->undisclosed_recipients_header);
 }
@@ -117,6 +116,8 @@ void smtpd_message_begin(struct smtpd_sess *S, bool dots)
         .dots = dots,
         .standard_end_only = dots && strcmp(S->p->smtpd_forbid_bare_newline, "no") != 0 && !smtpd_bare_lf_is_excluded(S),
         .keep_stray_cr = !S->p->cleanup_replace_stray_cr_lf,
+        .drop = S->p->message_drop_headers,
+        .drop_letters = S->t->drop_letters,
         .strip = S->t->has_strip ? S->t->strip : NULL,
         .reject = S->t->has_reject ? S->t->reject : NULL,
         .put = put_cb,

@@ -1,6 +1,7 @@
 /* What a listener's sessions need of the configuration in ready form. Built once per snapshot, immutable, counted. */
 #include <regex.h>
 
+#include "daemon/smtpd/content.h"
 #include "daemon/smtpd/smtpd_internal.h"
 
 struct smtpd_pattern {
@@ -83,6 +84,7 @@ static void texts_init(struct smtpd_texts *t, const struct params *p)
     t->ehlo_discard = smtpd_ehlo_keywords_parse(p->smtpd_discard_ehlo_keywords);
     t->has_strip = parse_characters(p->message_strip_characters, t->strip);
     t->has_reject = parse_characters(p->message_reject_characters, t->reject);
+    t->drop_letters = content_letters(p->message_drop_headers);
     parse_rewrite_clients(t);
 }
 

@@ -55,6 +55,7 @@ struct smtpd_texts {
     unsigned ehlo_discard;      /* 1 << enum ehlo_keyword */
     bool strip[256], reject[256];
     bool has_strip, has_reject;
+    uint32_t drop_letters;      /* of message_drop_headers */
     bool fixes_headers_own, fixes_headers_mynetworks; /* local_header_rewrite_clients */
 };
 

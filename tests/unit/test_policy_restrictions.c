@@ -121,6 +121,17 @@ static const struct kase cases[] = {
     { "sender at its own stage", "smtpd_delay_reject = no\n" SENDER("reject"), { .stage = STAGE_MAIL }, "554 5.7.1 <someone@", NULL },
     { "helo at its own stage", "smtpd_delay_reject = no\n" HELO("reject"), { .stage = STAGE_HELO }, "554 5.7.1 <client.example.net>: ", NULL },
     { "not again at RCPT", "smtpd_delay_reject = no\n" SENDER("reject"), { .recipient = "joe@example.com" }, "250", NULL },
+    /* reply codes of one's own */
+    { "code of REJECT", "access_map_reject_code = 571\n" SENDER_ACCESS("static:REJECT"), { 0 }, "571 5.7.1 ", NULL },
+    { "code of DEFER", "access_map_defer_code = 471\n" SENDER_ACCESS("static:DEFER"), { 0 }, "471 4.7.1 ", NULL },
+    { "code of defer", "defer_code = 472\n" RCPT("defer"), { 0 }, "472 4.3.2 ", NULL },
+    { "code of an invalid helo", "invalid_hostname_reject_code = 573\n" HELO("reject_invalid_helo_hostname"), { .helo = "foo..bar" }, "573 5.5.2 ", NULL },
+    { "code of a bare sender", "non_fqdn_reject_code = 574\n" SENDER("reject_non_fqdn_sender"), { .sender = "foo" }, "574 5.5.2 ", NULL },
+    { "code of plain text", "plaintext_reject_code = 575\n" RCPT("reject_plaintext_session"), { 0 }, "575 5.7.1 ", NULL },
+    { "code of a nameless client", "unknown_client_reject_code = 576\n" CLIENT("reject_unknown_client_hostname"), { 0 }, "576 5.7.25 ", NULL },
+    { "code of relaying refused", "relay_domains_reject_code = 577\n", { .recipient = "a@b.example" }, "577 5.7.1 ", NULL },
+    { "key of the null sender", "smtpd_null_access_lookup_key = nobody\n" SENDER_ACCESS("inline:{{<>=REJECT a},{nobody=REJECT b}}"), { .sender = "" }, "554 5.7.1 <>: Sender address rejected: b", NULL },
+    { "recipients not checked here", "receive_override_options = no_unknown_recipient_checks\nlocal_recipient_maps = inline:{joe=b}\n", { .recipient = "x@example.com" }, "250", NULL },
     { "VRFY of somebody else's", "", { .stage = STAGE_VRFY, .recipient = "a@b.example" }, "554 5.7.1 ", NULL },
     { "VRFY", "", { .stage = STAGE_VRFY, .recipient = "joe@example.com" }, "250", NULL },
 };

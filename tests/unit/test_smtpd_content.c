@@ -68,6 +68,16 @@ static const struct content_case cases[] = {
     { "chunk of a lone CR", I "x\r\n\r", NO_DOTS | NO_END, H "x\r\n", "", 0 },
     { "chunk with LF", I "x\ny\n", NO_DOTS | NO_END | BARE_LF, H "x\r\ny\r\n", "", 0 },
     { "chunk without a body", "a: b", NO_DOTS | NO_END, "a: b\r\n^", "", 0 },
+    { "chunk that ends in a dropped field", "a: b\r\nBcc: x", NO_DOTS | NO_END, "a: b\r\n^", "", 0 },
+
+    /* message_drop_headers = bcc, Return-Path */
+    { "dropped fields", "Bcc: x,\r\n\ty\r\na: b\r\nRETURN-path : <>\r\nbc: d\r\nbccc: e\r\n\r\nBcc: z\r\n.\r\n", 0,
+      "a: b\r\nbc: d\r\nbccc: e\r\n^\r\nBcc: z\r\n", "", 0 },
+    { "dropped field, folded at its end", "a: b\r\nBcc: x\r\n y\r\n\r\nz\r\n.\r\n", 0, "a: b\r\n^\r\nz\r\n", "", 0 },
+    { "dropped field, bare LF", "Bcc: x\n y\na: b\r\n\r\n.\r\n", BARE_LF, "a: b\r\n^\r\n", "", 0 },
+    { "dropped field, dots", ".bcc: x\r\n..y: z\r\n\r\n.\r\n", 0, ".y: z\r\n^\r\n", "", CONTENT_HAS_DOT_LINE },
+    { "nothing but a dropped field", "bcc: x\r\n.\r\n", 0, "^", "", 0 },
+    { "text behind a dropped field", "bcc: x\r\ntext here\r\n.\r\n", 0, "^\r\ntext here\r\n", "", 0 },
     { "chunk of nothing", "", NO_DOTS | NO_END, "^", "", 0 },
 };
 
@@ -87,7 +97,8 @@ static bool run_case(const struct content_case *c, struct span in, size_t step, 
 {
     struct arena *a = arena_new(0);
     struct content_options o = { .dots = !(c->how & NO_DOTS), .standard_end_only = !(c->how & LOOSE),
-                                 .keep_stray_cr = c->how & KEEP_CR, .put = put_cb, .header_end = header_end_cb, .arg = out };
+                                 .keep_stray_cr = c->how & KEEP_CR, .drop = "bcc, Return-Path",
+                                 .drop_letters = content_letters("bcc, Return-Path"), .put = put_cb, .header_end = header_end_cb, .arg = out };
     bool ended = false;
     content_scan_init(s, &o, a);
     buf_reset(out);
@@ -141,6 +152,25 @@ static void test_cases(void **state)
 }
 
 static const struct content_case any = { .how = 0 };
+
+/* A dropped field may be longer than what the scanner waits for. */
+static void test_long_dropped_field(void **state)
+{
+    (void)state;
+    struct buf in = BUF_INIT(0), out = BUF_INIT(0), rest = BUF_INIT(0);
+    struct content_scan s;
+    buf_puts(&in, "a: b\r\nBcc: ");
+    for (int i = 0; i < 20000; i++)
+        buf_putc(&in, 'x');
+    buf_puts(&in, "\r\n y\r\nc: d\r\n\r\n.\r\n");
+    for (size_t step = 1000; step <= 30000; step += 4500) {
+        assert_true(run_case(&any, buf_span(&in), step, 0, &s, &out, &rest));
+        assert_string_equal(buf_cstr(&out), "a: b\r\nc: d\r\n^\r\n");
+    }
+    buf_free(&in);
+    buf_free(&out);
+    buf_free(&rest);
+}
 
 /* Long lines stay whole, and are noted. */
 static void test_long_lines(void **state)
@@ -213,7 +243,8 @@ static void test_8bit_search(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cases), cmocka_unit_test(test_long_lines), cmocka_unit_test(test_nul_and_strip),
+        cmocka_unit_test(test_cases), cmocka_unit_test(test_long_dropped_field),
+        cmocka_unit_test(test_long_lines), cmocka_unit_test(test_nul_and_strip),
         cmocka_unit_test(test_8bit_search),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
