@@ -23,7 +23,9 @@ SCENARIOS = \
 # One parameter after the other: what it is for is seen to change.
 SCENARIOS += \
 	tests/scenarios/params_check.py \
-	tests/scenarios/params_daemon.py
+	tests/scenarios/params_client.py \
+	tests/scenarios/params_daemon.py \
+	tests/scenarios/params_mail.py
 TESTS += $(SCENARIOS)
 EXTRA_DIST += $(SCENARIOS) tests/lib/hub.py tests/lib/client.py tests/lib/sink.py tests/lib/cases.py
 

@@ -122,7 +122,7 @@ static const char *value_for_peer(struct smtp_request *r, struct arena *a, const
 static bool enable_pix(struct smtp_request *r, struct span banner, bool *wants_ehlo)
 {
     int64_t age_ms = (clock_wall_us() - r->job->msg->env.arrival_us) / 1000;
-    if (r->is_lmtp || !is_pix_banner(banner) || age_ms < r->cp->pix_workaround_threshold_time)
+    if (!is_pix_banner(banner) || age_ms < r->cp->pix_workaround_threshold_time)
         return true;
     struct arena *a = arena_new(0);
     const char *list = value_for_peer(r, a, r->cp->pix_workaround_maps, r->cp->pix_workarounds);

@@ -104,7 +104,7 @@ static void fail_here(struct transaction *t, enum smtp_stage s, enum smtp_io io)
 {
     struct smtp_request *r = t->r;
     r->conn->is_broken = true;
-    if (r->is_reused && !r->was_answered && io == SMTP_IO_LOST) {
+    if (r->is_reused && !r->was_answered && (io == SMTP_IO_LOST || s == STAGE_RSET)) {
         t->end = TRANSACT_STALE;
         return;
     }

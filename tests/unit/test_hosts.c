@@ -353,15 +353,20 @@ static void options_follow_the_parameters(void **state)
           .balance = true, .randomize = true, .address_limit = 5 } },
         { "", "d.test", true, { .use_mx = false, .port = 24, .v4 = true, .v6 = true, .use_dns = true,
           .balance = true, .randomize = true, .address_limit = 5 } },
-        { "inet_protocols = ipv4\nsmtp_host_lookup = dns, native\nsmtp_address_preference = ipv4\n"
-          "smtp_randomize_addresses = no\nsmtp_balance_inet_protocols = no\nsmtp_mx_address_limit = 0\n"
-          "ignore_mx_lookup_error = yes\nsmtp_defer_if_no_mx_address_found = yes\nuse_srv_lookup = submission\n"
-          "allow_srv_lookup_fallback = yes\nignore_srv_lookup_error = yes\nsmtp_cname_overrides_servername = yes\n"
+        { "inet_protocols = ipv4\n" "smtp_host_lookup = dns, native\n" "smtp_address_preference = ipv4\n"
+          "smtp_randomize_addresses = no\n" "smtp_balance_inet_protocols = no\n" "smtp_mx_address_limit = 0\n"
+          "ignore_mx_lookup_error = yes\n" "smtp_defer_if_no_mx_address_found = yes\nuse_srv_lookup = submission\n"
+          "allow_srv_lookup_fallback = yes\nignore_srv_lookup_error = yes\n" "smtp_cname_overrides_servername = yes\n"
           "disable_dns_lookups = yes\n", "d.test:26", false,
           { .use_mx = true, .port = 26, .v4 = true, .use_dns = true, .use_native = true, .preference = HOSTS_PREFER_V4,
             .ignore_mx_lookup_error = true, .defer_if_no_mx_address = true, .ignore_srv_lookup_error = true,
             .allow_srv_lookup_fallback = true, .cname_overrides_name = true, .disable_dns = true } },
-        { "inet_protocols = ipv6\nsmtp_dns_support_level = disabled\nsmtp_address_preference = ipv6\n", "d.test", false,
+        { "inet_protocols = ipv4\n" "lmtp_host_lookup = dns, native\n" "lmtp_address_preference = ipv4\n"
+          "lmtp_randomize_addresses = no\n" "lmtp_balance_inet_protocols = no\n" "lmtp_mx_address_limit = 0\n"
+          "lmtp_defer_if_no_mx_address_found = yes\n" "lmtp_dns_support_level = disabled\n", "d.test:26", true,
+          { .port = 26, .v4 = true, .use_dns = true, .use_native = true, .preference = HOSTS_PREFER_V4,
+            .defer_if_no_mx_address = true, .disable_dns = true } },
+        { "inet_protocols = ipv6\n" "smtp_dns_support_level = disabled\n" "smtp_address_preference = ipv6\n", "d.test", false,
           { .use_mx = true, .port = 25, .loop_check = true, .v6 = true, .use_dns = true, .disable_dns = true,
             .preference = HOSTS_PREFER_V6, .balance = true, .randomize = true, .address_limit = 5 } },
     };
