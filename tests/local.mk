@@ -9,6 +9,7 @@ SCENARIOS = \
 	tests/scenarios/bounces.py \
 	tests/scenarios/content.py \
 	tests/scenarios/delivery.py \
+	tests/scenarios/downgrade.py \
 	tests/scenarios/first_path.py \
 	tests/scenarios/lmtp.py \
 	tests/scenarios/queue_commands.py \

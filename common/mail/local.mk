@@ -3,13 +3,16 @@ libmail_a_SOURCES = \
 	common/mail/address.c common/mail/address.h \
 	common/mail/headers.c common/mail/headers.h common/mail/headers.def \
 	common/mail/maildate.c common/mail/maildate.h \
+	common/mail/mime.c common/mail/mime.h common/mail/mime_field.c \
 	common/mail/smtpreply.c common/mail/smtpreply.h \
 	common/mail/xtext.c common/mail/xtext.h
-EXTRA_DIST += common/mail/README.md tests/fuzz/corpus/fuzz_address
+EXTRA_DIST += common/mail/README.md tests/fuzz/corpus/fuzz_address tests/fuzz/corpus/fuzz_mime
 
 if HAVE_CMOCKA
-check_PROGRAMS += tests/unit/test_address tests/unit/test_xtext tests/unit/test_mailtext
-TESTS += tests/unit/test_address tests/unit/test_xtext tests/unit/test_mailtext
+check_PROGRAMS += tests/unit/test_address tests/unit/test_xtext tests/unit/test_mailtext tests/unit/test_mime
+TESTS += tests/unit/test_address tests/unit/test_xtext tests/unit/test_mailtext tests/unit/test_mime
+tests_unit_test_mime_SOURCES = tests/unit/test_mime.c
+tests_unit_test_mime_LDADD = libmail.a libnet.a libbase.a $(IDN2_LIBS) $(TEST_LIBS)
 tests_unit_test_address_SOURCES = tests/unit/test_address.c
 tests_unit_test_address_LDADD = libmail.a libnet.a libbase.a $(IDN2_LIBS) $(TEST_LIBS)
 tests_unit_test_xtext_SOURCES = tests/unit/test_xtext.c

@@ -10,6 +10,8 @@
  *   line over the limit      CR LF SPACE goes in, not inside a UTF-8 sequence; the dot that stuffs is not counted
  *   no end of line at the end   one is added
  *
+ * For a host without 8BITMIME the content passes downgrade.c first and comes here in runs of whole lines.
+ *
  * Large content goes out in pieces so that a time limit can apply to each (smtp_data_xfer_timeout), or to the whole with
  * smtp_per_request_deadline.
  */
@@ -26,6 +28,7 @@ struct out {
     bool stuff;        /* DATA */
     size_t limit;      /* of a line, 0: none */
     size_t pending;    /* bytes put since the last flush */
+    bool is_passing;   /* the run is gone after the call: copy it */
 };
 
 static bool is_split_needed(const struct smtp_request *r)
@@ -36,7 +39,7 @@ static bool is_split_needed(const struct smtp_request *r)
 
 uint64_t content_wire_bytes(const struct smtp_request *r)
 {
-    if (is_split_needed(r))
+    if (is_split_needed(r) || r->is_downgraded)
         return 0;
     return r->extra.n + r->view.n + (r->job->msg->env.content_flags & CONTENT_NO_FINAL_EOL ? 2 : 0);
 }
@@ -56,7 +59,7 @@ static void put_run(struct out *o, const char *p, size_t n)
 {
     while (n > 0) {
         size_t k = n < PIECE_BYTES ? n : PIECE_BYTES;
-        if (k < COPY_BELOW)
+        if (k < COPY_BELOW || o->is_passing)
             stream_put(o->r->conn->stream, span_of(p, k));
         else
             stream_put_borrowed(o->r->conn->stream, span_of(p, k));
@@ -123,6 +126,20 @@ static void put_scanned(struct out *o, const char *p, size_t n)
     put_run(o, run, (size_t)(end - run));
 }
 
+static void put_converted(void *ctx, struct span run, bool is_borrowed)
+{
+    struct out *o = ctx;
+    o->is_passing = !is_borrowed;
+    put_scanned(o, run.p, run.n);
+    o->is_passing = false;
+}
+
+struct mime_limits content_mime_limits(const struct smtp_request *r)
+{
+    return (struct mime_limits){ .boundary_bytes = (size_t)r->p->mime_boundary_length_limit,
+                                 .nesting = (size_t)r->p->mime_nesting_limit };
+}
+
 static void put_content(struct out *o)
 {
     struct smtp_request *r = o->r;
@@ -130,7 +147,9 @@ static void put_content(struct out *o)
     if (r->extra.n > 0)
         stream_put(r->conn->stream, buf_span(&r->extra));
     o->limit = is_split_needed(r) ? (size_t)(r->cp->line_length_limit > 16 ? r->cp->line_length_limit : 16) : 0;
-    if (o->limit > 0 || (flags & CONTENT_HAS_BARE_CR) || (o->stuff && (flags & CONTENT_HAS_DOT_LINE)))
+    if (r->is_downgraded)
+        downgrade(span_of(r->view.p, r->view.n), content_mime_limits(r), put_converted, o);
+    else if (o->limit > 0 || (flags & CONTENT_HAS_BARE_CR) || (o->stuff && (flags & CONTENT_HAS_DOT_LINE)))
         put_scanned(o, r->view.p, r->view.n);
     else
         put_run(o, r->view.p, r->view.n);
@@ -143,7 +162,8 @@ static void begin_body(struct smtp_request *r)
 {
     stage_begin(r, STAGE_BODY);
     if (r->cp->per_request_deadline) {
-        int64_t rate_ms = (int64_t)(r->view.n / (uint64_t)r->cp->min_data_rate) * 1000;
+        uint64_t bytes = r->is_downgraded ? 3 * (uint64_t)r->view.n : r->view.n; /* =XX for each, at worst */
+        int64_t rate_ms = (int64_t)(bytes / (uint64_t)r->cp->min_data_rate) * 1000;
         stream_set_deadline(r->conn->stream, clock_mono_ms() + r->cp->data_xfer_timeout + rate_ms);
     }
 }

@@ -11,6 +11,7 @@
 #include "common/conf/params.h"
 #include "daemon/deliver.h"
 #include "daemon/smtp/conn.h"
+#include "daemon/smtp/downgrade.h"
 
 /* Stages of a conversation; stage_info() has the words and time limits. */
 enum smtp_stage {
@@ -77,6 +78,7 @@ struct smtp_request {
     uint8_t mark_inline[RCPT_INLINE];
     struct content_view view;     /* while has_view */
     bool has_view;
+    bool is_downgraded;           /* the host in use gets 8-bit parts encoded */
     struct buf extra;             /* headers put in front of the content */
     int64_t begun_us;             /* wall: for delays= */
     int64_t conn_done_us;         /* connection set up, or found */
@@ -110,8 +112,9 @@ void command_mail(struct smtp_request *r, bool use_8bit, bool use_utf8);
 void command_rcpt(struct smtp_request *r, uint32_t i);
 
 /* ---- content.c ---- */
-/* Bytes that BDAT will announce; 0 when lines must be split and only DATA will do. */
+/* Bytes that BDAT will announce; 0 when lines are split or parts encoded, and only DATA will do. */
 uint64_t content_wire_bytes(const struct smtp_request *r);
+struct mime_limits content_mime_limits(const struct smtp_request *r);
 /* Puts the whole content for DATA, with the final dot; or for BDAT. Sends large content on the way; the rest is left for the flush. */
 void content_put_data(struct smtp_request *r);
 void content_put_bdat(struct smtp_request *r);

@@ -445,6 +445,32 @@ static bool needs_utf8(const struct smtp_request *r)
     return needed;
 }
 
+/*
+ * For a host without 8BITMIME. False: the content cannot be converted, and has been refused. A notice goes as it is then:
+ * there is nobody to return it to, and it may have such a message inside.
+ */
+static bool plan_downgrade(struct smtp_request *r)
+{
+    r->is_downgraded = false;
+    if ((r->conn->features & FEAT_8BITMIME) || !(r->job->msg->env.content_flags & CONTENT_HAS_8BIT) ||
+        r->p->disable_mime_output_conversion)
+        return true;
+    switch (downgrade_need_of(span_of(r->view.p, r->view.n), content_mime_limits(r))) {
+    case DOWNGRADE_NONE:
+        break;
+    case DOWNGRADE_NEEDED:
+        r->is_downgraded = true;
+        break;
+    case DOWNGRADE_TOO_DEEP:
+        if (r->job->msg->env.sender.n == 0)
+            break;
+        fail_words(r, "5.6.0", "MIME nesting exceeds safety limit");
+        report_left_failed(r);
+        return false;
+    }
+    return true;
+}
+
 static bool prepare(struct transaction *t)
 {
     struct smtp_request *r = t->r;
@@ -468,6 +494,8 @@ static bool prepare(struct transaction *t)
         return false;
     }
     r->has_view = true;
+    if (!plan_downgrade(r))
+        return false;
     t->use_8bit = (f & FEAT_8BITMIME) && (env->content_flags & CONTENT_HAS_8BIT);
     t->use_utf8 = (f & FEAT_SMTPUTF8) && (env->flags & ENV_SMTPUTF8);
     uint64_t wire = content_wire_bytes(r);
