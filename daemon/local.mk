@@ -41,7 +41,7 @@ install-data-local:
 	  test -e "$(DESTDIR)$(posthouse_confdir)/$$f" || \
 	    $(INSTALL_DATA) "$(srcdir)/daemon/etc/$$f" "$(DESTDIR)$(posthouse_confdir)/$$f" || exit 1; \
 	done
-	sed -e 's|@posthouse_confdir@|$(posthouse_confdir)|g' -e 's|@sbindir@|$(sbindir)|g' \
+	sed -e 's|[@]posthouse_confdir[@]|$(posthouse_confdir)|g' -e 's|[@]sbindir[@]|$(sbindir)|g' \
 	  "$(srcdir)/daemon/etc/posthoused.service.in" > "$(DESTDIR)$(prefix)/lib/systemd/system/posthoused.service"
 
 uninstall-local:
@@ -49,3 +49,8 @@ uninstall-local:
 	for f in main.cf master.cf; do \
 	  if cmp -s "$(srcdir)/daemon/etc/$$f" "$(DESTDIR)$(posthouse_confdir)/$$f"; then \
 	    rm -f "$(DESTDIR)$(posthouse_confdir)/$$f"; fi; done
+
+installcheck-local:
+	"$(DESTDIR)$(sbindir)/posthoused" --version
+	"$(DESTDIR)$(sbindir)/posthousectl" -c "$(DESTDIR)$(posthouse_confdir)" conf -d mail_owner
+	! grep -q '[@]' "$(DESTDIR)$(prefix)/lib/systemd/system/posthoused.service"
