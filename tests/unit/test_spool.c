@@ -203,6 +203,8 @@ static void content_can_be_dropped_while_somebody_reads(void **state)
     content_release(&b);
     assert_true(fixture_content_is_right(f, m));
     fixture_forget(f);
+    for (int i = 0; i < 500 && atomic_load(&f->s->pool.used_bytes) != 0; i++)
+        usleep(10000); /* the committer may not have let go of its reference */
     assert_true(atomic_load(&f->s->pool.used_bytes) == 0);
 }
 
