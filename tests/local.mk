@@ -37,3 +37,8 @@ EXTRA_DIST += $(CRASH)
 
 # What the scripts and the unit tests read besides.
 EXTRA_DIST += tests/README.md .ci/run quickstart run-tests tests/interop/dovecot tests/packages tests/tsan.supp tests/unit/unit.h
+
+# Real peers; each case says that it is skipped when its peer is not installed.
+INTEROP = tests/interop/peers.py
+TESTS += $(INTEROP)
+EXTRA_DIST += $(INTEROP)
