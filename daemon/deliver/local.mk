@@ -3,7 +3,7 @@ libdeliver_a_SOURCES = \
 	daemon/deliver/agent.c \
 	daemon/deliver/dsn_text.c daemon/deliver/dsn_text.h \
 	daemon/deliver/error.c \
-	daemon/deliver/maildir.c daemon/deliver/maildir.h \
+	daemon/deliver/maildir.c daemon/deliver/maildir.h daemon/deliver/maildir_seen.c daemon/deliver/maildir_seen.h \
 	daemon/deliver/pool.c \
 	daemon/deliver/tables.c daemon/deliver/tables.h \
 	daemon/deliver/trace_headers.c daemon/deliver/trace_headers.h \

@@ -19,6 +19,7 @@
 #include "common/base/io.h"
 #include "common/base/mem.h"
 #include "daemon/deliver/maildir.h"
+#include "daemon/deliver/maildir_seen.h"
 
 #define WRITE_BYTES (64 * 1024)
 #define NAME_BYTES  400
@@ -183,44 +184,69 @@ static enum maildir_status failed(struct err *e, int sys, const char *what, cons
     return sys == EDQUOT ? MAILDIR_NO_QUOTA : sys == ENOSPC ? MAILDIR_NO_SPACE : MAILDIR_FAILED;
 }
 
+/* The final names: the one that a repeated delivery would have again, and one that nothing else has. */
+struct names {
+    char host[200];
+    char tmp[NAME_BYTES], final[NAME_BYTES];
+};
+
+static void make_names(struct names *n, const struct maildir_job *j)
+{
+    int64_t now = clock_wall_us();
+    put_host(n->host, sizeof n->host, j->host);
+    snprintf(n->tmp, sizeof n->tmp, "tmp/%lld.M%06lldP%ldQ%llxR%u.%s", (long long)(now / 1000000), (long long)(now % 1000000),
+             (long)getpid(), (unsigned long long)j->id, j->serial, n->host);
+    snprintf(n->final, sizeof n->final, "%llu.M%06lluQ%llxR%u.%s", (unsigned long long)(j->id / 1000000),
+             (unsigned long long)(j->id % 1000000), (unsigned long long)j->id, j->serial, n->host);
+}
+
+/* From tmp/ to new/. The expected name is free unless another hub uses the Maildir, too: then device and inode tell them apart. */
+static bool move_to_new(int dir, int new_dir, int fd, const struct names *n, const struct maildir_job *j)
+{
+    char other[NAME_BYTES];
+    struct stat st;
+    if (renameat2(dir, n->tmp, new_dir, n->final, RENAME_NOREPLACE) == 0)
+        return true;
+    if (errno != EEXIST || fstat(fd, &st) != 0)
+        return false;
+    snprintf(other, sizeof other, "%llu.M%06lluQ%llxR%uV%llxI%llx.%s", (unsigned long long)(j->id / 1000000),
+             (unsigned long long)(j->id % 1000000), (unsigned long long)j->id, j->serial, (unsigned long long)st.st_dev,
+             (unsigned long long)st.st_ino, n->host);
+    return renameat2(dir, n->tmp, new_dir, other, RENAME_NOREPLACE) == 0;
+}
+
+static int create_tmp(int dir, const char *tmp)
+{
+    int fd = open_below(dir, tmp, O_WRONLY | O_CREAT | O_EXCL, 0600, RESOLVE_NO_SYMLINKS);
+    if (fd >= 0 || errno != ENOENT)
+        return fd;
+    (void)!mkdirat(dir, "tmp", 0700);
+    (void)!mkdirat(dir, "new", 0700);
+    (void)!mkdirat(dir, "cur", 0700);
+    return open_below(dir, tmp, O_WRONLY | O_CREAT | O_EXCL, 0600, RESOLVE_NO_SYMLINKS);
+}
+
 /* Fills tmp/NAME and moves it to new/. */
 static enum maildir_status deliver_into(int dir, const struct maildir_job *j, struct err *e)
 {
-    char host[200], stem[128], tmp[NAME_BYTES], name[NAME_BYTES];
-    struct stat st;
-    int64_t now = clock_wall_us();
-    put_host(host, sizeof host, j->host);
-    snprintf(stem, sizeof stem, "%lld.M%06lldP%ldQ%llxR%u", (long long)(now / 1000000), (long long)(now % 1000000),
-             (long)getpid(), (unsigned long long)j->id, j->serial);
-    snprintf(tmp, sizeof tmp, "tmp/%s.%s", stem, host);
-    int fd = open_below(dir, tmp, O_WRONLY | O_CREAT | O_EXCL, 0600, RESOLVE_NO_SYMLINKS);
-    if (fd < 0 && errno == ENOENT) {
-        (void)!mkdirat(dir, "tmp", 0700);
-        (void)!mkdirat(dir, "new", 0700);
-        (void)!mkdirat(dir, "cur", 0700);
-        fd = open_below(dir, tmp, O_WRONLY | O_CREAT | O_EXCL, 0600, RESOLVE_NO_SYMLINKS);
-    }
+    struct names n;
+    make_names(&n, j);
+    int fd = create_tmp(dir, n.tmp);
     if (fd < 0)
-        return failed(e, errno, "create maildir file", j, tmp);
+        return failed(e, errno, "create maildir file", j, n.tmp);
     enum maildir_status status = MAILDIR_OK;
-    int new_dir = -1;
-    if (!write_message(fd, j)) {
-        status = failed(e, errno, "write maildir file", j, tmp);
-        goto out;
-    }
-    if (fstat(fd, &st) != 0) {
-        status = failed(e, errno, "stat maildir file", j, tmp);
-        goto out;
-    }
-    snprintf(name, sizeof name, "%sV%llxI%llx.%s", stem, (unsigned long long)st.st_dev, (unsigned long long)st.st_ino, host);
-    new_dir = open_below(dir, "new", O_RDONLY | O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS);
-    if (new_dir < 0 || renameat2(dir, tmp, new_dir, name, RENAME_NOREPLACE) != 0)
+    bool is_repeat = j->may_be_repeat && maildir_has_already(dir, n.final, j->headers, j->content);
+    int new_dir = open_below(dir, "new", O_RDONLY | O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS);
+    if (is_repeat)
+        (void)!unlinkat(dir, n.tmp, 0);
+    else if (!write_message(fd, j))
+        status = failed(e, errno, "write maildir file", j, n.tmp);
+    else if (new_dir < 0 || !move_to_new(dir, new_dir, fd, &n, j))
         status = failed(e, errno, "rename maildir file to", j, "new");
-    else if (fsync(new_dir) != 0)
+    if (status == MAILDIR_OK && (new_dir < 0 || fsync(new_dir) != 0))
         status = failed(e, errno, "fsync maildir directory", j, "new");
-out:
     if (status != MAILDIR_OK)
-        (void)!unlinkat(dir, tmp, 0);
+        (void)!unlinkat(dir, n.tmp, 0);
     io_close(&new_dir);
     io_close(&fd);
     return status;

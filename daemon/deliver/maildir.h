@@ -31,6 +31,7 @@ struct maildir_job {
     uint32_t serial;         /* of the recipient, likewise */
     struct span headers;     /* put in front, LF line ends */
     struct span content;     /* CRLF line ends, written as LF */
+    bool may_be_repeat;      /* the message was recovered after a crash: look whether it is there already (maildir_seen.h) */
     bool has_owner;          /* act as uid and gid (needs privilege) */
     uid_t uid;
     gid_t gid;

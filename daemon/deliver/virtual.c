@@ -114,6 +114,7 @@ static struct verdict deliver_to(struct virtual_job *v, uint32_t index, const st
     struct maildir_job m = {
         .base = v->p->virtual_mailbox_base, .path = path, .host = v->p->myhostname, .id = env->id, .serial = index,
         .headers = buf_span(&headers), .content = span_of(v->view.p, v->view.n),
+        .may_be_repeat = v->job->msg->received_ms == 0,
         .has_owner = v->has_owner, .uid = (uid_t)uid, .gid = (gid_t)gid,
     };
     enum maildir_status status = maildir_deliver(&m, &e);

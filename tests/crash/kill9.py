@@ -106,6 +106,7 @@ def test_nothing_acknowledged_is_lost():
             assert not lost, f"{place}: {len(lost)} of {len(accepted)} acknowledged messages are missing: {lost[:20]}"
             twice[place] = sum(c - 1 for c in found.values())
         print(f"{len(accepted)} acknowledged, none lost; delivered again: {twice}", flush=True)
+        assert twice["Maildir"] == 0, "a Maildir delivery can tell that it took place before the kill"
         assert len(accepted) > KILLS
         hub.stop()
 

@@ -132,6 +132,36 @@ static void files_byte_for_byte(void **state)
     }
 }
 
+/*
+ * A kill between the rename and the result record: the recovered message (received_ms is 0, as in all jobs here) must not
+ * get there twice, wherever the reader has moved it; another message of that name must not be taken for it.
+ */
+static void repeats_are_noticed(void **state)
+{
+    (void)state;
+    struct box b;
+    char name[300], from[700], to[700];
+    const struct fake_mail m = { .sender = "s@s.example", .rcpts = "u@d.example", .content = "A: b\r\n\r\nx\r\ny" };
+    const struct fake_mail other = { .sender = "s@s.example", .rcpts = "u@d.example", .content = "A: b\r\n\r\nx\r\nz" };
+    box_open(&b, " u@d.example=u/ ", "");
+    run(&b, &m);
+    run(&b, &m);
+    assert_int_equal(read_only_file(&b, "u/new", NULL, name, sizeof name), 1);
+    assert_int_equal(read_only_file(&b, "u/tmp", NULL, NULL, 0), 0);
+    snprintf(from, sizeof from, "%s/base/u/new/%s", b.dir, name);
+    snprintf(to, sizeof to, "%s/base/u/cur/%s:2,S", b.dir, name);
+    assert_int_equal(rename(from, to), 0);
+    run(&b, &m);
+    assert_int_equal(read_only_file(&b, "u/new", NULL, NULL, 0), 0);
+    run(&b, &other);
+    run(&b, &m);
+    assert_int_equal(read_only_file(&b, "u/new", NULL, NULL, 0), 1); /* the other one; m is in cur/ */
+    assert_int_equal(unlink(to), 0);
+    run(&b, &m);
+    assert_int_equal(read_only_file(&b, "u/new", NULL, NULL, 0), 2); /* the name is taken by other: a second name */
+    box_close(&b);
+}
+
 static void large_content_is_whole(void **state)
 {
     (void)state;
@@ -250,6 +280,7 @@ static void owners_come_from_the_maps(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(repeats_are_noticed),
         cmocka_unit_test(files_byte_for_byte), cmocka_unit_test(large_content_is_whole), cmocka_unit_test(refusals),
         cmocka_unit_test(links_do_not_lead_out), cmocka_unit_test(owners_come_from_the_maps),
     };
