@@ -9,6 +9,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/mem.h"
+#include "common/conf/notify_class.h"
 #include "common/mail/address.h"
 #include "queue/dsn.h"
 
@@ -56,36 +57,9 @@ static void done_cb(void *arg, struct msg *m, int status)
 
 /* ---- who ---- */
 
-static bool has_class(const struct params *p, const char *name)
+static bool has_class(const struct params *p, enum notify_class c)
 {
-    struct span rest = span_cstr(p->notify_classes), item;
-    bool braced;
-    while (conf_list_next(&rest, &item, &braced))
-        if (span_ieq_cstr(item, name))
-            return true;
-    return false;
-}
-
-/* An address of ours as configured; without a domain it is completed with myorigin. */
-static struct span own_address(struct arena *a, const char *name, const struct params *p)
-{
-    struct span local, domain, all = span_cstr(name);
-    if (addr_split(all, &local, &domain))
-        return arena_dup_span(a, all);
-    return span_cstr(arena_printf(a, "%s@%s", name, p->myorigin));
-}
-
-/* Mail from our double-bounce address never causes another notification, whatever domain it was completed with. */
-static bool is_double_bounce_sender(const struct params *p, struct span sender)
-{
-    struct span local, domain, own_local, own_domain, own = span_cstr(p->double_bounce_sender);
-    if (!addr_split(sender, &local, &domain))
-        local = sender;
-    if (!addr_split(own, &own_local, &own_domain))
-        own_local = own;
-    else if (!span_ieq(domain, own_domain))
-        return false;
-    return span_ieq(local, own_local);
+    return (notify_mask(p->notify_classes) & NOTIFY_BIT(c)) != 0;
 }
 
 static bool wants(enum bounce_kind kind, const struct msg_rcpt *r)
@@ -133,19 +107,17 @@ static void fill_envelope(struct msg *n, const struct msg *original, const struc
 {
     struct envelope *e = &n->env;
     struct msg_rcpt *r = msg_add_rcpt(n);
-    e->sender = d->from;
     e->flags = ENV_BOUNCE | (d->is_utf8 ? ENV_SMTPUTF8 | ENV_8BITMIME : 0);
     /* The report's own lines have none of these (except 8-bit in the international form); the rest is the original's. */
     e->content_flags = original->env.content_flags & ~(uint32_t)(CONTENT_NO_FINAL_EOL | CONTENT_HAS_8BIT_HEADER);
     if (original->env.content_flags & CONTENT_HAS_8BIT_HEADER)
         e->content_flags |= CONTENT_HAS_8BIT;
     if (d->is_utf8)
-        e->content_flags |= CONTENT_HAS_8BIT | (span_is_ascii(d->to) ? 0 : CONTENT_HAS_8BIT_HEADER);
+        e->content_flags |= CONTENT_HAS_8BIT | (span_is_ascii(d->own.to) ? 0 : CONTENT_HAS_8BIT_HEADER);
     if (e->content_flags & CONTENT_HAS_8BIT)
         e->flags |= ENV_8BITMIME;
     e->content_bytes = bytes;
-    e->message_id = d->message_id;
-    r->addr = r->orig = d->to;
+    r->addr = r->orig = d->own.to;
     n->received_ms = clock_mono_ms();
 }
 
@@ -157,7 +129,7 @@ static enum spool_status compose(const struct bounce_options *o, struct dsn_repo
     if (!has_view)
         log_warn(o->log, "a notification goes without the original text: %s", e.text);
     d->view = has_view ? &view : NULL;
-    struct content_writer *w = content_begin(o->spool, d->id);
+    struct content_writer *w = content_begin(o->spool, d->own.id);
     bool ok = dsn_write(d, w);
     if (has_view)
         content_release(&view);
@@ -176,17 +148,11 @@ static void send_one(const struct bounce_options *o, struct batch *b, enum bounc
                      const struct bounce_rcpt *r, size_t count, struct span from, struct span to, bool is_courtesy)
 {
     const struct params *p = conf_global(o->conf);
-    struct msg *n = msg_new();
-    struct dsn_report d = { .p = p, .kind = kind, .original = original, .rcpts = r, .count = count,
-        .id = qid_new(spool_qids(o->spool)), .now_us = clock_wall_us(), .is_headers_only = headers_only(p, kind, original) };
-    char id[QID_TEXT_MAX + 1];
-    format_id(id, d.id, p->enable_long_queue_ids);
-    d.from = from.n ? arena_dup_span(n->arena, from) : (struct span){ 0 };
-    d.to = arena_dup_span(n->arena, to);
-    d.message_id = span_cstr(arena_printf(n->arena, "<%s.%lld@%s>", id, (long long)(d.now_us / 1000000), p->myhostname));
+    struct own_mail own;
+    struct msg *n = own_mail_new(&own, p, o->spool, from, to);
+    struct dsn_report d = { .own = own, .p = p, .kind = kind, .original = original, .rcpts = r, .count = count,
+        .is_headers_only = headers_only(p, kind, original) };
     d.is_utf8 = needs_utf8(original, r, count);
-    n->env.id = d.id;
-    n->env.arrival_us = d.now_us;
     atomic_fetch_add(&b->open, 1);
     enum spool_status st = compose(o, &d, original, n);
     if (st != SPOOL_OK) {
@@ -196,9 +162,7 @@ static void send_one(const struct bounce_options *o, struct batch *b, enum bounc
         batch_drop(b);
         return;
     }
-    struct log_src cleanup = *o->log;
-    cleanup.prog = "cleanup";
-    log_info(&cleanup, "%s: message-id=%.*s", id, SPAN_ARG(d.message_id));
+    own_mail_log(o->log, &own);
     struct sent *x = xcalloc(1, sizeof *x);
     *x = (struct sent){ .batch = b, .log = *o->log, .original_id = original->env.id, .words = words,
         .long_ids = p->enable_long_queue_ids, .is_courtesy = is_courtesy };
@@ -214,7 +178,7 @@ static void to_postmaster(const struct bounce_options *o, struct batch *b, enum 
 {
     const struct params *p = conf_global(o->conf);
     struct arena *a = arena_new(512);
-    send_one(o, b, kind, words, original, r, n, own_address(a, p->double_bounce_sender, p), own_address(a, to, p),
+    send_one(o, b, kind, words, original, r, n, own_mail_address(a, p->double_bounce_sender, p), own_mail_address(a, to, p),
              kind == BOUNCE_POSTMASTER_COPY);
     arena_free(&a);
 }
@@ -245,7 +209,7 @@ static void decide(const struct bounce_options *o, struct batch *b, enum bounce_
                    const struct bounce_rcpt *r, size_t n)
 {
     const struct params *p = conf_global(o->conf);
-    if (is_double_bounce_sender(p, original->env.sender)) {
+    if (own_mail_is_double_bounce(p, original->env.sender)) {
         if (kind == BOUNCE_FAILURE)
             discard(o, original, "undeliverable notification to the postmaster discarded");
         return;
@@ -253,16 +217,16 @@ static void decide(const struct bounce_options *o, struct batch *b, enum bounce_
     if (original->env.sender.n == 0) {
         if (kind != BOUNCE_FAILURE)
             return;
-        if (has_class(p, "2bounce"))
+        if (has_class(p, NOTIFY_CLASS_2BOUNCE))
             to_postmaster(o, b, BOUNCE_DOUBLE, "postmaster non-delivery", p->bounce2_notice_recipient, original, r, n);
         else
             discard(o, original, "undeliverable notification discarded");
         return;
     }
     to_sender(o, b, kind, original, r, n);
-    if (kind == BOUNCE_FAILURE && has_class(p, "bounce"))
+    if (kind == BOUNCE_FAILURE && has_class(p, NOTIFY_CLASS_BOUNCE))
         to_postmaster(o, b, BOUNCE_POSTMASTER_COPY, "postmaster non-delivery", p->bounce_notice_recipient, original, r, n);
-    if (kind == BOUNCE_DELAY && has_class(p, "delay"))
+    if (kind == BOUNCE_DELAY && has_class(p, NOTIFY_CLASS_DELAY))
         to_postmaster(o, b, BOUNCE_POSTMASTER_COPY, "postmaster delay", p->delay_notice_recipient, original, r, n);
 }
 

@@ -46,14 +46,6 @@ static void put_date_line(struct out *o, const char *label, int64_t us)
     buf_puts(&o->b, "\r\n");
 }
 
-/* One byte of text from outside: no control bytes, and 8-bit only where the form allows it. */
-static char clean(char c, bool utf8)
-{
-    if (ascii_is_8bit(c))
-        return utf8 ? c : '?';
-    return ascii_is_print(c) ? c : c == '\t' ? ' ' : '?';
-}
-
 static size_t word_length(struct span s)
 {
     size_t n = 0;
@@ -81,7 +73,7 @@ static void put_folded(struct out *o, struct span s, size_t column, const char *
             column++;
         }
         for (size_t i = 0; i < n; i++)
-            buf_putc(&o->b, clean(s.p[i], utf8));
+            buf_putc(&o->b, own_mail_clean(s.p[i], utf8));
         column += n;
         s = span_from(s, n);
         is_first = false;
@@ -104,7 +96,7 @@ static void put_addr(struct out *o, struct span internal, bool utf8)
     size_t at = o->b.n;
     addr_quote(&o->b, internal);
     for (size_t i = at; i < o->b.n; i++)
-        o->b.p[i] = clean(o->b.p[i], utf8);
+        o->b.p[i] = own_mail_clean(o->b.p[i], utf8);
 }
 
 static void addr_field(struct out *o, const char *name, struct span a, bool utf8)
@@ -155,8 +147,8 @@ static const char *charset(const struct dsn_report *d)
 static void put_boundary(struct out *o, const struct dsn_report *d, bool is_last)
 {
     buf_puts(&o->b, "\r\n--");
-    put_qid(o, d->p, d->id);
-    buf_printf(&o->b, ".%lld/", (long long)(d->now_us / 1000000));
+    put_qid(o, d->p, d->own.id);
+    buf_printf(&o->b, ".%lld/", (long long)(d->own.now_us / 1000000));
     buf_puts(&o->b, d->p->myhostname);
     line(o, is_last ? "--" : "");
 }
@@ -174,30 +166,13 @@ static void put_header(struct out *o, const struct dsn_report *d)
 {
     const struct wording *w = &wordings[d->kind];
     bool has_8bit = (d->original->env.content_flags & (CONTENT_HAS_8BIT | CONTENT_HAS_8BIT_HEADER)) != 0 || d->is_utf8;
-    buf_puts(&o->b, "Received: by ");
-    buf_puts(&o->b, d->p->myhostname);
-    buf_puts(&o->b, " (");
-    buf_puts(&o->b, d->p->mail_name);
-    buf_puts(&o->b, ")\r\n\tid ");
-    put_qid(o, d->p, d->id);
-    put_date_line(o, "; ", d->now_us);
-    put_date_line(o, "Date: ", d->now_us);
-    buf_puts(&o->b, "From: Mail Delivery System <MAILER-DAEMON@");
-    buf_puts(&o->b, d->p->myorigin);
-    line(o, ">");
-    buf_puts(&o->b, "To: ");
-    put_addr(o, d->to, d->is_utf8);
-    buf_puts(&o->b, "\r\nSubject: ");
-    line(o, w->subject);
-    line(o, "Auto-Submitted: auto-replied");
+    own_mail_put_header(&o->b, &d->own, w->subject, d->is_utf8);
     put_threading(o, d);
-    buf_puts(&o->b, "Message-Id: ");
-    buf_add_span(&o->b, d->message_id);
-    buf_puts(&o->b, "\r\nMIME-Version: 1.0\r\nContent-Type: multipart/report; report-type=");
+    buf_puts(&o->b, "MIME-Version: 1.0\r\nContent-Type: multipart/report; report-type=");
     buf_puts(&o->b, d->is_utf8 ? "global-delivery-status" : "delivery-status");
     buf_puts(&o->b, ";\r\n\tboundary=\"");
-    put_qid(o, d->p, d->id);
-    buf_printf(&o->b, ".%lld/", (long long)(d->now_us / 1000000));
+    put_qid(o, d->p, d->own.id);
+    buf_printf(&o->b, ".%lld/", (long long)(d->own.now_us / 1000000));
     buf_puts(&o->b, d->p->myhostname);
     line(o, "\"");
     line(o, has_8bit ? "Content-Transfer-Encoding: 8bit" :
@@ -251,7 +226,7 @@ static void put_original_recipient(struct out *o, const struct dsn_report *d, co
     if (semicolon > 0) {
         buf_puts(&o->b, "Original-Recipient: ");
         for (size_t i = 0; i < to->orcpt.n; i++) {
-            buf_putc(&o->b, clean(to->orcpt.p[i], d->is_utf8));
+            buf_putc(&o->b, own_mail_clean(to->orcpt.p[i], d->is_utf8));
             if ((ptrdiff_t)i == semicolon)
                 buf_putc(&o->b, ' ');
         }

@@ -10,19 +10,17 @@
 #pragma once
 #include "common/conf/params.h"
 #include "queue/bounce.h"
+#include "queue/own_mail.h"
 
 #define DSN_BUFFER 32768
 
 struct dsn_report {
+    struct own_mail own;       /* of the notification */
     const struct params *p;
     enum bounce_kind kind;
     const struct msg *original;
     const struct bounce_rcpt *rcpts;
     size_t count;
-    uint64_t id;               /* of the notification */
-    int64_t now_us;
-    struct span from, to;      /* envelope of the notification, internal form */
-    struct span message_id;    /* with <> */
     const struct content_view *view; /* the original, or NULL when it cannot be read */
     bool is_utf8;              /* international forms */
     bool is_headers_only;

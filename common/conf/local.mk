@@ -15,6 +15,7 @@ libconf_a_SOURCES = \
 	common/conf/conf_values.c \
 	common/conf/expand.c common/conf/expand.h \
 	common/conf/master_cf.c common/conf/master_cf.h \
+	common/conf/notify_class.c common/conf/notify_class.h \
 	common/conf/param_table.c common/conf/param_table.h \
 	common/conf/param_value.c common/conf/param_value.h \
 	common/conf/params.h common/conf/params_undef.h
