@@ -21,6 +21,7 @@
 #include "daemon/reactor.h"
 #include "daemon/smtpd/smtpd.h"
 #include "policy/route.h"
+#include "queue/notice.h"
 #include "queue/sched.h"
 #include "queue/spool.h"
 
@@ -50,6 +51,7 @@ struct daemon {
     struct reactor *reactor;
     struct control *control;
     struct pickup *pickup;
+    struct notices *notices;
     int order_pipe[2];             /* the control thread asks main to stop or reload: one byte 't' or 'h' */
     struct cond reload_done;       /* with m: reload_waiting became false */
     bool reload_waiting;           /* guarded by m: a control client waits for the outcome of a reload */

@@ -20,6 +20,8 @@ struct deliver_env {
     struct dns *dns;
     const struct log_src *log;      /* name = syslog_name; agents use their own prog */
     struct conn_cache *conn_cache;  /* parked SMTP/LMTP connections, daemon/smtp/conn_cache.h */
+    struct notices *notices;        /* queue/notice.h; NULL: nobody is told of anything */
+    void (*trouble)(void *notices, const char *what, const char *text); /* NULL: as above */
     struct deliver_tables *tables;  /* mailbox, uid and gid maps, daemon/deliver/tables.h */
 };
 

@@ -2,6 +2,7 @@
  * Order of start, and why:
  *   configuration, policy      nothing is touched when they are wrong
  *   log, ports                 as root: log file and ports below 1024
+ *   notices                    they are collected from here on; the thread that sends them comes with the spool's
  *   mail_owner                 from here on an ordinary user
  *   spool                      its lock keeps a second daemon out
  *   dns, scheduler, pool       the scheduler must be there before the spool gives it what it recovered
@@ -23,6 +24,7 @@
 #include "daemon/daemon.h"
 #include "daemon/deliver/tables.h"
 #include "daemon/logging.h"
+#include "daemon/postmaster.h"
 #include "daemon/smtp/conn_cache.h"
 
 #define SMTPD_DRAIN_MS 10000
@@ -135,14 +137,25 @@ static bool needs_setuid(struct conf *c)
     return false;
 }
 
+static struct conf *conf_cb(void *arg)
+{
+    struct daemon *d = arg;
+    lock_take(&d->m);
+    struct conf *c = conf_ref(d->conf);
+    lock_drop(&d->m);
+    return c;
+}
+
 static bool open_spool(struct daemon *d, struct err *e)
 {
+    struct log_src src = source(d, "notice");
+    d->notices = notices_new(&src, conf_cb, d);
     const struct params *p = conf_global(d->conf);
     struct spool_options o = {
         .dir = p->queue_directory, .segment_bytes = p->journal_segment_size,
         .buffer_limit_bytes = p->spool_message_buffer_limit, .memory_limit_bytes = p->spool_memory_limit,
         .minfree_bytes = p->queue_minfree, .index_flush_ms = p->index_flush_interval, .create = true,
-        .log = &d->spool_src,
+        .log = &d->spool_src, .trouble = postmaster_spool_trouble, .trouble_arg = d->notices,
     };
     return spool_open(&o, &d->spool, e) == SPOOL_OPEN_OK;
 }
@@ -191,15 +204,6 @@ static void wake_cb(void *arg, unsigned count)
 
 /* ---- start ---- */
 
-static struct conf *conf_cb(void *arg)
-{
-    struct daemon *d = arg;
-    lock_take(&d->m);
-    struct conf *c = conf_ref(d->conf);
-    lock_drop(&d->m);
-    return c;
-}
-
 static struct policy *policy_cb(void *arg)
 {
     return daemon_policy(arg);
@@ -228,7 +232,8 @@ static bool start_queue(struct daemon *d, struct err *e)
     d->conn_cache = conn_cache_new();
     d->tables = deliver_tables_new(policy_tables(d->policy), &d->smtp_src);
     d->deliver_env = (struct deliver_env){ .sched = d->sched, .spool = d->spool, .dns = d->dns, .log = &d->smtp_src,
-                                           .conn_cache = d->conn_cache, .tables = d->tables };
+                                           .conn_cache = d->conn_cache, .tables = d->tables, .notices = d->notices,
+                                           .trouble = postmaster_resource_trouble };
     d->pool = deliver_pool_new(&d->deliver_env, (unsigned)p->delivery_threads, e);
     if (d->pool == NULL || !make_pickup(d, e))
         return false;
@@ -237,8 +242,10 @@ static bool start_queue(struct daemon *d, struct err *e)
         return false;
     pickup_recover(d->pickup);
     int rc = sched_start(d->sched);
+    if (rc == 0)
+        rc = notices_start(d->notices, d->spool);
     if (rc != 0)
-        err_set_sys(e, rc, "starting the scheduler thread");
+        err_set_sys(e, rc, "starting the threads of the queue");
     return rc == 0;
 }
 
@@ -280,7 +287,8 @@ static bool start_reactor(struct daemon *d, struct err *e)
     d->smtpd_env = (struct smtpd_env){ .spool = d->spool, .dns = d->dns, .log = d->log, .clients = client_counts_new(),
                                        .is_stressed = is_stressed_cb, .stress_arg = d, .resume = sess_resume };
     struct reactor_options ro = { .workers = (unsigned)p->default_process_limit, .session_limit = (unsigned)p->session_limit,
-                                  .create = smtpd_create, .create_arg = &d->smtpd_env, .log = &d->src };
+                                  .create = smtpd_create, .create_arg = &d->smtpd_env, .log = &d->src,
+                                  .trouble = postmaster_resource_trouble, .trouble_arg = d->notices };
     d->reactor = reactor_new(&ro, e);
     if (d->reactor == NULL)
         return false;
@@ -411,6 +419,7 @@ bool daemon_stop(struct daemon *d)
     if (!all_ended)
         log_warn(&d->src, "some deliveries did not end within %d seconds: their messages stay queued",
                  DELIVERY_DRAIN_MS / 1000);
+    notices_stop(d->notices);
     if (d->sched != NULL)
         sched_stop(d->sched);
     if (d->spool != NULL)
@@ -426,6 +435,7 @@ bool daemon_stop(struct daemon *d)
     pickup_free(&d->pickup);
     sched_free(&d->sched);
     spool_close(&d->spool);
+    notices_free(&d->notices);
     listeners_free(&d->listeners);
     policy_unref(&d->policy);
     conf_unref(&d->conf);

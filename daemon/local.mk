@@ -25,6 +25,7 @@ posthoused_SOURCES = \
 	daemon/logging.c daemon/logging.h \
 	daemon/main.c \
 	daemon/notify.c daemon/notify.h \
+	daemon/postmaster.c daemon/postmaster.h \
 	daemon/privileges.c daemon/privileges.h
 # The parts in the order of their layers: each uses those behind it.
 posthoused_LDADD = libcontrol.a libsmtpd.a libdeliver.a libclient.a libhosts.a libdeliver.a libreactor.a \

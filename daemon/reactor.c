@@ -242,7 +242,11 @@ static void accept_one(struct reactor *r, struct listener *l, int fd, const stru
 static void pause_accepting(struct reactor *r, int sys)
 {
     char why[128];
-    log_warn(r->o.log, "accept: %s: no new connections for %d ms", strerror_r(sys, why, sizeof why), ACCEPT_PAUSE_MS);
+    char text[200];
+    snprintf(text, sizeof text, "accept: %s: no new connections for %d ms", strerror_r(sys, why, sizeof why), ACCEPT_PAUSE_MS);
+    log_warn(r->o.log, "%s", text);
+    if (r->o.trouble != NULL)
+        r->o.trouble(r->o.trouble_arg, "accept", text);
     r->accept_pause_until_ms = clock_mono_ms() + ACCEPT_PAUSE_MS;
 }
 

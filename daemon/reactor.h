@@ -25,6 +25,9 @@ struct reactor_options {
     sess_create_fn *create;
     void *create_arg;
     const struct log_src *log;
+    /* NULL, or hears of what the system refuses us; on the polling thread, must not wait */
+    void (*trouble)(void *arg, const char *what, const char *text);
+    void *trouble_arg;
 };
 
 struct reactor_stats {

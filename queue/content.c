@@ -84,7 +84,8 @@ uint64_t content_bytes(const struct content_writer *w)
 static enum spool_status fail(struct content_writer *w, const char *what)
 {
     w->status = errno == ENOSPC || errno == EDQUOT ? SPOOL_FULL : SPOOL_IO;
-    log_error(w->s->o.log, "large file of %llX: %s: %m", (unsigned long long)w->id, what);
+    spool_tell(w->s, w->status == SPOOL_FULL ? SPOOL_TROUBLE_FULL : SPOOL_TROUBLE_IO, "large file of %llX: %s: %m",
+               (unsigned long long)w->id, what);
     return w->status;
 }
 

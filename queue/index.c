@@ -235,7 +235,7 @@ static void set_aside(struct index *ix, const char *why)
     static const char *const parts[] = { "", "-wal", "-shm" };
     const char *dir = ix->s->o.dir;
     char *to = xasprintf("%s/index.db.bad-%lld", dir, (long long)clock_wall_s()), *bad = xasprintf("%s/index.bad", dir);
-    log_warn(ix->log, "%s: set aside as %s, a new index is made from the journal", why, to);
+    spool_tell(ix->s, SPOOL_TROUBLE_INDEX, "%s: set aside as %s, a new index is made from the journal", why, to);
     for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
         char *a = xasprintf("%s%s", ix->path, parts[i]), *b = xasprintf("%s%s", to, parts[i]);
         if (rename(a, b) != 0 && errno != ENOENT && unlink(a) != 0)

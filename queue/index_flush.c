@@ -322,7 +322,7 @@ static void mark_as_bad(struct index *ix)
     if (fd < 0)
         log_warn(ix->log, "create %s: %m", path);
     else
-        log_error(ix->log, "index.db is damaged; mail is safe in the journal, and a restart makes a new index from it");
+        spool_tell(ix->s, SPOOL_TROUBLE_INDEX, "index.db is damaged; mail is safe in the journal, and a restart makes a new index from it");
     io_close(&fd);
     free(path);
 }

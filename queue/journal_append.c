@@ -225,6 +225,11 @@ static int status_of_errno(int e)
     return e == ENOSPC || e == EDQUOT ? SPOOL_FULL : SPOOL_IO;
 }
 
+static enum spool_trouble trouble_of_errno(int e)
+{
+    return status_of_errno(e) == SPOOL_FULL ? SPOOL_TROUBLE_FULL : SPOOL_TROUBLE_IO;
+}
+
 /* The next segment, begun with a note when the one before was abandoned. */
 static bool roll(struct journal *j, uint64_t need)
 {
@@ -251,16 +256,16 @@ static bool roll(struct journal *j, uint64_t need)
     return ok;
 }
 
-static void abandon(struct journal *j, int err)
+static void abandon(struct spool *sp, int err)
 {
+    struct journal *j = &sp->journal;
     struct segments *s = &j->segs;
-    uint64_t suppressed;
-    if (log_once_a_minute(&j->trouble_said_ms, &j->trouble_suppressed, &suppressed))
-        log_error(s->log, "journal: %s segment %016llx failed (%s): mail is refused until a write succeeds (%llu more failures)",
-                  j->active == NULL ? "beginning a" : "write or flush of", (unsigned long long)(j->active ? j->active->generation : 0),
-                  strerrorname_np(err), (unsigned long long)suppressed);
-    if (j->active == NULL)
+    if (j->active == NULL) {
+        spool_tell(sp, trouble_of_errno(err), "journal: cannot begin a segment (%s): mail of this batch refused", strerrordesc_np(err));
         return;
+    }
+    spool_tell(sp, trouble_of_errno(err), "journal: write or flush of segment %016llx failed (%s): segment closed, mail of this batch refused",
+               (unsigned long long)j->active->generation, strerrordesc_np(err));
     if (j->cut.segment == 0) /* else the note itself failed: its own segment holds nothing */
         j->cut = (struct journal_pos){ j->active->generation, j->end };
     lock_take(&s->m);
@@ -359,7 +364,7 @@ static void run_turn(struct spool *s, struct msg *msgs, struct batch_item *items
         } else {
             int err = errno;
             r.status = status_of_errno(err);
-            abandon(j, err);
+            abandon(s, err);
             r.items_end = NULL; /* whatever of this turn was not answered yet fails with it */
             r.msgs_end = NULL;
         }

@@ -236,10 +236,10 @@ static void tell(struct recovery *v, int64_t began_ms)
         log_info(log, "spool %s: index made anew; %llu messages came from the checkpoint", v->s->o.dir,
                  (unsigned long long)v->restored);
     if (v->lost > 0)
-        log_error(log, "spool %s: %llu messages of the index lie in journal segments that are missing: they cannot be "
-                       "delivered until the files are back", v->s->o.dir, (unsigned long long)v->lost);
+        spool_tell(v->s, SPOOL_TROUBLE_DAMAGE, "spool %s: %llu messages of the index lie in journal segments that are missing: "
+                   "they cannot be delivered until the files are back", v->s->o.dir, (unsigned long long)v->lost);
     if (v->r->gaps > 0)
-        log_error(log, "spool %s: %u damaged places in the journal, see corrupt/", v->s->o.dir, v->r->gaps);
+        spool_tell(v->s, SPOOL_TROUBLE_DAMAGE, "spool %s: %u damaged places in the journal, see corrupt/", v->s->o.dir, v->r->gaps);
 }
 
 static void give_to_sink(struct recovery *v, bool ok)

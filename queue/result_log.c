@@ -253,7 +253,8 @@ enum spool_status spool_result_append(struct spool *s, const struct spool_result
     if (ok)
         return SPOOL_OK;
     t->prev = t->next = NULL;
-    log_error(s->o.log, "result log: write failed: %s", strerrorname_np(err));
+    spool_tell(s, err == ENOSPC || err == EDQUOT ? SPOOL_TROUBLE_FULL : SPOOL_TROUBLE_IO, "result log: write failed: %s",
+               strerrordesc_np(err));
     return err == ENOSPC || err == EDQUOT ? SPOOL_FULL : SPOOL_IO;
 }
 

@@ -2,6 +2,7 @@ noinst_LIBRARIES += libsched.a
 libsched_a_SOURCES = \
 	queue/bounce.c queue/bounce.h \
 	queue/dsn.c queue/dsn.h \
+	queue/notice.c queue/notice.h \
 	queue/own_mail.c queue/own_mail.h \
 	queue/concurrency.c queue/concurrency.h \
 	queue/retry.c queue/retry.h \

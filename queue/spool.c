@@ -228,6 +228,19 @@ static bool start_thread(pthread_t *t, const char *name, void *(*fn)(void *), st
     return rc == 0;
 }
 
+/* Says when the line is crossed, in both directions. */
+static void watch_minfree(struct spool *s, uint64_t room)
+{
+    bool below = room < (uint64_t)s->o.minfree_bytes || room == 0;
+    if (atomic_exchange(&s->is_below_minfree, below) == below)
+        return;
+    if (below)
+        spool_tell(s, SPOOL_TROUBLE_FULL, "%s: %llu bytes are free and queue_minfree is %lld: new mail is refused with 452, mail already accepted is delivered",
+                   s->o.dir, (unsigned long long)room, (long long)s->o.minfree_bytes);
+    else
+        log_info(s->o.log, "%s: %llu bytes are free: new mail is accepted again", s->o.dir, (unsigned long long)room);
+}
+
 /* So that the first question has an answer. */
 static void check_room(struct spool *s)
 {
@@ -236,6 +249,7 @@ static void check_room(struct spool *s)
         room = 0;
     /* Release pairs with the acquire in spool_has_room(). */
     atomic_store_explicit(&s->free_bytes, room, memory_order_release);
+    watch_minfree(s, room);
 }
 
 static void stop_committer(struct spool *s)

@@ -39,6 +39,15 @@ enum spool_open_status {
     SPOOL_OPEN_FAILED,
 };
 
+/* What an administrator should hear of; everything is logged as well. */
+enum spool_trouble {
+    SPOOL_TROUBLE_FULL,    /* no space, or below minfree_bytes: 452 is answered */
+    SPOOL_TROUBLE_IO,      /* a write or flush failed: 451 was answered */
+    SPOOL_TROUBLE_INDEX,   /* index.db was set aside */
+    SPOOL_TROUBLE_DAMAGE,  /* the journal could not be read in places */
+    SPOOL_TROUBLES
+};
+
 struct spool_options {
     const char *dir;              /* queue_directory; created when missing (parents too) */
     int64_t segment_bytes;        /* journal_segment_size */
@@ -49,6 +58,9 @@ struct spool_options {
     bool create;                  /* make a new spool when there is none */
     bool read_only;               /* tools while no daemon runs: no lock taken for writing, no threads */
     const struct log_src *log;
+    /* Any thread of the spool or of a caller, no lock held, also during spool_open(); must not wait. NULL: nobody asks. */
+    void (*trouble)(void *arg, enum spool_trouble what, const char *text);
+    void *trouble_arg;
     const struct spool_io *io;    /* spool_io.h: system calls to use; NULL: the system's. For tests. Borrowed. */
 };
 

@@ -12,6 +12,7 @@ libspool_a_SOURCES = \
 	queue/recover.c queue/recover.h \
 	queue/result_log.c \
 	queue/segment.c queue/segment.h queue/segment_file.c \
+	queue/trouble.c \
 	queue/spool.c queue/spool.h queue/spool_internal.h \
 	queue/spool_io.c queue/spool_io.h
 LIBS_SPOOL = libspool.a $(SQLITE_LIBS)

@@ -48,8 +48,6 @@ struct journal {
     struct journal_pos cut;  /* committer only: where the last abandoned segment stopped being valid, until noted */
     struct iovec *iov;       /* committer only */
     _Atomic int trouble;     /* enum spool_status of the last commit */
-    _Atomic int64_t trouble_said_ms;
-    _Atomic uint64_t trouble_suppressed;
     _Atomic uint64_t commits, flushes; /* records and batches since the start */
 };
 
@@ -91,6 +89,8 @@ struct spool {
     _Atomic(struct large_done *) large_done; /* files to unlink, keeper takes them */
     _Atomic int64_t room_checked_ms;
     _Atomic uint64_t free_bytes;
+    _Atomic bool is_below_minfree; /* told, until space is back */
+    struct { _Atomic int64_t said_ms; _Atomic uint64_t unsaid; } told[SPOOL_TROUBLES]; /* a disk that fails does so often */
     pthread_t committer, keeper;
     bool running;            /* main only */
     bool keeper_stopping;    /* guarded by SEGMENTS */
@@ -103,6 +103,10 @@ struct spool {
     unsigned compacting;     /* guarded by SEGMENTS: copies on their way through the committer */
     int compact_status;      /* guarded by SEGMENTS: the worst of them */
 };
+
+/* ---- trouble.c ---- */
+/* Logs an error and tells whoever asked for it. */
+void spool_tell(struct spool *s, enum spool_trouble what, const char *fmt, ...) PRINTF_FMT(3, 4);
 
 /* ---- journal_append.c ---- */
 void journal_init(struct journal *j, const struct spool_io *io, const struct log_src *log, const char *dir, uint64_t segment_bytes);

@@ -228,7 +228,11 @@ static void start_one(struct deliver_pool *p)
     p->waking--;
     cond_broadcast(&p->changed);
     lock_drop(&p->m);
-    log_error(p->env.log, "cannot start a delivery thread (%u running): %s", left, strerrordesc_np(rc));
+    char text[160];
+    snprintf(text, sizeof text, "cannot start a delivery thread (%u running): %s", left, strerrordesc_np(rc));
+    log_error(p->env.log, "%s", text);
+    if (p->env.trouble != NULL)
+        p->env.trouble(p->env.notices, "delivery thread", text);
 }
 
 /* Wakes the newest idle thread or starts one, unless one is on its way already: that one will hand on. */
