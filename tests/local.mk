@@ -20,7 +20,8 @@ SCENARIOS = \
 	tests/scenarios/sendmail.py \
 	tests/scenarios/smtp_limits.py \
 	tests/scenarios/smtp_server.py \
-	tests/scenarios/smuggling.py
+	tests/scenarios/smuggling.py \
+	tests/scenarios/spool_faults.py
 # One parameter after the other: what it is for is seen to change.
 SCENARIOS += \
 	tests/scenarios/params_check.py \
@@ -28,7 +29,7 @@ SCENARIOS += \
 	tests/scenarios/params_daemon.py \
 	tests/scenarios/params_mail.py
 TESTS += $(SCENARIOS)
-EXTRA_DIST += $(SCENARIOS) tests/lib/hub.py tests/lib/client.py tests/lib/sink.py tests/lib/cases.py
+EXTRA_DIST += $(SCENARIOS) tests/lib/shim_disk.c tests/lib/hub.py tests/lib/client.py tests/lib/sink.py tests/lib/cases.py
 
 # kill -9 under load; POSTHOUSE_KILLS says how often.
 CRASH = tests/crash/kill9.py tests/crash/large.py
