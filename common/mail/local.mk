@@ -5,6 +5,7 @@ libmail_a_SOURCES = \
 	common/mail/maildate.c common/mail/maildate.h \
 	common/mail/mime.c common/mail/mime.h common/mail/mime_field.c \
 	common/mail/smtpreply.c common/mail/smtpreply.h \
+	common/mail/transcript.c common/mail/transcript.h \
 	common/mail/xtext.c common/mail/xtext.h
 EXTRA_DIST += common/mail/README.md tests/fuzz/corpus/fuzz_address tests/fuzz/corpus/fuzz_mime
 
