@@ -244,7 +244,8 @@ def test_too_many_open_files():
         for c in clients[:40]:
             c.close()
         for c in clients[40:]:
-            assert c.reply().code == 220
+            r = c.reply()
+            assert r.code == 220, r
             c.close()
         notice = notice_about(hub, b"Too many open files")
         assert b"Subject: Trouble with the mail system: a limit of the operating system" in notice
