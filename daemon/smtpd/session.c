@@ -131,6 +131,7 @@ static enum io_result flush_out(struct smtpd_sess *S)
     return res;
 }
 
+/* The command line being run is in `in`: what is read goes behind it, and nothing moves. */
 bool smtpd_has_early_input(struct smtpd_sess *S)
 {
     int waiting = 0;
@@ -140,7 +141,13 @@ bool smtpd_has_early_input(struct smtpd_sess *S)
         return true;
     if (ioctl(S->s.fd, FIONREAD, &waiting) != 0 || waiting <= 0)
         return false;
-    return fill(S) == IO_DONE;
+    if (S->in.n == 0)
+        return fill(S) == IO_DONE;
+    size_t room = S->in.cap > S->in.n + 1 ? S->in.cap - 1 - S->in.n : 0;
+    ssize_t r = room > 0 ? read_some(S, S->in.p + S->in.n, room) : 0;
+    if (r > 0)
+        S->in.n += (size_t)r;
+    return room == 0 || r > 0;
 }
 
 /* ---- ends that are not QUIT ---- */
@@ -254,11 +261,19 @@ static enum sess_wait write_replies(struct smtpd_sess *S)
     return WAIT_DONE;
 }
 
+/* A callback was asked for: the step may end with WAIT_CALLBACK only, because anything else could end the session first. */
+static bool is_callback_owed(const struct smtpd_sess *S)
+{
+    return S->state == SMTPD_COMMIT;
+}
+
 static enum sess_wait run(struct smtpd_sess *S)
 {
-    for (int i = 0; i < COMMANDS_PER_STEP; i++) {
+    for (int i = 0; i < COMMANDS_PER_STEP || is_callback_owed(S); i++) {
         enum flow f = run_state(S);
-        if (S->tarpit) {
+        if (f == FLOW_ON && is_callback_owed(S))
+            continue;
+        if (S->tarpit && f != FLOW_WAIT) {
             S->s.deadline_ms = clock_mono_ms() + S->p->smtpd_error_sleep_time;
             return WAIT_TIMER;
         }

@@ -1,5 +1,6 @@
 /* What a session does beyond its replies: the envelope and content it hands over, log lines, limits, time, splits. */
 #include "tests/unit/smtpd_fixture.h"
+#include <sys/socket.h>
 #include <unistd.h>
 #include "tests/unit/dns_responder.h"
 
@@ -295,6 +296,54 @@ static void test_commit(void **state)
     fixture_free(&f);
 }
 
+/* However many steps its commands fill: a session whose message is with the committer stays until the answer came. */
+static void test_hang_up_during_commit(void **state)
+{
+    (void)state;
+    unsigned committed = 0;
+    for (unsigned resets = 80; resets < 110; resets++) {
+        struct fixture *f = fixture_new("smtpd_junk_command_limit = 1000\n");
+        struct buf b = BUF_INIT(0);
+        f->spool->hold_commit = true;
+        fixture_open(f, NULL);
+        SAY(f, "EHLO client.example\r\n");
+        for (unsigned i = 0; i < resets; i++)
+            buf_puts(&b, "RSET\r\n");
+        buf_puts(&b, "MAIL FROM:<a@b.example>\r\nRCPT TO:<joe@example.com>\r\nBDAT 14 LAST\r\nSubject: x\r\n\r\n");
+        assert_int_equal(send(f->client, b.p, b.n, MSG_NOSIGNAL), (ssize_t)b.n);
+        close(f->client);
+        f->client = -1;
+        fixture_run(f);
+        if (f->spool->held != NULL) { /* else the turn ended before the message did, and the loss was seen */
+            assert_true(f->is_open);
+            assert_int_equal(f->want, WAIT_CALLBACK);
+            fixture_commit(f);
+            committed++;
+        }
+        assert_false(f->is_open);
+        buf_free(&b);
+        fixture_free(&f);
+    }
+    assert_true(committed > 5);
+}
+
+/* What comes while a command runs is looked at, and leaves the command's own bytes alone. */
+static void test_early_input_keeps_the_line(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new("smtpd_forbid_unauth_pipelining = no\n");
+    fixture_open(f, NULL);
+    struct smtpd_sess *S = (struct smtpd_sess *)f->s;
+    SAY(f, "RSET");                      /* in the buffer, not run yet */
+    struct span line = smtpd_input(S);
+    S->in_pos = S->in.n;                 /* as while a line is run */
+    assert_int_equal(send(f->client, "MAIL FROM", 9, MSG_NOSIGNAL), 9);
+    assert_true(smtpd_has_early_input(S));
+    assert_true(span_eq(line, SPAN_LIT("RSET")));
+    assert_true(span_eq(smtpd_input(S), SPAN_LIT("MAIL FROM")));
+    fixture_free(&f);
+}
+
 static void test_client_limits(void **state)
 {
     (void)state;
@@ -542,7 +591,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_envelope), cmocka_unit_test(test_received), cmocka_unit_test(test_missing_headers),
         cmocka_unit_test(test_log_lines), cmocka_unit_test(test_errors_and_tarpit), cmocka_unit_test(test_timeouts),
-        cmocka_unit_test(test_commit), cmocka_unit_test(test_client_limits), cmocka_unit_test(test_pipelining_split),
+        cmocka_unit_test(test_commit), cmocka_unit_test(test_hang_up_during_commit),
+        cmocka_unit_test(test_early_input_keeps_the_line), cmocka_unit_test(test_client_limits), cmocka_unit_test(test_pipelining_split),
         cmocka_unit_test(test_data_split), cmocka_unit_test(test_idle_is_small), cmocka_unit_test(test_shutdown),
         cmocka_unit_test(test_large), cmocka_unit_test(test_client_name),
         cmocka_unit_test(test_content_settings), cmocka_unit_test(test_run),
