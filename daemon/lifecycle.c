@@ -281,11 +281,17 @@ static bool commit_listeners(struct daemon *d, struct conf *c, struct policy *p,
     return listeners_commit(d->listeners, c, d->reactor, &mk, e);
 }
 
+static void notice_cb(void *arg, const struct notice *x)
+{
+    notices_post(arg, x);
+}
+
 static bool start_reactor(struct daemon *d, struct err *e)
 {
     const struct params *p = conf_global(d->conf);
     d->smtpd_env = (struct smtpd_env){ .spool = d->spool, .dns = d->dns, .log = d->log, .clients = client_counts_new(),
-                                       .is_stressed = is_stressed_cb, .stress_arg = d, .resume = sess_resume };
+                                       .is_stressed = is_stressed_cb, .stress_arg = d, .resume = sess_resume,
+                                       .notice = notice_cb, .notice_arg = d->notices };
     struct reactor_options ro = { .workers = (unsigned)p->default_process_limit, .session_limit = (unsigned)p->session_limit,
                                   .create = smtpd_create, .create_arg = &d->smtpd_env, .log = &d->src,
                                   .trouble = postmaster_resource_trouble, .trouble_arg = d->notices };

@@ -14,6 +14,7 @@ SCENARIOS = \
 	tests/scenarios/lmtp.py \
 	tests/scenarios/queue_commands.py \
 	tests/scenarios/logs.py \
+	tests/scenarios/notices.py \
 	tests/scenarios/operate.py \
 	tests/scenarios/retry.py \
 	tests/scenarios/routing.py \

@@ -12,6 +12,10 @@ EXTRA_DIST += common/mail/README.md tests/fuzz/corpus/fuzz_address tests/fuzz/co
 if HAVE_CMOCKA
 check_PROGRAMS += tests/unit/test_address tests/unit/test_xtext tests/unit/test_mailtext tests/unit/test_mime
 TESTS += tests/unit/test_address tests/unit/test_xtext tests/unit/test_mailtext tests/unit/test_mime
+check_PROGRAMS += tests/unit/test_transcript
+TESTS += tests/unit/test_transcript
+tests_unit_test_transcript_SOURCES = tests/unit/test_transcript.c
+tests_unit_test_transcript_LDADD = libmail.a libbase.a $(TEST_LIBS)
 tests_unit_test_mime_SOURCES = tests/unit/test_mime.c
 tests_unit_test_mime_LDADD = libmail.a libnet.a libbase.a $(IDN2_LIBS) $(TEST_LIBS)
 tests_unit_test_address_SOURCES = tests/unit/test_address.c

@@ -56,6 +56,11 @@ static const char *label(bool is_in)
     return is_in ? "In:  " : "Out: ";
 }
 
+static bool is_auth(struct span line)
+{
+    return line.n >= 4 && span_ieq_cstr(span_of(line.p, 4), "AUTH") && (line.n == 4 || ascii_is_space(line.p[4]));
+}
+
 /* Mechanism names are no secret; what follows them is. */
 static void add_auth(struct transcript *t, bool is_in, struct span line)
 {
@@ -70,7 +75,7 @@ static void add_auth(struct transcript *t, bool is_in, struct span line)
 
 void transcript_command(struct transcript *t, bool is_in, struct span line)
 {
-    if (line.n >= 4 && span_ieq_cstr(span_of(line.p, 4), "AUTH") && (line.n == 4 || ascii_is_space(line.p[4]))) {
+    if (is_auth(line)) {
         add_auth(t, is_in, line);
         t->is_secret_next = true;
         return;
@@ -81,8 +86,7 @@ void transcript_command(struct transcript *t, bool is_in, struct span line)
 
 void transcript_unknown(struct transcript *t, struct span line)
 {
-    bool is_auth = line.n >= 4 && span_ieq_cstr(span_of(line.p, 4), "AUTH");
-    if (!is_auth && t->is_secret_next)
+    if (!is_auth(line) && t->is_secret_next)
         add(t, "In:  ", SPAN_LIT("[not shown]"));
     else
         transcript_command(t, true, line);

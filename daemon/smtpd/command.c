@@ -107,6 +107,7 @@ static enum cmd_result unknown_command(struct smtpd_sess *S, struct span verb, s
          span_find(verb, ':') > 0)) {
         log_line(&S->log, LOG_LV_WARNING, "non-SMTP command from %s: %.100s", S->namaddr,
                  arena_strndup(smtpd_scratch(S), line.p, line.n));
+        smtpd_notify_error(S, NOTIFY_CLASS_PROTOCOL);
         smtpd_reply(S, 221, "2.7.0", "Error: I can break rules, too. Goodbye.");
         smtpd_end_session(S);
         return CMD_ERROR;
@@ -177,6 +178,18 @@ static bool filter_line(struct smtpd_sess *S, struct span *line)
     return false;
 }
 
+static void note_command(struct smtpd_sess *S, enum cmd_id cmd, struct span line)
+{
+    if (S->transcript == NULL)
+        return;
+    if (cmd == CMD_EHLO || cmd == CMD_HELO || cmd == CMD_RSET)
+        smtpd_notify_flush_point(S);
+    if (cmd == CMD_UNKNOWN)
+        transcript_unknown(S->transcript, line);
+    else
+        transcript_command(S->transcript, true, line);
+}
+
 static enum flow run_line(struct smtpd_sess *S, struct span line)
 {
     struct span verb, arg;
@@ -190,6 +203,7 @@ static enum flow run_line(struct smtpd_sess *S, struct span line)
     verb = span_of(line.p, n);
     arg = span_trim(span_from(line, n));
     enum cmd_id cmd = find_command(verb);
+    note_command(S, cmd, line);
     S->last_cmd = (uint8_t)cmd;
     S->is_after_message = false;
     enum cmd_result r = CMD_ERROR;
@@ -225,6 +239,8 @@ static enum flow skip_long_line(struct smtpd_sess *S, const char *lf)
     S->skipping = false;
     S->in_pos = (size_t)(lf + 1 - S->in.p);
     S->last_cmd = CMD_UNKNOWN;
+    if (S->transcript != NULL)
+        transcript_note(S->transcript, "[a line longer than line_length_limit]");
     smtpd_reply(S, 500, "5.5.2", "Error: line too long");
     smtpd_command_done(S, CMD_UNKNOWN, false);
     return FLOW_ON;
@@ -234,6 +250,7 @@ enum flow smtpd_command_run(struct smtpd_sess *S)
 {
     if (S->errors >= (unsigned)S->p->smtpd_hard_error_limit) {
         log_line(&S->log, LOG_LV_INFO, "too many errors after %s from %s", smtpd_state_word(S), S->namaddr);
+        smtpd_notify_error(S, NOTIFY_CLASS_PROTOCOL);
         smtpd_reply(S, 421, "4.7.0", "%s Error: too many errors", S->p->myhostname);
         return FLOW_ON;
     }

@@ -12,6 +12,7 @@ libsmtpd_a_SOURCES = \
 	daemon/smtpd/content.c daemon/smtpd/content.h \
 	daemon/smtpd/hosts_file.c \
 	daemon/smtpd/message.c \
+	daemon/smtpd/notify.c \
 	daemon/smtpd/path_arg.c \
 	daemon/smtpd/received.c \
 	daemon/smtpd/reply.c \
@@ -32,9 +33,9 @@ check_PROGRAMS += $(SMTPD_TESTS)
 TESTS += $(SMTPD_TESTS)
 SMTPD_FIXTURE = tests/unit/smtpd_fixture.c tests/unit/smtpd_fixture.h
 tests_unit_test_smtpd_dialog_SOURCES = tests/unit/test_smtpd_dialog.c $(SMTPD_FIXTURE)
-tests_unit_test_smtpd_dialog_LDADD = libsmtpd.a libspool.a $(SMTPD_LIBS) $(TEST_LIBS)
+tests_unit_test_smtpd_dialog_LDADD = libsmtpd.a libsched.a libspool.a $(SMTPD_LIBS) $(TEST_LIBS)
 tests_unit_test_smtpd_session_SOURCES = tests/unit/test_smtpd_session.c $(SMTPD_FIXTURE) tests/unit/dns_responder.c tests/unit/dns_responder.h
-tests_unit_test_smtpd_session_LDADD = libsmtpd.a libspool.a $(SMTPD_LIBS) $(TEST_LIBS)
+tests_unit_test_smtpd_session_LDADD = libsmtpd.a libsched.a libspool.a $(SMTPD_LIBS) $(TEST_LIBS)
 tests_unit_test_smtpd_content_SOURCES = tests/unit/test_smtpd_content.c
 tests_unit_test_smtpd_content_LDADD = libsmtpd.a libmail.a libnet.a libbase.a $(IDN2_LIBS) $(TEST_LIBS)
 endif
@@ -43,7 +44,7 @@ if FUZZERS
 if HAVE_CMOCKA
 noinst_PROGRAMS += tests/fuzz/fuzz_smtp_command
 tests_fuzz_fuzz_smtp_command_SOURCES = tests/fuzz/fuzz_smtp_command.c $(SMTPD_FIXTURE)
-tests_fuzz_fuzz_smtp_command_LDADD = libsmtpd.a libspool.a $(SMTPD_LIBS) $(TEST_LIBS)
+tests_fuzz_fuzz_smtp_command_LDADD = libsmtpd.a libsched.a libspool.a $(SMTPD_LIBS) $(TEST_LIBS)
 tests_fuzz_fuzz_smtp_command_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 endif
 endif

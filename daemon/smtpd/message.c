@@ -186,6 +186,7 @@ static enum flow refuse(struct smtpd_sess *S)
     smtpd_tx_drop(S);
     smtpd_set_state(S, SMTPD_COMMAND);
     smtpd_command_done(S, cmd, false);
+    smtpd_notify_flush_point(S);
     return FLOW_ON;
 }
 
@@ -281,6 +282,8 @@ enum flow smtpd_message_end(struct smtpd_sess *S)
     struct policy_client c;
     S->request_deadline_ms = 0;
     S->is_after_message = true;
+    if (S->transcript != NULL)
+        transcript_note(S->transcript, "[%llu bytes of content]", (unsigned long long)tx->scan.taken);
     if (tx->is_bdat)
         content_scan_finish(&tx->scan, tx->carry.n ? tx->carry.p : NULL, tx->carry.n);
     smtpd_log_message_id(S);
@@ -335,5 +338,6 @@ enum flow smtpd_commit_run(struct smtpd_sess *S)
         smtpd_reply(S, 451, "4.3.0", "Error: queue file write error");
     }
     smtpd_command_done(S, (enum cmd_id)S->pending_cmd, ok);
+    smtpd_notify_flush_point(S);
     return FLOW_ON;
 }

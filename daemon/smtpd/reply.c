@@ -38,7 +38,10 @@ static void put_reply(struct smtpd_sess *S, int code, const char *dsn, char *tex
     }
     clean(text, n);
     count_reply(S, code);
+    size_t before = S->out.n;
     smtp_reply_put(&S->out, code, span_of(dsn_text, dsn_n), span_of(text, n));
+    if (S->transcript != NULL)
+        transcript_reply(S->transcript, false, span_from(buf_span(&S->out), before));
     if (S->errors >= (unsigned)S->p->smtpd_soft_error_limit && S->p->smtpd_error_sleep_time > 0)
         S->tarpit = true;
     if (code == 421 || code == 521)
@@ -59,12 +62,15 @@ void smtpd_reply(struct smtpd_sess *S, int code, const char *dsn, const char *fm
     va_start(ap, fmt);
     size_t n = format(text, sizeof text, fmt, ap);
     va_end(ap);
+    smtpd_notify_reply(S, code, dsn);
     put_reply(S, code, dsn, text, n);
 }
 
 void smtpd_reply_raw(struct smtpd_sess *S, struct span text)
 {
     buf_add_span(&S->out, text);
+    if (S->transcript != NULL)
+        transcript_reply(S->transcript, false, text);
     if (S->errors >= (unsigned)S->p->smtpd_soft_error_limit && S->p->smtpd_error_sleep_time > 0)
         S->tarpit = true;
 }
@@ -73,6 +79,7 @@ static void reject(struct smtpd_sess *S, const char *stage, struct span rcpt, in
 {
     struct buf line = BUF_INIT(LOG_TEXT_MAX);
     clean(text, n);
+    smtpd_notify_reject(S, stage, code, dsn);
     buf_printf(&line, "%d %s%s%.*s", code, dsn, *dsn ? " " : "", (int)n, text);
     smtpd_log_event(S, "reject", stage, rcpt, buf_span(&line));
     buf_free(&line);

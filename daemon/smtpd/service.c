@@ -86,6 +86,7 @@ static void texts_init(struct smtpd_texts *t, const struct params *p)
     t->has_reject = parse_characters(p->message_reject_characters, t->reject);
     t->drop_letters = content_letters(p->message_drop_headers);
     parse_rewrite_clients(t);
+    t->notify_classes = smtpd_notify_classes(p);
 }
 
 /* "/pattern/flags" at the start of a rule. Flag i toggles case, which is ignored by default (regexp_table(5)). */

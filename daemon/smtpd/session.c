@@ -298,6 +298,7 @@ static enum sess_wait smtpd_step(struct sess *base, enum sess_wake why)
     enum sess_wait w;
     switch (why) {
     case WAKE_START:
+        smtpd_notify_begin(S);
         if (!smtpd_connect_begin(S))
             return WAIT_DONE;
         return run(S);
@@ -339,6 +340,7 @@ static void smtpd_destroy(struct sess *base)
 {
     struct smtpd_sess *S = (struct smtpd_sess *)base;
     smtpd_tx_drop(S);
+    smtpd_notify_end(S);
     if (S->is_counted)
         client_disconnect(S->env->clients, S->svc->number, &S->s.peer);
     if (S->is_connected)

@@ -21,6 +21,7 @@
 #include "daemon/sess.h"
 #include "daemon/smtpd/client_count.h"
 #include "policy/route.h"
+#include "queue/notice.h"
 #include "queue/spool.h"
 
 /* Totals since the start; relaxed atomics, read by the metrics. */
@@ -39,6 +40,8 @@ struct smtpd_env {
     bool (*is_stressed)(void *arg);        /* NULL: never. Asked once when a session begins. */
     void *stress_arg;
     void (*resume)(struct sess *s);        /* sess_resume, or a test's */
+    void (*notice)(void *arg, const struct notice *x); /* NULL: nobody is told of errors of clients */
+    void *notice_arg;
     struct smtpd_counters counters;
     atomic_uint next_pid;                  /* number of the next session in log lines */
 };

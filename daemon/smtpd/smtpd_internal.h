@@ -21,9 +21,11 @@
 #include "common/base/mem.h"
 #include "common/conf/params.h"
 #include "common/mail/address.h"
+#include "common/mail/transcript.h"
 #include "common/table/maps.h"
 #include "daemon/smtpd/content.h"
 #include "daemon/smtpd/smtpd.h"
+#include "queue/own_mail.h"
 
 #define IN_BUF_BYTES 16384        /* read buffer; more than a command line and CONTENT_HEADER_LINE_MAX */
 #define IN_BUF_DATA_BYTES 65536   /* while a message comes in fast */
@@ -55,6 +57,7 @@ struct smtpd_texts {
     unsigned ehlo_discard;      /* 1 << enum ehlo_keyword */
     bool strip[256], reject[256];
     bool has_strip, has_reject;
+    unsigned notify_classes;    /* those that ask for transcripts */
     uint32_t drop_letters;      /* of message_drop_headers */
     bool fixes_headers_own, fixes_headers_mynetworks; /* local_header_rewrite_clients */
 };
@@ -136,6 +139,8 @@ struct smtpd_sess {
     struct connect_lookup *lookup; /* owned while state is CONNECT */
     struct arena *scratch;         /* owned; reset after each command */
     struct smtpd_tx *tx;           /* NULL: no transaction */
+    struct transcript *transcript; /* owned; NULL unless notify_classes asks for transcripts */
+    unsigned notify_errors;        /* NOTIFY_BIT: what went wrong since the last notice */
     _Atomic uint8_t handoff;       /* enum handoff: a callback and the step that waits for it */
     uint8_t commit_status;         /* enum spool_status from the committer */
     unsigned errors, junk;
@@ -243,6 +248,17 @@ bool smtpd_bare_lf_is_excluded(struct smtpd_sess *S);
 
 /* received.c */
 void smtpd_put_received(struct smtpd_sess *S, struct buf *b);
+
+/* notify.c: transcripts for the postmaster. All do nothing without a transcript. */
+unsigned smtpd_notify_classes(const struct params *p);
+void smtpd_notify_begin(struct smtpd_sess *S);
+void smtpd_notify_error(struct smtpd_sess *S, enum notify_class c);
+/* A reply that is an error of the dialogue; a refusal at a stage. */
+void smtpd_notify_reply(struct smtpd_sess *S, int code, const char *dsn);
+void smtpd_notify_reject(struct smtpd_sess *S, const char *stage, int code, const char *dsn);
+/* EHLO, RSET, end of a message: a long transcript is sent if it has errors, and begins again. */
+void smtpd_notify_flush_point(struct smtpd_sess *S);
+void smtpd_notify_end(struct smtpd_sess *S);
 
 /* service.c */
 bool smtpd_service_is_own_address(const struct smtpd_service *v, const struct ip_addr *a);
