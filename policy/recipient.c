@@ -13,7 +13,7 @@ enum lookup recipient_in_maps(const struct policy *p, const struct maps *m, stru
 {
     if (maps_is_empty(m))
         return LOOKUP_NONE;
-    struct maps_addr addr = maps_addr_of(addr_quoted(a, address), p->p->recipient_delimiter);
+    struct maps_addr addr = maps_addr_of(addr_quoted(a, address), p->p->recipient_delimiter, p->p->owner_request_special);
     unsigned forms = MAPS_AT_DOMAIN;
     if (is_local || span_ieq_cstr(addr.domain, p->p->myorigin))
         forms |= MAPS_LOCAL_PART;
@@ -23,7 +23,7 @@ enum lookup recipient_in_maps(const struct policy *p, const struct maps *m, stru
 /* Names that the mail system itself uses or absorbs. */
 static bool is_system_name(const struct policy *p, struct span address)
 {
-    struct span local = maps_addr_of(address, "").local;
+    struct span local = maps_addr_of(address, "", true).local;
     return span_ieq_cstr(local, "postmaster") || span_ieq_cstr(local, "mailer-daemon")
            || span_ieq_cstr(local, p->p->double_bounce_sender);
 }

@@ -41,7 +41,7 @@ static enum lookup by_addr(struct eval *ev, const struct maps *m, struct span ad
 static enum lookup by_mail_addr(struct eval *ev, const struct maps *m, struct span addr, struct span *value,
                                 struct err *e)
 {
-    struct maps_addr x = maps_addr_of(addr_quoted(ev->a, addr), ev->p->p->recipient_delimiter);
+    struct maps_addr x = maps_addr_of(addr_quoted(ev->a, addr), ev->p->p->recipient_delimiter, ev->p->p->owner_request_special);
     return maps_lookup_address(m, &x, MAPS_DOMAIN | MAPS_USER_AT | parent_forms(ev), ev->a, value, NULL, e);
 }
 

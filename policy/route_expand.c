@@ -126,7 +126,7 @@ static struct span bare_address(struct span s)
 /* user@dom + "+ext" -> user+ext@dom */
 static struct span with_extension(struct expansion *x, struct span addr, struct span ext)
 {
-    struct maps_addr m = maps_addr_of(addr, "");
+    struct maps_addr m = maps_addr_of(addr, "", true);
     if (ext.n == 0 || m.domain.n == 0)
         return addr;
     char *s = arena_printf(x->a, "%.*s%.*s@%.*s", SPAN_ARG(m.local), SPAN_ARG(ext), SPAN_ARG(m.domain));
@@ -138,7 +138,7 @@ static struct span with_extension(struct expansion *x, struct span addr, struct 
 /* "@other" as a result keeps the local part. */
 static struct span at_domain_result(struct expansion *x, struct span from, struct span result)
 {
-    struct maps_addr m = maps_addr_of(from, "");
+    struct maps_addr m = maps_addr_of(from, "", true);
     if (result.n < 2 || result.p[0] != '@')
         return result;
     return span_cstr(arena_printf(x->a, "%.*s%.*s", SPAN_ARG(m.local), SPAN_ARG(result)));
@@ -160,7 +160,7 @@ static enum lookup expand_virtual(struct expansion *x, int at)
 {
     const struct policy *p = x->p;
     struct span addr = x->todo[at].addr, value, ext, one;
-    struct maps_addr m = maps_addr_of(addr_quoted(x->a, addr), p->p->recipient_delimiter);
+    struct maps_addr m = maps_addr_of(addr_quoted(x->a, addr), p->p->recipient_delimiter, p->p->owner_request_special);
     unsigned forms;
     if (maps_is_empty(p->virtual_alias_maps))
         return LOOKUP_NONE;
@@ -205,7 +205,7 @@ static enum lookup lookup_alias(struct expansion *x, struct span addr, struct sp
     enum lookup got = route_uses_aliases(p, addr, x->a, &to, x->e);
     if (got != LOOKUP_FOUND)
         return got;
-    struct maps_addr m = maps_addr_of(to.address, p->p->recipient_delimiter);
+    struct maps_addr m = maps_addr_of(to.address, p->p->recipient_delimiter, p->p->owner_request_special);
     struct maps_addr user = { .full = m.local, .local = m.local, .base_n = m.base_n };
     *name = m.local;
     return maps_lookup_address(p->alias_maps, &user, 0, x->a, value, NULL, x->e);

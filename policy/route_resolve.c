@@ -71,7 +71,7 @@ static enum lookup by_sender(struct making *m, const struct maps *maps, const ch
     if (maps_is_empty(maps))
         return LOOKUP_NONE;
     struct span key = m->sender.n > 0 ? addr_quoted(m->a, m->sender) : span_cstr(null_key);
-    struct maps_addr addr = maps_addr_of(key, m->p->p->recipient_delimiter);
+    struct maps_addr addr = maps_addr_of(key, m->p->p->recipient_delimiter, m->p->p->owner_request_special);
     enum lookup got = maps_lookup_address(maps, &addr, MAPS_AT_DOMAIN, m->a, value, NULL, m->e);
     if (got == LOOKUP_FOUND && span_ieq_cstr(*value, "DUNNO"))
         return LOOKUP_NONE;
@@ -116,7 +116,7 @@ static enum lookup local_by_user(struct making *m, struct span *value)
     const struct policy *p = m->p;
     if (maps_is_empty(p->mailbox_transport_maps))
         return LOOKUP_NONE;
-    struct maps_addr addr = maps_addr_of(m->to.address, p->p->recipient_delimiter);
+    struct maps_addr addr = maps_addr_of(m->to.address, p->p->recipient_delimiter, p->p->owner_request_special);
     struct maps_addr user = { .full = addr.local, .local = addr.local, .base_n = addr.base_n };
     return maps_lookup_address(p->mailbox_transport_maps, &user, 0, m->a, value, NULL, m->e);
 }
@@ -172,7 +172,7 @@ static enum lookup route_class(struct making *m)
 static enum lookup find_transport(struct making *m, struct span *value)
 {
     const struct maps *maps = m->p->transport_maps;
-    struct maps_addr addr = maps_addr_of(addr_quoted(m->a, m->to.address), m->p->p->recipient_delimiter);
+    struct maps_addr addr = maps_addr_of(addr_quoted(m->a, m->to.address), m->p->p->recipient_delimiter, m->p->p->owner_request_special);
     enum lookup got = maps_lookup_address(maps, &addr, 0, m->a, value, NULL, m->e);
     if (got == LOOKUP_NONE)
         got = maps_lookup_domain(maps, m->to.domain, m->p->transport_parents ? MAPS_PARENT : MAPS_DOT_PARENT, true,

@@ -70,13 +70,13 @@ enum lookup maps_lookup(const struct maps *m, struct span key, bool fixed_only, 
     return LOOKUP_NONE;
 }
 
-size_t maps_user_length(struct span local, const char *delimiters)
+size_t maps_user_length(struct span local, const char *delimiters, bool keeps_lists)
 {
     if (delimiters == NULL || *delimiters == '\0')
         return local.n;
     if (span_ieq(local, SPAN_LIT("mailer-daemon")) || span_ieq(local, SPAN_LIT("double-bounce")))
         return local.n;
-    if (strchr(delimiters, '-') != NULL
+    if (keeps_lists && strchr(delimiters, '-') != NULL
         && (span_istarts_with(local, SPAN_LIT("owner-")) || span_iends_with(local, SPAN_LIT("-request"))))
         return local.n;
     for (size_t i = 1; i < local.n; i++) {
@@ -86,7 +86,7 @@ size_t maps_user_length(struct span local, const char *delimiters)
     return local.n;
 }
 
-struct maps_addr maps_addr_of(struct span address, const char *delimiters)
+struct maps_addr maps_addr_of(struct span address, const char *delimiters, bool keeps_lists)
 {
     struct maps_addr m = { .full = address, .local = address };
     ptrdiff_t at = span_rfind(address, '@');
@@ -94,7 +94,7 @@ struct maps_addr maps_addr_of(struct span address, const char *delimiters)
         m.local = span_of(address.p, (size_t)at);
         m.domain = span_from(address, (size_t)at + 1);
     }
-    m.base_n = maps_user_length(m.local, delimiters);
+    m.base_n = maps_user_length(m.local, delimiters, keeps_lists);
     return m;
 }
 

@@ -40,10 +40,10 @@ struct maps_addr {
     struct span domain;  /* behind it, may be empty */
     size_t base_n;       /* length of the user part of local; local.n when there is no extension */
 };
-/* delimiters: recipient_delimiter; "" for none. */
-struct maps_addr maps_addr_of(struct span address, const char *delimiters);
-/* Where the extension begins (its delimiter), or local.n: not for owner-x, x-request, double-bounce and their like. */
-size_t maps_user_length(struct span local, const char *delimiters);
+/* delimiters: recipient_delimiter, "" for none; keeps_lists: owner_request_special. */
+struct maps_addr maps_addr_of(struct span address, const char *delimiters, bool keeps_lists);
+/* Where the extension begins (its delimiter), or local.n: not for double-bounce and its like; keeps_lists: nor for owner-x and x-request. */
+size_t maps_user_length(struct span local, const char *delimiters, bool keeps_lists);
 
 /*
  * Tries user+ext@domain, user@domain, then the forms that `forms` names. *ext gets the extension with its delimiter when

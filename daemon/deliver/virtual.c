@@ -50,7 +50,7 @@ static struct verdict verdict(struct virtual_job *v, enum outcome outcome, const
 
 static enum lookup lookup(struct virtual_job *v, const char *list, struct span addr, struct span *value, struct err *e)
 {
-    struct maps_addr parts = maps_addr_of(addr, v->p->recipient_delimiter);
+    struct maps_addr parts = maps_addr_of(addr, v->p->recipient_delimiter, v->p->owner_request_special);
     return maps_lookup_address(deliver_tables_get(v->env->tables, list), &parts, MAPS_AT_DOMAIN, v->arena, value, NULL, e);
 }
 

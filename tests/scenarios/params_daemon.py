@@ -44,6 +44,18 @@ def test_names():
         hub.wait_log(rf" acme/virtual\[\d+\]: {qid}: to=")
 
 
+def test_values_to_use_in_others():
+    with Hub({"multi_instance_name": "second", "virtual_mailbox_maps": "texthash:$config_directory/boxes", "mail_release_date": "20200101",
+              "compatibility_level": "2", "mail_name": "${{$compatibility_level} <level {3.6} ? {old}:{new}}",
+              "smtpd_banner": "$myhostname $mail_name $mail_version/$mail_release_date"}, start=False) as hub:
+        (hub.dir / "etc" / "boxes").write_text("user@example.com user/\n")
+        hub.start()
+        with hub.client() as c:
+            assert re.fullmatch(r"hub\.example\.net old \d\S*/20200101", c.banner.text), c.banner
+            qid = c.send_mail("a@example.org", ["user@example.com"], MAIL)
+        hub.wait_log(rf" second/virtual\[\d+\]: {qid}: to=<user@example\.com>, .*status=sent")
+
+
 def test_places():
     with Hub(start=False) as hub:
         hub.main.update({"queue_directory": hub.dir / "Q", "data_directory": hub.dir / "D", "maillog_file": hub.dir / "log",

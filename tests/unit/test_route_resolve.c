@@ -110,6 +110,8 @@ static const struct expansion expansions[] = {
     { "duplicates", "virtual_alias_maps = inline:{{a@x=b@x c@x},{c@x=b@x}}\n", "a@x", "b@x" },
     { "extension", "virtual_alias_maps = inline:{a@x=b@y}\n", "a+e@x", "b+e@y" },
     { "extension kept back", "propagate_unmatched_extensions =\nvirtual_alias_maps = inline:{a@x=b@y}\n", "a+e@x", "b@y" },
+    { "list owner", "recipient_delimiter = -\nvirtual_alias_maps = inline:{owner@x=o@y}\n", "owner-list@x", "owner-list@x" },
+    { "list owner is none", "recipient_delimiter = -\n" "owner_request_special = no\nvirtual_alias_maps = inline:{owner@x=o@y}\n", "owner-list@x", "o-list@y" },
     { "catch-all", "virtual_alias_maps = inline:{@x=all@y}\n", "a@x", "all@y" },
     { "domain to domain", "virtual_alias_maps = inline:{@x=@y}\n", "a@x", "a@y" },
     { "local part for our domains", "virtual_alias_maps = inline:{info=a@x}\n", "info@example.com", "a@x" },

@@ -50,7 +50,7 @@ static void run_address(struct table_registry *r, const struct kase *k)
     struct arena *a = arena_new(0);
     struct span v = { NULL, 0 }, ext = SPAN_LIT("unset");
     struct maps *m = maps_open(r, span_cstr(k->maps), NULL, NULL, NULL, NULL);
-    struct maps_addr addr = maps_addr_of(span_cstr(k->address), k->delimiters);
+    struct maps_addr addr = maps_addr_of(span_cstr(k->address), k->delimiters, true);
     enum lookup got = maps_lookup_address(m, &addr, k->forms, a, &v, &ext, NULL);
     enum lookup want = k->value == NULL ? LOOKUP_NONE : *k->value == '!' ? LOOKUP_TEMPFAIL : LOOKUP_FOUND;
     if (got != want || (want == LOOKUP_FOUND && !span_eq(v, span_cstr(k->value))))
@@ -81,7 +81,7 @@ static void test_long_keys(void **state)
     char *list = xasprintf("inline:{%s@d=1}", local);
     char *address = xasprintf("%s+ext@D", local);
     struct maps *m = maps_open(r, span_cstr(list), NULL, NULL, NULL, NULL);
-    struct maps_addr addr = maps_addr_of(span_cstr(address), "+");
+    struct maps_addr addr = maps_addr_of(span_cstr(address), "+", true);
     assert_int_equal(maps_lookup_address(m, &addr, 0, NULL, NULL, NULL, NULL), LOOKUP_FOUND);
     maps_close(&m);
     free(list);
