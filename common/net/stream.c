@@ -31,6 +31,7 @@ struct stream {
     struct stream_layer top;  /* owned */
     int fd;                   /* closed by the bottom layer */
     int64_t deadline_ms;
+    int64_t wait_limit_ms;    /* 0: none */
     enum stream_status status;
     int sys;
 
@@ -147,6 +148,14 @@ void stream_free(struct stream **sp)
 
 void stream_set_deadline(struct stream *s, int64_t deadline_ms) { s->deadline_ms = deadline_ms; }
 int64_t stream_deadline(const struct stream *s) { return s->deadline_ms; }
+void stream_set_wait_limit(struct stream *s, int64_t limit_ms) { s->wait_limit_ms = limit_ms; }
+
+/* When the next call of the layer has to be over. */
+static int64_t call_deadline(const struct stream *s)
+{
+    int64_t at = s->wait_limit_ms > 0 ? clock_mono_ms() + s->wait_limit_ms : CLOCK_NEVER;
+    return s->deadline_ms < at ? s->deadline_ms : at;
+}
 enum stream_status stream_status(const struct stream *s) { return s->status; }
 int stream_errno(const struct stream *s) { return s->sys; }
 int stream_fd(const struct stream *s) { return s->fd; }
@@ -213,7 +222,7 @@ static enum stream_status fill(struct stream *s, size_t want_cap)
         s->in_cap = cap > want_cap && want_cap > s->in_n ? want_cap : cap;
         s->in = xrealloc(s->in, s->in_cap);
     }
-    ssize_t got = s->top.ops->recv(s->top.ctx, s->in + s->in_n, s->in_cap - s->in_n, s->deadline_ms);
+    ssize_t got = s->top.ops->recv(s->top.ctx, s->in + s->in_n, s->in_cap - s->in_n, call_deadline(s));
     if (got == 0)
         return fail(s, STREAM_CLOSED, 0);
     if (got < 0)
@@ -339,7 +348,7 @@ enum stream_status stream_flush(struct stream *s)
         iov[i] = (struct iovec){ .iov_base = (char *)p, .iov_len = g->n };
     }
     while (at < count && s->status == STREAM_OK) {
-        ssize_t sent = s->top.ops->sendv(s->top.ctx, iov + at, count - at, s->deadline_ms);
+        ssize_t sent = s->top.ops->sendv(s->top.ctx, iov + at, count - at, call_deadline(s));
         if (sent < 0) {
             fail_errno(s);
             break;

@@ -61,6 +61,8 @@ void stream_free(struct stream **s);
 /* Deadline in monotonic ms for all that follows; CLOCK_NEVER (the initial value) waits for ever. */
 void stream_set_deadline(struct stream *s, int64_t deadline_ms);
 int64_t stream_deadline(const struct stream *s);
+/* Beside the deadline each single wait for input, or for room for output, may take so long; 0 (the initial value): no limit. */
+void stream_set_wait_limit(struct stream *s, int64_t limit_ms);
 
 /*
  * The next line without its LF or CRLF, valid until the next read. Output waiting is NOT sent first. A last line

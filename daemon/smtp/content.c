@@ -12,8 +12,8 @@
  *
  * For a host without 8BITMIME the content passes downgrade.c first and comes here in runs of whole lines.
  *
- * Large content goes out in pieces so that a time limit can apply to each (smtp_data_xfer_timeout), or to the whole with
- * smtp_per_request_deadline.
+ * Large content goes out in pieces. Each wait for the peer has the time limit anew (smtp_data_xfer_timeout); with
+ * smtp_per_request_deadline the whole has one.
  */
 #include "common/base/ascii.h"
 #include "common/base/clock.h"
@@ -44,15 +44,13 @@ uint64_t content_wire_bytes(const struct smtp_request *r)
     return r->extra.n + r->view.n + (r->job->msg->env.content_flags & CONTENT_NO_FINAL_EOL ? 2 : 0);
 }
 
-/* Sends what is gathered; each piece has the time limit anew unless a deadline covers the request. */
+/* Sends what is gathered. */
 static void piece_done(struct out *o)
 {
     if (o->pending < PIECE_BYTES)
         return;
     o->pending = 0;
     (void)!stream_flush(o->r->conn->stream); /* an error sticks and is seen at the end */
-    if (!o->r->cp->per_request_deadline)
-        stage_begin(o->r, STAGE_BODY);
 }
 
 static void put_run(struct out *o, const char *p, size_t n)

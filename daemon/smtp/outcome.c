@@ -67,7 +67,9 @@ void stage_begin(struct smtp_request *r, enum smtp_stage s)
     case STAGE_COUNT:
         break;
     }
-    stream_set_deadline(r->conn->stream, clock_mono_ms() + ms);
+    bool is_whole = r->cp->per_request_deadline;
+    stream_set_deadline(r->conn->stream, is_whole ? clock_mono_ms() + ms : CLOCK_NEVER);
+    stream_set_wait_limit(r->conn->stream, is_whole ? 0 : ms);
 }
 
 /* ---- failures ---- */

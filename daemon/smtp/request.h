@@ -90,7 +90,7 @@ struct stage_info {
     const char *reply_to; /* "(in reply to ... command)" */
 };
 const struct stage_info *stage_info(enum smtp_stage s);
-/* Sets the stream's deadline for a stage. */
+/* Sets the stream's time limit for a stage: for each wait, or with smtp_per_request_deadline for the whole. */
 void stage_begin(struct smtp_request *r, enum smtp_stage s);
 
 /* ---- reply.c ---- */
