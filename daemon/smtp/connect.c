@@ -108,8 +108,6 @@ bool connect_target(struct smtp_request *r, const struct smtp_target *t, bool fr
         return false;
     r->is_reused = false;
     if (!hello_exchange(r)) {
-        if (r->fail.is_site && r->fail.diagnostic.n == 0)
-            r->conn->is_broken = true;
         log_soft_failure(r);
         r->is_over = r->fail.is_permanent;
         conn_close(&r->conn, true);

@@ -75,7 +75,7 @@ static bool is_loop(struct smtp_request *r, struct span name)
 {
     if (!r->wants_loop_check || !span_ieq_cstr(name, r->p->myhostname))
         return false;
-    log_warn(&r->log, "host %s greeted me with my own hostname %s", r->conn->namaddr, r->p->myhostname);
+    log_warn(&r->log, "host %s replied to HELO/EHLO with my own hostname %s", r->conn->namaddr, r->p->myhostname);
     fail_words(r, r->is_best_mx ? "5.4.6" : "4.4.6", "mail for %.*s loops back to myself", SPAN_ARG(r->job->nexthop));
     r->fail.is_site = true;
     return true;

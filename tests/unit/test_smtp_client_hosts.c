@@ -432,6 +432,90 @@ static void mx_hosts_in_order(void **state)
     rig_close(&g);
 }
 
+/* A host that bears our name is we ourselves, by another way than the address. Looked at on SMTP's own port only. */
+static void loop_by_name(void **state)
+{
+    (void)state;
+    static const char *const rows[] = {
+        "one.example. 300 IN MX 10 mx1.example.", "mx1.example. 300 IN A 127.0.0.1", "mx0.example. 300 IN A 127.0.0.3",
+        "two.example. 300 IN MX 5 mx0.example.", "two.example. 300 IN MX 10 mx1.example.", NULL,
+    };
+    static const struct {
+        const char *script, *nexthop;
+        enum outcome outcome;
+        const char *dsn;
+    } cases[] = {
+        { "S 220 mx ESMTP\nC EHLO client.example\nS 250-Client.Example hello\nS 250 SIZE\nC QUIT\nS 221 bye\n", "one.example",
+          OUTCOME_BOUNCED, "5.4.6" },
+        { "S 220 mx ESMTP\nC EHLO client.example\nS 250 client.example\nC QUIT\nS 221 bye\n", "two.example", OUTCOME_DEFERRED, "4.4.6" },
+        { "S 220 mx ESMTP\nC EHLO client.example\nS 500 what\nC HELO client.example\nS 250 client.example\nC QUIT\nS 221 bye\n",
+          "one.example", OUTCOME_BOUNCED, "5.4.6" },
+        { PIPE ENVELOPE ACCEPT QUIT, "one.example", OUTCOME_SENT, "2.0.0" },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct peer *p = peer_start(cases[i].script);
+        uint16_t dns_port;
+        struct responder *r = responder_start(rows, &dns_port);
+        struct rig g;
+        char conf[100];
+        snprintf(conf, sizeof conf, "inet_protocols = ipv4\ninet_interfaces = 127.0.0.9\nknown_tcp_ports = smtp=%u\n", peer_port(p));
+        rig_open(&g, conf);
+        g.env.dns = responder_dns(r);
+        fake_add_job(g.s, g.c, "smtp", cases[i].nexthop, 1, &mail);
+        run(&g);
+        peers_are_content(cases[i].dsn, p);
+        char loops[80];
+        snprintf(loops, sizeof loops, "mail for %s loops back to myself", cases[i].nexthop);
+        want(&g, 1, cases[i].outcome, cases[i].outcome == OUTCOME_SENT ? "250 done" : loops);
+        assert_string_equal(fake_report_of(g.s, 1, 0)->dsn, cases[i].dsn);
+        dns_stop(&g.env.dns);
+        responder_stop(&r);
+        peer_free(&p);
+        rig_close(&g);
+    }
+}
+
+/* flags= of a transport: headers in front for a single recipient, and mail that was here before is returned. */
+static void headers_by_flags(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *services, *script, *content, *wire;
+        enum outcome outcome;
+        bool is_final;
+    } cases[] = {
+        { "dor unix - - n - - smtp flags=DOR\n", PIPE ENVELOPE ACCEPT QUIT, "x: y\r\n\r\n",
+          "Return-Path: <a@s.example>\r\nX-Original-To: r0@d.example\r\nDelivered-To: r0@d.example\r\nx: y\r\n\r\n", OUTCOME_SENT, false },
+        { "dor unix - - n - - smtp flags=X\n", PIPE ENVELOPE ACCEPT QUIT, "x: y\r\n\r\n", "x: y\r\n\r\n", OUTCOME_SENT, true },
+        { "dor unix - - n - - smtp flags=OR\n", PIPE ENVELOPE ACCEPT QUIT, "Delivered-To: r0@d.example\r\n\r\n",
+          "Return-Path: <a@s.example>\r\nX-Original-To: r0@d.example\r\nDelivered-To: r0@d.example\r\n\r\n", OUTCOME_SENT, false },
+        { "dor unix - - n - - smtp flags=D\n", NULL, "Delivered-To: R0@d.example\r\n\r\n", "", OUTCOME_BOUNCED, false },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct peer *p = cases[i].script ? peer_start(cases[i].script) : NULL;
+        struct rig g;
+        rig_open(&g, "");
+        conf_unref(&g.c);
+        g.c = fake_conf("", cases[i].services);
+        assert_non_null(g.c);
+        char nexthop[60];
+        snprintf(nexthop, sizeof nexthop, "[127.0.0.1]:%u", p ? peer_port(p) : 9);
+        struct fake_mail m = mail;
+        m.content = cases[i].content;
+        fake_add_job(g.s, g.c, "dor", nexthop, 1, &m);
+        run(&g);
+        want(&g, 1, cases[i].outcome, p ? "250 done" : "mail forwarding loop for r0@d.example");
+        assert_int_equal(fake_report_of(g.s, 1, 0)->is_final_delivery, cases[i].is_final);
+        if (p) {
+            peers_are_content(cases[i].services, p);
+            if (!span_eq(peer_content(p), span_cstr(cases[i].wire)))
+                fail_msg("%s: \"%.*s\"", cases[i].services, SPAN_ARG(peer_content(p)));
+            peer_free(&p);
+        }
+        rig_close(&g);
+    }
+}
+
 static void relayhost_mistakes_defer(void **state)
 {
     (void)state;
@@ -468,6 +552,8 @@ int main(void)
         cmocka_unit_test(quit_is_waited_for_when_asked),
         cmocka_unit_test(mx_hosts_in_order),
         cmocka_unit_test(relayhost_mistakes_defer),
+        cmocka_unit_test(loop_by_name),
+        cmocka_unit_test(headers_by_flags),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
