@@ -3,6 +3,8 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -12,6 +14,18 @@
 #include "daemon/deliver/maildir.h"
 #include "daemon/deliver/tables.h"
 #include "tests/unit/client_fake.h"
+
+/* Stands in front of the C library's: the disk is full when it comes to the flush. */
+static int fsync_errno;
+
+int fsync(int fd)
+{
+    if (fsync_errno != 0) {
+        errno = fsync_errno;
+        return -1;
+    }
+    return fdatasync(fd);
+}
 
 struct box {
     char dir[64];
@@ -242,6 +256,63 @@ static void links_do_not_lead_out(void **state)
     box_close(&b);
 }
 
+static enum outcome deliver_for(struct box *b, const char *content, const char **dsn)
+{
+    run(b, &(struct fake_mail){ .sender = "s@s.example", .rcpts = "u@d.example", .content = content });
+    const struct fake_report *r = fake_report_of(b->s, 0xabc, 0);
+    *dsn = r->dsn;
+    return r->outcome;
+}
+
+/* Nothing is left of a delivery that failed, and the next one succeeds. */
+static void disk_and_quota_are_full(void **state)
+{
+    (void)state;
+    static const struct { int sys; const char *dsn, *reason; } cases[] = {
+        { EDQUOT, "4.2.2", "Disk quota exceeded" }, { ENOSPC, "4.3.1", "No space left on device" }, { EIO, "4.2.0", "Input/output error" },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct box b;
+        const char *dsn;
+        box_open(&b, " u@d.example=u/ ", "");
+        fsync_errno = cases[i].sys;
+        enum outcome got = deliver_for(&b, "x: y\r\n\r\n", &dsn);
+        fsync_errno = 0;
+        if (got != OUTCOME_DEFERRED || strcmp(dsn, cases[i].dsn) != 0 || !strstr(fake_report_of(b.s, 0xabc, 0)->reason, cases[i].reason))
+            fail_msg("%s: %d %s (%s)", cases[i].reason, got, dsn, fake_report_of(b.s, 0xabc, 0)->reason);
+        assert_int_equal(read_only_file(&b, "u/tmp", NULL, NULL, 0), 0);
+        assert_int_equal(read_only_file(&b, "u/new", NULL, NULL, 0), 0);
+        box_close(&b);
+    }
+}
+
+/* A file that may not grow: the write itself stops half way. */
+static void files_have_a_size_limit(void **state)
+{
+    (void)state;
+    struct box b;
+    const char *dsn;
+    struct rlimit before, small;
+    char big[9000];
+    memset(big, 'x', sizeof big - 1);
+    big[sizeof big - 1] = '\0';
+    box_open(&b, " u@d.example=u/ ", "");
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    small = before;
+    small.rlim_cur = 4096;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    enum outcome got = deliver_for(&b, big, &dsn);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    signal(SIGXFSZ, SIG_DFL);
+    assert_int_equal(got, OUTCOME_DEFERRED);
+    assert_string_equal(dsn, "4.2.0");
+    assert_non_null(strstr(fake_report_of(b.s, 0xabc, 0)->reason, "File too large"));
+    assert_int_equal(read_only_file(&b, "u/tmp", NULL, NULL, 0), 0);
+    assert_int_equal(read_only_file(&b, "u/new", NULL, NULL, 0), 0);
+    box_close(&b);
+}
+
 /* As root: the file belongs to the user of the maps, and one that may not write there is refused. */
 static void owners_come_from_the_maps(void **state)
 {
@@ -283,6 +354,7 @@ int main(void)
         cmocka_unit_test(repeats_are_noticed),
         cmocka_unit_test(files_byte_for_byte), cmocka_unit_test(large_content_is_whole), cmocka_unit_test(refusals),
         cmocka_unit_test(links_do_not_lead_out), cmocka_unit_test(owners_come_from_the_maps),
+        cmocka_unit_test(disk_and_quota_are_full), cmocka_unit_test(files_have_a_size_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
