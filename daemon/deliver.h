@@ -13,6 +13,9 @@
 #include "common/dns/dns.h"
 #include "queue/sched.h"
 
+struct notice;
+struct notices;
+
 /* What all delivery threads share. */
 struct deliver_env {
     struct sched *sched;
@@ -21,6 +24,7 @@ struct deliver_env {
     const struct log_src *log;      /* name = syslog_name; agents use their own prog */
     struct conn_cache *conn_cache;  /* parked SMTP/LMTP connections, daemon/smtp/conn_cache.h */
     struct notices *notices;        /* queue/notice.h; NULL: nobody is told of anything */
+    void (*notice)(void *notices, const struct notice *x);              /* of a delivery; NULL: as above */
     void (*trouble)(void *notices, const char *what, const char *text); /* NULL: as above */
     struct deliver_tables *tables;  /* mailbox, uid and gid maps, daemon/deliver/tables.h */
 };

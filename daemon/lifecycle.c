@@ -221,6 +221,11 @@ static bool make_pickup(struct daemon *d, struct err *e)
     return d->pickup != NULL;
 }
 
+static void notice_cb(void *arg, const struct notice *x)
+{
+    notices_post(arg, x);
+}
+
 static bool start_queue(struct daemon *d, struct err *e)
 {
     const struct params *p = conf_global(d->conf);
@@ -232,7 +237,8 @@ static bool start_queue(struct daemon *d, struct err *e)
     d->conn_cache = conn_cache_new();
     d->tables = deliver_tables_new(policy_tables(d->policy), &d->smtp_src);
     d->deliver_env = (struct deliver_env){ .sched = d->sched, .spool = d->spool, .dns = d->dns, .log = &d->smtp_src,
-                                           .conn_cache = d->conn_cache, .tables = d->tables, .notices = d->notices,
+                                           .conn_cache = d->conn_cache, .tables = d->tables,
+                                           .notices = d->notices, .notice = notice_cb,
                                            .trouble = postmaster_resource_trouble };
     d->pool = deliver_pool_new(&d->deliver_env, (unsigned)p->delivery_threads, e);
     if (d->pool == NULL || !make_pickup(d, e))
@@ -279,11 +285,6 @@ static bool commit_listeners(struct daemon *d, struct conf *c, struct policy *p,
 {
     struct listener_maker mk = { .make = make_service_cb, .release = release_service_cb, .arg = p };
     return listeners_commit(d->listeners, c, d->reactor, &mk, e);
-}
-
-static void notice_cb(void *arg, const struct notice *x)
-{
-    notices_post(arg, x);
 }
 
 static bool start_reactor(struct daemon *d, struct err *e)

@@ -23,7 +23,7 @@ static void put_path(const struct smtp_request *r, struct buf *b, struct span ad
 static void send_line(struct smtp_request *r, struct buf *b)
 {
     buf_add(b, "\r\n", 2);
-    stream_put(r->conn->stream, buf_span(b));
+    conn_put(r->conn, buf_span(b));
 }
 
 void command_mail(struct smtp_request *r, bool use_8bit, bool use_utf8)

@@ -21,6 +21,13 @@ struct smtp_conn *conn_new(struct stream *stream, const char *host, const char *
     return c;
 }
 
+void conn_put(struct smtp_conn *c, struct span line)
+{
+    stream_put(c->stream, line);
+    if (c->transcript != NULL)
+        transcript_command(c->transcript, false, span_of(line.p, line.n - 2));
+}
+
 static void say_quit(struct smtp_conn *c, bool wait)
 {
     struct span line;

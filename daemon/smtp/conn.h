@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include "common/base/attrs.h"
 #include "common/base/buf.h"
+#include "common/mail/transcript.h"
 #include "common/net/ipaddr.h"
 #include "common/net/stream.h"
 #include "daemon/smtp/conn_cache.h"
@@ -52,6 +53,7 @@ struct smtp_conn {
     char *key[2];            /* owned: by enum conn_key_kind */
     struct buf reply;        /* text of a reply of several lines */
     struct buf line;         /* a command being put together */
+    struct transcript *transcript; /* borrowed from the request that has the connection, or NULL: nobody wants one */
     /* conn_cache's while parked */
     int64_t expiry_ms;
     uint64_t hash[2];
@@ -59,5 +61,7 @@ struct smtp_conn {
 
 /* Takes the stream; copies host. addr is the text between the brackets; port 0: a unix socket, not shown. */
 struct smtp_conn *conn_new(struct stream *stream, const char *host, const char *addr, uint16_t port, bool is_lmtp);
+/* Adds a command with its line end to the output. */
+void conn_put(struct smtp_conn *c, struct span line);
 /* Says QUIT unless broken, waits for its answer when `wait` and the peer's settings ask for it, frees, sets NULL. */
 void conn_close(struct smtp_conn **c, bool wait);

@@ -87,6 +87,7 @@ static bool dial_target(struct smtp_request *r, const struct smtp_target *t)
         return false;
     }
     r->conn = conn_new(stream_new_fd(fd), t->host, where, is_unix ? 0 : t->port, r->is_lmtp);
+    notify_adopt(r);
     r->conn->quit_timeout_ms = r->cp->quit_timeout;
     r->conn->skip_quit_response = r->cp->skip_quit_response;
     return true;
@@ -101,6 +102,7 @@ bool connect_target(struct smtp_request *r, const struct smtp_target *t, bool fr
     if (can_park && !fresh) {
         r->conn = conn_cache_take(r->env->conn_cache, CONN_KEY_ENDPOINT, key[CONN_KEY_ENDPOINT]);
         r->is_reused = r->conn != NULL;
+        notify_adopt(r);
         if (r->is_reused)
             return true;
     }

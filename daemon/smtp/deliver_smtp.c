@@ -29,12 +29,14 @@ static void request_begin(struct smtp_request *r, struct deliver_env *env, struc
     r->mark = j->rcpt_count <= RCPT_INLINE ? r->mark_inline : xcalloc(j->rcpt_count, 1);
     r->verdict = SITE_NEUTRAL;
     r->begun_us = clock_wall_us();
+    notify_begin(r);
     if (r->copy_flags & (COPY_DELIVERED_TO | COPY_ORIGINAL_TO | COPY_RETURN_PATH))
         trace_headers_add(&r->extra, r->copy_flags, &j->msg->env, &j->msg->env.rcpts[j->rcpts[0].index], "\r\n");
 }
 
 static void request_end(struct smtp_request *r)
 {
+    notify_end(r);
     if (r->has_view)
         content_release(&r->view);
     if (r->mark != r->mark_inline)
@@ -69,6 +71,7 @@ static bool is_delivery_loop(struct smtp_request *r)
         return false;
     if (!r->has_view && !content_acquire(r->env->spool, r->job->msg, &r->view, &e)) {
         log_warn(&r->log, "cannot read the content of a message: %s", e.text);
+        notify_error(r, NOTIFY_CLASS_DATA);
         fail_words(r, "4.3.0", "local data error");
         return true;
     }
@@ -231,6 +234,7 @@ static void request_run(struct smtp_request *r)
     bool is_loop = is_delivery_loop(r);
     if (!is_loop && r->conn == NULL && conn_key_nexthop(r, key))
         r->conn = conn_cache_take(r->env->conn_cache, CONN_KEY_NEXTHOP, key);
+    notify_adopt(r);
     if (!is_loop && r->conn) {
         r->is_reused = true;
         r->is_last_host = is_single_endpoint(r);

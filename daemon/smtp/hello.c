@@ -114,6 +114,7 @@ static const char *value_for_peer(struct smtp_request *r, struct arena *a, const
         break;
     }
     log_warn(&r->log, "%s: %s", r->conn->namaddr, e.text);
+    notify_error(r, NOTIFY_CLASS_DATA);
     fail_words(r, "4.3.5", "mail system configuration error: table lookup failed");
     return NULL;
 }
@@ -168,7 +169,9 @@ static enum smtp_io say_hello(struct smtp_request *r, enum smtp_stage s, const c
 {
     struct smtp_conn *c = r->conn;
     stage_begin(r, s);
-    stream_printf(c->stream, "%s %s\r\n", verb, r->cp->helo_name);
+    buf_reset(&c->line);
+    buf_printf(&c->line, "%s %s\r\n", verb, r->cp->helo_name);
+    conn_put(c, buf_span(&c->line));
     if (stream_flush(c->stream) != STREAM_OK) {
         c->is_broken = true;
         return conn_io_status(c);

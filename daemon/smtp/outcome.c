@@ -113,6 +113,7 @@ void fail_words(struct smtp_request *r, const char *dsn, const char *fmt, ...)
 void fail_refused(struct smtp_request *r, const struct smtp_reply *rep)
 {
     struct smtp_failure *f = fail_begin(r, rep->dsn, rep->code / 100 == 5);
+    notify_code(r, rep->code);
     buf_printf(&f->reason, "host %s refused to talk to me: ", r->conn->namaddr);
     add_one_line(&f->reason, rep->text);
     add_one_line(&f->diagnostic, rep->text);
@@ -126,6 +127,7 @@ void fail_reply(struct smtp_request *r, enum smtp_stage s, const struct smtp_rep
     struct smtp_failure *f = fail_begin(r, rep->dsn, rep->code / 100 == 5 && !too_many);
     if (too_many)
         f->dsn[0] = '4';
+    notify_code(r, rep->code);
     buf_printf(&f->reason, "host %s said: ", r->conn->namaddr);
     add_one_line(&f->reason, rep->text);
     buf_printf(&f->reason, " (in reply to %s)", stage_info(s)->reply_to);
@@ -146,9 +148,11 @@ void fail_io(struct smtp_request *r, enum smtp_stage s, enum smtp_io io)
         fail_words(r, "4.4.2", "conversation with %s timed out while %s", peer, doing);
         break;
     case SMTP_IO_PROTOCOL:
+        notify_error(r, NOTIFY_CLASS_PROTOCOL);
         fail_words(r, "4.5.0", "protocol error: unreadable reply from %s while %s", peer, doing);
         break;
     case SMTP_IO_LOCAL:
+        notify_error(r, NOTIFY_CLASS_DATA);
         fail_words(r, "4.3.0", "local data error while talking to %s", peer);
         break;
     }

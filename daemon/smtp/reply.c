@@ -48,6 +48,8 @@ enum smtp_io reply_read(struct smtp_conn *c, struct smtp_reply *rep)
             return conn_io_status(c);
         }
         struct smtp_reply_line l;
+        if (c->transcript != NULL)
+            transcript_reply(c->transcript, true, line);
         if (!smtp_reply_parse(line, &l))
             break;
         if (l.more || c->reply.n > 0) {

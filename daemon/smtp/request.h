@@ -11,6 +11,7 @@
 #include "common/conf/params.h"
 #include "daemon/deliver.h"
 #include "daemon/smtp/conn.h"
+#include "queue/notice.h"
 #include "daemon/smtp/downgrade.h"
 
 /* Stages of a conversation; stage_info() has the words and time limits. */
@@ -83,6 +84,9 @@ struct smtp_request {
     int64_t begun_us;             /* wall: for delays= */
     int64_t conn_done_us;         /* connection set up, or found */
     struct smtp_failure fail;
+    struct transcript *transcript; /* owned; NULL unless notify_classes asks for one */
+    unsigned notify_classes, notify_errors; /* NOTIFY_BIT: asked for; what happened */
+    char notify_about[300];       /* "host[addr]" of the last error, "" when nobody was called */
 };
 
 struct stage_info {
@@ -144,6 +148,16 @@ void report_sent(struct smtp_request *r, uint32_t i, const struct smtp_reply *re
 void report_all_sent(struct smtp_request *r, const struct smtp_reply *rep);
 /* Logs r->fail with the queue ID when it is temporary and another host will be tried. */
 void log_soft_failure(struct smtp_request *r);
+
+/* ---- notify.c: all do nothing unless notify_classes asks for it ---- */
+void notify_begin(struct smtp_request *r);
+/* r->conn was opened or taken over. */
+void notify_adopt(struct smtp_request *r);
+void notify_error(struct smtp_request *r, enum notify_class c);
+/* A reply that is a failure: is it one of the protocol? */
+void notify_code(struct smtp_request *r, int code);
+/* Tells the postmaster, if there is something to tell. */
+void notify_end(struct smtp_request *r);
 
 /* ---- connect.c ---- */
 /*

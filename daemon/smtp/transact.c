@@ -210,7 +210,7 @@ static void put_bdat(struct transaction *t)
     buf_add(b, "BDAT ", 5);
     buf_put_uint(b, content_wire_bytes(t->r));
     buf_add(b, " LAST\r\n", 7);
-    stream_put(t->r->conn->stream, buf_span(b));
+    conn_put(t->r->conn, buf_span(b));
     content_put_bdat(t->r);
 }
 
@@ -219,7 +219,7 @@ static void put_step(struct transaction *t, struct step s)
     struct smtp_request *r = t->r;
     switch (s.kind) {
     case STEP_RSET:
-        stream_put(r->conn->stream, SPAN_LIT("RSET\r\n"));
+        conn_put(r->conn, SPAN_LIT("RSET\r\n"));
         break;
     case STEP_XFORWARD_NAME:
         command_xforward_name(r);
@@ -238,7 +238,7 @@ static void put_step(struct transaction *t, struct step s)
         if (t->use_bdat)
             put_bdat(t);
         else
-            stream_put(r->conn->stream, SPAN_LIT("DATA\r\n"));
+            conn_put(r->conn, SPAN_LIT("DATA\r\n"));
         break;
     case STEP_END:
         break;
@@ -383,7 +383,7 @@ static void send_content(struct transaction *t)
     struct smtp_request *r = t->r;
     content_put_data(r);
     bool ok = delay_dot(t);
-    stream_put(r->conn->stream, SPAN_LIT(".\r\n"));
+    conn_put(r->conn, SPAN_LIT(".\r\n"));
     if (!ok || stream_flush(r->conn->stream) != STREAM_OK)
         fail_here(t, STAGE_BODY, conn_io_status(r->conn));
 }
@@ -394,7 +394,7 @@ static void send_lone_dot(struct transaction *t)
     struct smtp_request *r = t->r;
     struct smtp_reply rep;
     stage_begin(r, STAGE_END);
-    stream_put(r->conn->stream, SPAN_LIT(".\r\n"));
+    conn_put(r->conn, SPAN_LIT(".\r\n"));
     if (stream_flush(r->conn->stream) != STREAM_OK || r->is_lmtp || reply_read(r->conn, &rep) != SMTP_IO_OK)
         r->conn->is_broken = true; /* LMTP: nobody knows how many replies will come */
     else
@@ -490,6 +490,7 @@ static bool prepare(struct transaction *t)
     }
     if (!r->has_view && !content_acquire(r->env->spool, r->job->msg, &r->view, &e)) {
         log_warn(&r->log, "cannot read the content of a message: %s", e.text);
+        notify_error(r, NOTIFY_CLASS_DATA);
         fail_words(r, "4.3.0", "local data error while talking to %s", r->conn->namaddr);
         return false;
     }

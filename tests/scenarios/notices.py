@@ -181,5 +181,63 @@ def test_a_notice_causes_none():
         nothing_came(hub)
 
 
+def delivery(classes, **hooks):
+    sink = Sink()
+    sink.on.update(hooks)
+    return sink, hub_with(classes, routes={"relay.example": f"smtp:[127.0.0.1]:{sink.port}"}, maximal_queue_lifetime="0")
+
+
+def test_protocol_errors_of_a_server():
+    sink, hub = delivery("protocol", RCPT=lambda s, arg: "501 5.5.4 what is that" if "odd@" in arg else "550 5.1.1 no such user")
+    with hub:
+        with hub.client() as c:
+            c.send_mail("a@example.org", ["refused@relay.example"], MAIL)
+            hub.wait_log("status=bounced")
+            c.send_mail("a@example.org", ["odd@relay.example"], MAIL)
+        text = notice(hub)
+        assert re.search(r"^Subject: SMTP client: errors from .*\[127\.0\.0\.1\]$", text, re.M), text
+        assert "Out: RCPT TO:<odd@relay.example>" in text and "In:  501 5.5.4 what is that" in text, text
+        assert "In:  220 sink.example.com ESMTP" in text and "refused@" not in text and "the body" not in text, text
+        assert len(hub.mails("other")) == 1
+    sink.close()
+
+
+def test_an_unreadable_reply():
+    sink, hub = delivery("protocol", MAIL=lambda s, arg: "hello there")
+    with hub:
+        with hub.client() as c:
+            c.send_mail("a@example.org", ["x@relay.example"], MAIL)
+        text = notice(hub)
+        assert "In:  hello there" in text and "protocol error: unreadable reply" in text, text
+    sink.close()
+
+
+def test_a_server_that_is_not_told_of():
+    sink, hub = delivery("policy, resource, software", MAIL=lambda s, arg: "500 5.5.1 what")
+    with hub:
+        with hub.client() as c:
+            c.send_mail("a@example.org", ["x@relay.example"], MAIL)
+        hub.wait_log("status=bounced")
+        nothing_came(hub)
+    sink.close()
+
+
+def test_a_notice_that_a_server_refuses():
+    """The postmaster's own server breaks the protocol: no notice about the notice."""
+    sink, hub = delivery("protocol", MAIL=lambda s, arg: "500 5.5.1 what")
+    hub.main["error_notice_recipient"] = "pm@relay.example"
+    hub.write_conf()
+    with hub:
+        hub.reload()
+        with hub.client() as c:
+            c.cmd("BOGUS", 500)
+            c.quit()
+        hub.wait_log(r"to=<pm@relay\.example>.* status=bounced")
+        hub.wait_log("undeliverable notification to the postmaster discarded")
+        wait_for("an empty queue", lambda: hub.queue() == [])
+        assert len(re.findall("notice to the postmaster", hub.log())) == 1, hub.log()
+    sink.close()
+
+
 if __name__ == "__main__":
     cases.main(globals())
