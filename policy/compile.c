@@ -48,12 +48,12 @@ static void list_problem(void *arg, enum table_status status, const char *text)
 
 static unsigned table_flags(void *arg, struct span spec);
 
-/* Many a site has no alias file: that one is only worth a note, as long as no setting asks for it. */
+/* Many a site has no alias file: that one is only worth a note, as long as no setting asks for another. */
 static void maps_problem(void *arg, struct span spec, enum table_status status, const struct err *e)
 {
     const struct compiler *c = arg;
     if (status == TABLE_BROKEN && e->sys == ENOENT && (table_flags(arg, spec) & TABLE_ALIASES) &&
-        !conf_is_set(c->policy->conf, SPAN_LIT("alias_maps")))
+        conf_is_default(c->policy->conf, SPAN_LIT("alias_maps")))
         compile_finding(arg, CONF_NOTE, "%s", e->text);
     else
         list_problem(arg, status, e->text);

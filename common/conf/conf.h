@@ -119,8 +119,8 @@ const struct conf_service *conf_transport(const struct conf *c, struct span name
  * defined it. Belongs to the snapshot. For names that only the configuration knows (smtpd_restriction_classes).
  */
 const char *conf_text(const struct conf *c, const struct conf_service *svc, struct span name);
-/* Does main.cf define it? */
-bool conf_is_set(const struct conf *c, struct span name);
+/* Has a parameter, outside any service, the value of the table? Only for defaults without $name. */
+bool conf_is_default(const struct conf *c, struct span name);
 /*
  * Takes one item of a comma/whitespace separated list, honouring { } grouping (braces removed, inner space trimmed).
  * False at the end. The item borrows from *rest.

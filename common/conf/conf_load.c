@@ -351,7 +351,8 @@ const char *conf_text(const struct conf *c, const struct conf_service *svc, stru
     return e ? e->value : NULL;
 }
 
-bool conf_is_set(const struct conf *c, struct span name)
+bool conf_is_default(const struct conf *c, struct span name)
 {
-    return conf_dict_get(c->main, name) != NULL;
+    ptrdiff_t row = param_find(c->index, name);
+    return row >= 0 && strcmp(c->global->text[row], param_row((size_t)row)->def) == 0;
 }

@@ -12,11 +12,12 @@ def test_no_alias_file_is_only_a_note():
     with Hub({"myhostname": "hub.example.net"}, start=False) as hub:
         absent = str(hub.dir / "aliases")
         if os.path.exists("/etc/aliases"):
-            hub.main["alias_database"] = ""  # the default is there: nothing to see, but no warning either
+            raise cases.Skip("this machine has an alias file")
+        hub.main["alias_maps"] = "hash:/etc/aliases"  # as many a main.cf repeats the default
+        hub.write_conf()
         quiet = hub.ctl("check").stdout
         assert "aliases" not in quiet, quiet
-        if not os.path.exists("/etc/aliases"):
-            assert "note: alias_maps: table hash:/etc/aliases" in hub.ctl("check", "-v").stdout
+        assert "note: alias_maps: table hash:/etc/aliases" in hub.ctl("check", "-v").stdout
         hub.start()
         assert "aliases" not in hub.errors(), hub.errors()
         hub.stop()

@@ -23,6 +23,8 @@ struct kase {
 static const struct kase cases[] = {
     { "local", "", "s@x", "Joe@Example.com", ROUTE_LOCAL, "Joe@Example.com", "lmtp", "unix:private/dovecot-lmtp" },
     { "bare", "", "s@x", "joe", ROUTE_LOCAL, "joe@hub.example.com", "lmtp", NULL },
+    { "bare, completed otherwise", "myorigin = o.example\n", "s@x", "joe", ROUTE_DEFAULT, "joe@o.example", "smtp", "o.example" },
+    { "bare, not completed", "append_at_myorigin = no\n" "myorigin = o.example\n", "s@x", "joe", ROUTE_LOCAL, "joe@hub.example.com", "lmtp", NULL },
     { "null recipient", "", "", "", ROUTE_LOCAL, "MAILER-DAEMON@hub.example.com", "lmtp", NULL },
     { "literal", "", "s@x", "joe@[203.0.113.5]", ROUTE_LOCAL, "joe@[203.0.113.5]", "lmtp", NULL },
     { "percent", "", "s@x", "joe%b.example@example.com", ROUTE_DEFAULT, "joe@b.example", "smtp", "b.example" },
