@@ -33,6 +33,7 @@ struct transaction {
     bool mail_ok;
     bool is_over;        /* MAIL was refused or the host has had enough: send nothing more */
     uint32_t accepted;
+    bool is_rcpt_taken;  /* the peer has said yes to some RCPT, even one that no longer counts */
     bool has_too_many;   /* a recipient was refused only because there were too many */
     bool is_data_sent;
     int data_code;       /* 0 while unknown */
@@ -178,6 +179,7 @@ static void take_reply(struct transaction *t, struct step s, const struct smtp_r
             message_refused(t, STAGE_MAIL, rep);
         break;
     case STEP_RCPT:
+        t->is_rcpt_taken |= is_ok;
         if (t->is_over)
             break;
         if (is_ok) {
@@ -415,6 +417,10 @@ static void finish_data(struct transaction *t)
     }
     if (!t->use_bdat && t->data_code != 354)
         return;
+    if (!wanted && t->is_rcpt_taken) { /* a lone dot would be an empty message to them */
+        r->conn->is_broken = true;
+        return;
+    }
     if (!wanted) {
         send_lone_dot(t);
         return;
