@@ -37,6 +37,14 @@ void content_scan_init(struct content_scan *c, const struct content_options *o, 
 {
     *c = (struct content_scan){ .o = *o, .in_header = true, .prev_crlf = true, .is_first_line = true };
     hdr_scan_init(&c->hdr, a);
+    if (o->strip != NULL) /* what follows a stripped character may be a dot, and then begins the line */
+        c->flags |= CONTENT_HAS_DOT_LINE;
+}
+
+/* Line ends are none of the characters that are looked for, as if the lines had been given without them. */
+static bool is_line_end(struct span s, size_t i)
+{
+    return s.p[i] == '\n' || (s.p[i] == '\r' && i + 1 < s.n && s.p[i + 1] == '\n');
 }
 
 static void put_filtered(struct content_scan *c, struct span s)
@@ -44,6 +52,8 @@ static void put_filtered(struct content_scan *c, struct span s)
     size_t from = 0;
     for (size_t i = 0; i < s.n; i++) {
         unsigned char ch = (unsigned char)s.p[i];
+        if (is_line_end(s, i))
+            continue;
         if (c->o.reject != NULL && c->o.reject[ch])
             c->saw_rejected = true;
         if (c->o.strip != NULL && c->o.strip[ch]) {

@@ -221,6 +221,18 @@ static void test_nul_and_strip(void **state)
     content_scan_feed(&s, in, sizeof text - 1, &ended);
     assert_true(s.saw_rejected);
     assert_string_equal(buf_cstr(&out), "a: b\r\n^\r\nxy\x01z\r\n");
+
+    /* What is left may begin with a dot; line ends stay whatever is stripped. */
+    static const char dot[] = "a: b\r\n\r\n\0.\r\nMAIL\r\n.\r\n";
+    char in2[sizeof dot];
+    strip['\r'] = strip['\n'] = reject['\r'] = reject['\n'] = true;
+    memcpy(in2, dot, sizeof dot);
+    buf_reset(&out);
+    content_scan_init(&s, &o, a);
+    content_scan_feed(&s, in2, sizeof dot - 1, &ended);
+    assert_true(ended && !s.saw_rejected);
+    assert_string_equal(buf_cstr(&out), "a: b\r\n^\r\n.\r\nMAIL\r\n");
+    assert_true(s.flags & CONTENT_HAS_DOT_LINE);
     buf_free(&out);
     arena_free(&a);
 }
