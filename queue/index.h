@@ -63,6 +63,8 @@ int index_list(struct index *ix, uint64_t after_id, int limit, struct msg **out,
  * recipient for this next hop. Runs behind the flushes handed over before it; cb as in index_flush().
  */
 void index_make_due(struct index *ix, int64_t due_us, const struct span *nexthop, void (*cb)(void *arg, int status), void *arg);
+/* How often a row was passed over because its record could not be read; it may be readable later. */
+uint64_t index_passed_over(struct index *ix);
 /* Messages on hold. */
 int64_t index_hold_count(struct index *ix);
 /* Earliest due time among messages not on hold; INT64_MAX when none. */

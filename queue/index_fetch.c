@@ -95,6 +95,8 @@ static struct msg *read_envelope(struct index *ix, struct row *row)
     }
     if (m != NULL && m->env.id != row->id)
         msg_unref(&m);
+    if (m == NULL)
+        atomic_fetch_add_explicit(&ix->passed_over, 1, memory_order_relaxed);
     if (m == NULL && log_once_a_minute(&ix->lost_said_ms, &ix->lost_suppressed, &suppressed))
         log_error(ix->log, "a message of the index cannot be read from the journal: %s (%llu more)", e.text,
                   (unsigned long long)suppressed);
@@ -247,6 +249,30 @@ struct msg *index_fetch(struct index *ix, uint64_t id, bool *on_hold, struct err
     return m;
 }
 
+static bool is_done(const struct replay_msg *p, int64_t rcpt)
+{
+    const struct rcpt_progress *q = p->rcpts;
+    while (q != NULL && q->rcpt != rcpt)
+        q = q->next;
+    return q != NULL && q->done;
+}
+
+int64_t index_rcpts_left(struct index *ix, uint64_t id, const struct replay_msg *p, struct err *e)
+{
+    sqlite3_stmt *st = index_stmt(ix->writer, IX_FETCH_RCPTS, e);
+    int64_t left = 0;
+    int rc;
+    if (st == NULL)
+        return -1;
+    sqlite3_bind_int64(st, 1, (int64_t)id);
+    while ((rc = sqlite3_step(st)) == SQLITE_ROW)
+        left += sqlite3_column_int(st, 2) != RCPT_DONE && !is_done(p, sqlite3_column_int64(st, 0));
+    if (rc != SQLITE_DONE)
+        err_set(e, "index.db: %s", sqlite3_errmsg(ix->writer->db));
+    sqlite3_reset(st);
+    return rc == SQLITE_DONE ? left : -1;
+}
+
 static int64_t ask_number(struct index *ix, enum index_stmt k, int64_t none)
 {
     struct index_conn *c = index_conn_take(ix, NULL);
@@ -264,6 +290,11 @@ static int64_t ask_number(struct index *ix, enum index_stmt k, int64_t none)
 int64_t index_next_due_us(struct index *ix)
 {
     return ask_number(ix, IX_NEXT_DUE, INT64_MAX);
+}
+
+uint64_t index_passed_over(struct index *ix)
+{
+    return atomic_load_explicit(&ix->passed_over, memory_order_relaxed);
 }
 
 int64_t index_hold_count(struct index *ix)

@@ -102,11 +102,11 @@ bool index_has(struct index *ix, uint64_t id)
 {
     sqlite3_stmt *st = index_stmt(ix->writer, IX_HAS, NULL);
     if (st == NULL)
-        return false;
+        return true;
     sqlite3_bind_int64(st, 1, (int64_t)id);
-    bool found = sqlite3_step(st) == SQLITE_ROW;
+    bool is_missing = sqlite3_step(st) == SQLITE_DONE;
     sqlite3_reset(st);
-    return found;
+    return !is_missing;
 }
 
 static bool put_message(struct index *ix, const struct index_change *c, struct err *e)

@@ -62,6 +62,7 @@ struct index {
     pthread_t thread;
     bool running;
     bool is_new;                 /* made at this start: must be filled from the journal */
+    _Atomic uint64_t passed_over; /* rows whose record could not be read, counted each time */
     _Atomic int64_t lost_said_ms;
     _Atomic uint64_t lost_suppressed;
 };
@@ -87,6 +88,7 @@ void *index_thread(void *index);
 bool index_apply_change(struct index *ix, const struct index_change *c, struct err *e) MUST_CHECK;
 bool index_write_mark(struct index *ix, const struct index_mark *k, struct err *e) MUST_CHECK;
 bool index_read_mark(struct index *ix, struct index_mark *k, struct err *e) MUST_CHECK;
+/* Also when the database cannot be asked: of what it lacks, large files are removed and copies are passed over. */
 bool index_has(struct index *ix, uint64_t id);
 /* Recovery: everything m's recipients say, as one change. */
 bool index_put_msg(struct index *ix, struct msg *m, struct err *e) MUST_CHECK;
@@ -96,3 +98,6 @@ bool index_delete(struct index *ix, uint64_t id, struct err *e) MUST_CHECK;
 /* ---- index_fetch.c ---- */
 /* Sets the live bits of the segments from the rows; *lost counts rows whose segment is not there. */
 bool index_load_places(struct index *ix, uint64_t *lost, struct err *e) MUST_CHECK;
+struct replay_msg;
+/* Recipients that are done neither in their rows nor in p; -1 with *e. Recovery. */
+int64_t index_rcpts_left(struct index *ix, uint64_t id, const struct replay_msg *p, struct err *e) MUST_CHECK;

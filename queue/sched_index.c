@@ -330,10 +330,24 @@ static bool fetch_far(struct sched *s, struct msg **v, uint64_t room)
     return true;
 }
 
+/* Rows that could not be read (too many open files, a file that was away) lie behind the cursor: they get another chance. */
+static void look_again(struct sched *s)
+{
+    uint64_t n = index_passed_over(s->ix);
+    if (n == s->passed_over)
+        return;
+    s->passed_over = n;
+    lock_take(&s->m);
+    s->want_rescan = true;
+    lock_drop(&s->m);
+}
+
 bool index_fetch_work(struct sched *s)
 {
     struct err e = ERR_INIT;
     int64_t now_us = clock_wall_us();
+    if (clock_mono_ms() >= s->next_far_scan_ms)
+        look_again(s);
     lock_take(&s->m);
     if (s->want_rescan) {
         s->want_rescan = false;

@@ -226,6 +226,7 @@ struct sched {
     uint32_t mark_epoch;            /* changes up to this epoch are covered by `mark` */
     bool has_mark;
     int64_t next_tick_ms, next_far_scan_ms;
+    uint64_t passed_over;           /* of the index, when rows were last fetched from the beginning for its sake */
     struct msg_sched **flushing;    /* owned: what the flush under way contains */
     size_t flushing_n;
 

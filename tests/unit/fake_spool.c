@@ -364,11 +364,21 @@ int index_fetch_due(struct index *ix, int64_t until_us, struct index_cursor *cur
         }
         if (best == NULL)
             break;
-        out[n++] = copy_msg(best->m);
         *cur = (struct index_cursor){ best->due_us, best->m->env.id };
+        if (s->fail_read > 0) {
+            s->fail_read--;
+            s->passed_over++;
+            continue;
+        }
+        out[n++] = copy_msg(best->m);
     }
     pthread_mutex_unlock(&s->m);
     return n;
+}
+
+uint64_t index_passed_over(struct index *ix)
+{
+    return ix->s->passed_over;
 }
 
 struct msg *index_fetch(struct index *ix, uint64_t id, bool *on_hold, struct err *e UNUSED)

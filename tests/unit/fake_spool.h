@@ -37,6 +37,8 @@ struct spool {
     void *flush_arg;
     struct fake_row rows[FAKE_ROWS_MAX];
     unsigned rows_n, rows_max;   /* max: most ever */
+    uint64_t passed_over;
+    unsigned fail_read;          /* so many rows cannot be read: passed over */
     unsigned upserts, deletes, flushes, results, dones, drops, fetches;
     uint64_t mark;
 };

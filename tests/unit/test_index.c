@@ -414,6 +414,35 @@ static void a_segment_that_is_missing_is_reported_not_fatal(void **state)
     assert_int_equal(fixture_send(f, 1, 10, NULL), SPOOL_OK);
 }
 
+/* Delivered, its segment given back, and killed before its row went: the row goes at the start. */
+static void a_row_does_not_outlive_its_message(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t id, waits;
+    assert_int_equal(fixture_send(f, 2, 100, &id), SPOOL_OK);
+    flush_all(f, 5, false);
+    char *path = segments_path(&f->s->journal.segs, f->got[0]->pos.segment);
+    uint64_t first = f->got[0]->pos.segment;
+    while (f->got[f->got_n - 1]->pos.segment == first)
+        assert_int_equal(fixture_send(f, 1, 30000, NULL), SPOOL_OK);
+    for (size_t i = 0; i < f->got_n; i++) {
+        for (uint32_t k = 0; k < f->got[i]->env.rcpt_count; k++)
+            assert_int_equal(fixture_result(f, f->got[i]->env.id, k, k ? OUTCOME_BOUNCED : OUTCOME_SENT, 0), SPOOL_OK);
+        spool_message_done(f->s, f->got[i]);
+    }
+    for (int i = 0; i < 500 && access(path, F_OK) == 0; i++)
+        usleep(10000);
+    assert_int_equal(access(path, F_OK), -1);
+    free(path);
+    assert_int_equal(fixture_send(f, 1, 10, &waits), SPOOL_OK);
+    assert_int_equal(index_count(spool_index(f->s)), 1);
+    fixture_restart(f);
+    assert_int_equal(f->got_n, 1);
+    assert_true(f->got[0]->env.id == waits);
+    assert_int_equal(index_count(spool_index(f->s)), 1);
+    assert_false(index_has(spool_index(f->s), id));
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -422,6 +451,7 @@ int main(void)
         T(due_rows_come_in_order_and_pieces),
         T(held_rows_are_not_due),
         T(delete_takes_all_rows),
+        T(a_row_does_not_outlive_its_message),
         T(make_due_moves_what_it_should),
         T(recovery_brings_the_index_up_to_date),
         T(a_result_that_the_row_has_already_is_not_counted_again),

@@ -142,6 +142,28 @@ static void backlog_and_new_mail_share_the_room(void **state UNUSED)
     bench_free(&b);
 }
 
+/* A row that cannot be read for a while is fetched when it can, without a restart. */
+static void what_could_not_be_read_is_tried_again(void **state UNUSED)
+{
+    struct bench *b = bench_new("queue_run_delay = 20s\nminimal_backoff_time = 30s\nmaximal_backoff_time = 30s\n", NULL);
+    defer_one(b, "example.net");
+    bench_run(b);
+    bench_advance(b, 5100);
+    bench_advance(b, 5100);
+    assert_int_equal(b->spool->rows_n, 1);
+    assert_int_equal(b->sched->n_messages, 0);
+    b->spool->fail_read = 3;
+    struct job *j = NULL;
+    for (int i = 0; i < 100 && j == NULL; i++) {
+        bench_advance(b, 2000);
+        j = bench_next(b);
+    }
+    assert_int_equal(b->spool->fail_read, 0);
+    assert_non_null(j);
+    bench_finish(b, &j, OUTCOME_SENT, SITE_OK);
+    bench_free(&b);
+}
+
 static void stop_writes_everything(void **state UNUSED)
 {
     struct bench *b = bench_new(NULL, NULL);
@@ -162,6 +184,7 @@ int main(void)
         cmocka_unit_test(a_failed_flush_is_repeated),
         cmocka_unit_test(memory_does_not_grow_with_the_backlog),
         cmocka_unit_test(backlog_and_new_mail_share_the_room),
+        cmocka_unit_test(what_could_not_be_read_is_tried_again),
         cmocka_unit_test(stop_writes_everything),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
