@@ -305,9 +305,22 @@ static void publish(struct journal *j, const struct round *r)
     atomic_fetch_add_explicit(&j->flushes, 1, memory_order_relaxed);
 }
 
+/* From here on there may be results of messages that `announced` does not cover yet. */
+static void note_telling(struct spool *s, const struct round *r)
+{
+    struct journal *j = &s->journal;
+    if (r->msgs == r->msgs_end)
+        return;
+    uint64_t end = result_log_end(&s->results);
+    lock_take(&j->m);
+    j->told_results = end;
+    lock_drop(&j->m);
+}
+
 static void announce(struct journal *j)
 {
     lock_take(&j->m);
+    j->told_results = 0;
     j->announced = (struct journal_pos){ j->active->generation, j->end };
     lock_drop(&j->m);
 }
@@ -360,6 +373,7 @@ static void run_turn(struct spool *s, struct msg *msgs, struct batch_item *items
         struct round r = { .items = items, .items_end = items, .msgs = msgs, .msgs_end = msgs };
         if (write_round(j, &r)) {
             publish(j, &r);
+            note_telling(s, &r);
             tell_sink(s, &r);
         } else {
             int err = errno;

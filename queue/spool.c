@@ -346,6 +346,9 @@ struct index_mark spool_index_mark(struct spool *s)
     struct index_mark k = { .results = result_log_mark(&s->results) };
     lock_take(&s->journal.m);
     k.journal = s->journal.announced;
+    /* A message can be delivered before it is announced: its record will be replayed, so its results must be too. */
+    if (s->journal.told_results != 0 && s->journal.told_results < k.results)
+        k.results = s->journal.told_results;
     lock_drop(&s->journal.m);
     return k;
 }

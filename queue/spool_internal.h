@@ -43,6 +43,7 @@ struct journal {
     bool stopping;           /* guarded by m */
     bool ended;              /* guarded by m: the committer is gone */
     struct journal_pos announced; /* guarded by m: everything before it is flushed and known to the sink */
+    uint64_t told_results;   /* guarded by m: end of the result log when the sink was told of what is not yet announced; 0: nothing */
     struct segment *active;  /* committer only */
     uint64_t end;            /* committer only: next byte of the active segment */
     struct journal_pos cut;  /* committer only: where the last abandoned segment stopped being valid, until noted */
