@@ -107,7 +107,7 @@ static void long_lines(void **state)
     (void)state;
     struct buf b = BUF_INIT(0);
     buf_puts(&b, CTE("8bit") "\r\n");
-    for (int i = 0; i < 100000; i++)
+    for (unsigned i = 0; i < 100000; i++)
         buf_putc(&b, "ab\xfc \xff="[i * i % 6]);
     buf_puts(&b, "\r\nend\r\n");
     struct sink s = convert(buf_span(&b));
