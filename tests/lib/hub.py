@@ -254,6 +254,15 @@ class Hub:
         """The queue as a list of objects (posthousectl queue list -j)."""
         return [json.loads(line) for line in self.ctl("queue", "list", "-j").stdout.splitlines()]
 
+    def wait_queue(self, rcpts):
+        """Waits until these recipients, and no others, are in the queue: notices and results settle after their log lines."""
+        def now():
+            return sorted(r["address"] for m in self.queue() for r in m["recipients"])
+        try:
+            wait_for(f"{sorted(rcpts)} in the queue", lambda: now() == sorted(rcpts))
+        except AssertionError as e:
+            raise AssertionError(f"{e}; there are {now()}") from None
+
     def sendmail(self, *args, stdin=b"", check=True):
         r = subprocess.run([str(BUILD / "sendmail"), "-C", str(self.dir / "etc"), *args], input=stdin,
                            capture_output=True, timeout=60, env=self.env)

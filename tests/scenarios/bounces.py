@@ -65,7 +65,7 @@ def test_failure():
         assert b"secret body" in r.raw and b"Subject: original" in r.raw
         hub.wait_log(rf"bounce\[\d+\]: {qid}: sender non-delivery notification: \w+$")
         hub.wait_log(rf"qmgr\[\d+\]: {qid}: removed$")
-        assert hub.queue() == []
+        hub.wait_queue([])
 
 
 def test_headers_only():

@@ -163,7 +163,7 @@ def test_several_instances():
                 c.send_mail("a@example.org", ["user@example.com"], MAIL)
         for i, hub in enumerate(hubs):
             assert b"by hub%d.example.net" % i in hub.wait_mails(1)[0]
-            assert hub.queue() == []
+            hub.wait_queue([])
 
 
 class PlainHub(Hub):
