@@ -82,6 +82,19 @@ static void pull_due(struct msg *m, int64_t due_us)
             m->env.rcpts[i].due_us = due_us;
 }
 
+/*
+ * While the spool runs a segment goes only when none of its messages is alive: this one has ended, and its row will go.
+ * Of files that were missing at the start index_load_places() has spoken.
+ */
+static bool has_ended(struct index *ix, struct journal_pos pos)
+{
+    struct segments *g = &ix->s->journal.segs;
+    lock_take(&g->m);
+    bool is_gone = segments_find_locked(g, pos.segment) == NULL;
+    lock_drop(&g->m);
+    return is_gone;
+}
+
 static struct msg *read_envelope(struct index *ix, struct row *row)
 {
     struct err e = ERR_INIT;
@@ -95,12 +108,13 @@ static struct msg *read_envelope(struct index *ix, struct row *row)
     }
     if (m != NULL && m->env.id != row->id)
         msg_unref(&m);
-    if (m == NULL)
-        atomic_fetch_add_explicit(&ix->passed_over, 1, memory_order_relaxed);
-    if (m == NULL && log_once_a_minute(&ix->lost_said_ms, &ix->lost_suppressed, &suppressed))
+    if (m != NULL || has_ended(ix, row->pos))
+        return m;
+    atomic_fetch_add_explicit(&ix->passed_over, 1, memory_order_relaxed);
+    if (log_once_a_minute(&ix->lost_said_ms, &ix->lost_suppressed, &suppressed))
         log_error(ix->log, "a message of the index cannot be read from the journal: %s (%llu more)", e.text,
                   (unsigned long long)suppressed);
-    return m;
+    return NULL;
 }
 
 /* *out stays NULL when the record cannot be read or nothing is left to do. False: database error. */
