@@ -200,7 +200,7 @@ struct sched {
     struct msg_sched *active;       /* DL2 */
     struct msg_sched *warn;         /* DL2: a delay warning is to be sent; pinned */
     struct entry *suspended;        /* DL: to be deferred without an attempt */
-    struct dest *draining;          /* DL2: dead, with entries */
+    struct dest *draining;          /* DL2: dead, with entries: one without leaves at once */
     struct dest *idle_dests;        /* DL: oldest first */
     struct heap due, dest_timers, transport_timers;
     struct notice *notices;         /* answered */

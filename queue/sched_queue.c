@@ -89,6 +89,14 @@ void transports_reload_locked(struct sched *s)
     }
 }
 
+static void dest_end_draining(struct sched *s, struct dest *d)
+{
+    if (!d->is_draining)
+        return;
+    d->is_draining = false;
+    DL_DELETE2(s->draining, d, drain_prev, drain_next);
+}
+
 static void dest_free(struct sched *s, struct dest *d)
 {
     struct transport *t = d->transport;
@@ -96,8 +104,7 @@ static void dest_free(struct sched *s, struct dest *d)
         DL_DELETE(s->idle_dests, d);
         s->n_idle_dests--;
     }
-    if (d->is_draining)
-        DL_DELETE2(s->draining, d, drain_prev, drain_next);
+    dest_end_draining(s, d);
     heap_remove(&s->dest_timers, &d->timer);
     HASH_DEL(t->dests, d);
     free(d->dead_dsn);
@@ -250,6 +257,8 @@ static void flow_drop_if_empty(struct sched *s, struct flow *f)
     if (f->entries != NULL)
         return;
     DL_DELETE(d->flows, f);
+    if (d->flows == NULL) /* whoever took the last: the draining itself, a command, new routes after a reload */
+        dest_end_draining(s, d);
     if (f == &d->own) {
         d->is_own_used = false;
     } else {
@@ -490,10 +499,7 @@ void dest_revive_locked(struct sched *s, struct dest *d, struct after *a)
         window_revive(&d->window, &d->transport->limits);
     heap_remove(&s->dest_timers, &d->timer);
     d->not_before_ms = 0;
-    if (d->is_draining) {
-        d->is_draining = false;
-        DL_DELETE2(s->draining, d, drain_prev, drain_next);
-    }
+    dest_end_draining(s, d);
     dest_update_locked(s, d);
     wake_for(d, a);
 }

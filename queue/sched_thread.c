@@ -263,10 +263,6 @@ static bool suspend_next(struct sched *s)
     } else if (d != NULL) {
         describe(&x, SUSPEND_DEAD, d, "");
         j = own_job_from_entry_locked(s, d->flows->entries);
-        if (d->flows == NULL) {
-            d->is_draining = false;
-            DL_DELETE2(s->draining, d, drain_prev, drain_next);
-        }
     }
     lock_drop(&s->m);
     if (j == NULL)

@@ -47,6 +47,28 @@ static void window_grows_and_shrinks(void **state UNUSED)
     bench_free(&b);
 }
 
+/* A reload takes the mail of a site that died a moment ago out of its queue, before it was deferred there. */
+static void a_reload_meets_a_dying_site(void **state UNUSED)
+{
+    struct bench *b = bench_new("initial_destination_concurrency = 2\n", NULL);
+    struct job *j[JOBS_MAX];
+    unsigned many = 3 * SCHED_PIECE; /* the thread defers and resolves them piece by piece */
+    send_many(b, many, "a@example.org", "example.net");
+    unsigned n = take_all(b, j);
+    for (unsigned i = 0; i < n; i++)
+        bench_finish(b, &j[i], OUTCOME_DEFERRED, SITE_UNAVAILABLE);
+    sched_reconfigure(b->sched, b->conf);
+    bench_run(b);
+    assert_null(bench_next(b));
+    assert_int_equal(bench_log_count(b, "temporarily suspended"), many - 2);
+    bench_advance(b, 335000);
+    n = take_all(b, j);
+    assert_int_equal(n, 2);
+    for (unsigned i = 0; i < n; i++)
+        bench_finish(b, &j[i], OUTCOME_SENT, SITE_OK);
+    bench_free(&b);
+}
+
 static void a_dead_site_is_left_alone(void **state UNUSED)
 {
     struct bench *b = bench_new("initial_destination_concurrency = 2\n", NULL);
@@ -350,6 +372,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(window_grows_and_shrinks),
         cmocka_unit_test(a_dead_site_is_left_alone),
+        cmocka_unit_test(a_reload_meets_a_dying_site),
         cmocka_unit_test(a_late_success_revives),
         cmocka_unit_test(senders_take_turns),
         cmocka_unit_test(a_large_mailing_yields_to_the_same_senders_mail),
