@@ -39,6 +39,7 @@ struct daemon {
     struct log_src qmgr_src, spool_src, dns_src, smtp_src;
     char *syslog_name;             /* owned: of the configuration the daemon was started with */
     struct owner owner;
+    unsigned sessions_max;         /* session_limit, or what the descriptors allow */
     struct listeners *listeners;
     struct spool *spool;
     struct dns *dns;
@@ -53,8 +54,11 @@ struct daemon {
     struct pickup *pickup;
     struct notices *notices;
     int order_pipe[2];             /* the control thread asks main to stop or reload: one byte 't' or 'h' */
-    struct cond reload_done;       /* with m: reload_waiting became false */
-    bool reload_waiting;           /* guarded by m: a control client waits for the outcome of a reload */
+    struct cond reload_done;       /* with m: reloads_done rose, or is_stopping */
+    unsigned reloads_asked;        /* guarded by m: by control clients */
+    unsigned reloads_begun;        /* main: reloads_asked when the running reload began to read the files */
+    unsigned reloads_done;         /* guarded by m: requests that a finished reload has served */
+    bool is_stopping;              /* guarded by m: no reload comes any more */
     bool reload_ok;                /* guarded by m */
     struct buf reload_text;        /* guarded by m: findings of the last reload, one a line */
 };
@@ -77,7 +81,9 @@ bool daemon_start(struct daemon *d, struct err *e) MUST_CHECK;
 bool daemon_start_control(struct daemon *d, struct err *e) MUST_CHECK;
 /* A new snapshot from the files; the running one stays when it has errors. The report is filled either way. */
 bool daemon_reload(struct daemon *d, struct conf_report *report, struct err *e) MUST_CHECK;
-/* Tells a control client that waits how the reload went; main, after each daemon_reload(). */
+/* Before each daemon_reload(): requests that came until now are served by it. Main. */
+void daemon_reload_begins(struct daemon *d);
+/* Tells the control clients that wait how the reload went; main, after each daemon_reload(). */
 void daemon_reload_over(struct daemon *d, bool ok, const struct buf *text);
 /* Drains and stops what was started; safe at any stage of a start. Returns false when something had to be left running (exit at once then). */
 bool daemon_stop(struct daemon *d);

@@ -1,7 +1,7 @@
 /*
  * Order of start, and why:
  *   configuration, policy      nothing is touched when they are wrong
- *   log, ports                 as root: log file and ports below 1024
+ *   log, descriptors, ports    as root: log file, RLIMIT_NOFILE, ports below 1024
  *   notices                    they are collected from here on; the thread that sends them comes with the spool's
  *   mail_owner                 from here on an ordinary user
  *   spool                      its lock keeps a second daemon out
@@ -23,6 +23,7 @@
 #include "common/conf/params.h"
 #include "daemon/daemon.h"
 #include "daemon/deliver/tables.h"
+#include "daemon/descriptors.h"
 #include "daemon/logging.h"
 #include "daemon/postmaster.h"
 #include "daemon/smtp/conn_cache.h"
@@ -164,8 +165,10 @@ bool daemon_prepare(struct daemon *d, struct err *e)
 {
     const struct params *p = conf_global(d->conf);
     d->listeners = listeners_new();
-    return owner_find(p->mail_owner, &d->owner, e) && open_log(d, e) &&
-           listeners_prepare(d->listeners, d->conf, e) &&
+    if (!owner_find(p->mail_owner, &d->owner, e) || !open_log(d, e))
+        return false;
+    d->sessions_max = descriptors_prepare((unsigned)p->session_limit, (unsigned)p->delivery_threads, &d->src);
+    return listeners_prepare(d->listeners, d->conf, e) &&
            owner_make_dir(&d->owner, "queue_directory", p->queue_directory, 0700, e) &&
            owner_make_dir(&d->owner, "data_directory", p->data_directory, 0700, e) &&
            (!d->owner.is_root || pickup_make_maildrop(p->queue_directory, p->setgid_group, d->owner.uid, d->owner.gid, e)) &&
@@ -293,7 +296,8 @@ static bool start_reactor(struct daemon *d, struct err *e)
     d->smtpd_env = (struct smtpd_env){ .spool = d->spool, .dns = d->dns, .log = d->log, .clients = client_counts_new(),
                                        .is_stressed = is_stressed_cb, .stress_arg = d, .resume = sess_resume,
                                        .notice = notice_cb, .notice_arg = d->notices };
-    struct reactor_options ro = { .workers = (unsigned)p->default_process_limit, .session_limit = (unsigned)p->session_limit,
+    unsigned workers = p->default_process_limit < d->sessions_max ? (unsigned)p->default_process_limit : d->sessions_max;
+    struct reactor_options ro = { .workers = workers, .session_limit = d->sessions_max,
                                   .create = smtpd_create, .create_arg = &d->smtpd_env, .log = &d->src,
                                   .trouble = postmaster_resource_trouble, .trouble_arg = d->notices };
     d->reactor = reactor_new(&ro, e);
@@ -325,16 +329,34 @@ static bool reload_cb(void *arg, struct buf *text)
     struct daemon *d = arg;
     int64_t deadline = clock_mono_ms() + RELOAD_WAIT_MS;
     lock_take(&d->m);
-    d->reload_waiting = true;
+    unsigned mine = ++d->reloads_asked;
     order(d, 'h');
-    while (d->reload_waiting && cond_wait_until(&d->reload_done, &d->m, deadline)) { }
-    bool ok = !d->reload_waiting && d->reload_ok;
-    if (d->reload_waiting)
+    while (d->reloads_done < mine && !d->is_stopping && cond_wait_until(&d->reload_done, &d->m, deadline)) { }
+    bool is_done = d->reloads_done >= mine, ok = is_done && d->reload_ok;
+    if (!is_done && d->is_stopping)
+        buf_puts(text, "posthoused is stopping\n");
+    else if (!is_done)
         buf_printf(text, "no outcome within %d seconds: see the log\n", RELOAD_WAIT_MS / 1000);
     else
         buf_add_span(text, buf_span(&d->reload_text));
     lock_drop(&d->m);
     return ok;
+}
+
+void daemon_reload_begins(struct daemon *d)
+{
+    lock_take(&d->m);
+    d->reloads_begun = d->reloads_asked;
+    lock_drop(&d->m);
+}
+
+/* No reload comes any more: who waits for one is told, so that the control threads can end. */
+static void refuse_reloads(struct daemon *d)
+{
+    lock_take(&d->m);
+    d->is_stopping = true;
+    cond_broadcast(&d->reload_done);
+    lock_drop(&d->m);
 }
 
 void daemon_reload_over(struct daemon *d, bool ok, const struct buf *text)
@@ -343,7 +365,7 @@ void daemon_reload_over(struct daemon *d, bool ok, const struct buf *text)
     d->reload_ok = ok;
     buf_reset(&d->reload_text);
     buf_add_span(&d->reload_text, buf_span(text));
-    d->reload_waiting = false;
+    d->reloads_done = d->reloads_begun;
     cond_broadcast(&d->reload_done);
     lock_drop(&d->m);
 }
@@ -417,6 +439,7 @@ bool daemon_reload(struct daemon *d, struct conf_report *report, struct err *e)
 bool daemon_stop(struct daemon *d)
 {
     bool all_ended = true;
+    refuse_reloads(d);
     control_stop(&d->control);
     pickup_stop(d->pickup);
     if (d->reactor != NULL && !reactor_drain(d->reactor, clock_mono_ms() + SMTPD_DRAIN_MS))
@@ -433,8 +456,10 @@ bool daemon_stop(struct daemon *d)
         spool_stop(d->spool);
     if (!all_ended)
         return false;
-    dns_stop(&d->dns); /* like the spool: no session may be freed while a callback is owed to it */
+    if (d->dns != NULL)
+        dns_halt(d->dns); /* like the spool: no session may be freed while a callback is owed to it */
     reactor_free(&d->reactor);
+    dns_stop(&d->dns); /* until here a session may have asked */
     client_counts_free(&d->smtpd_env.clients);
     deliver_pool_free(&d->pool);
     conn_cache_free(&d->conn_cache);

@@ -20,6 +20,7 @@ endif
 sbin_PROGRAMS += posthoused
 posthoused_SOURCES = \
 	daemon/daemon.h \
+	daemon/descriptors.c daemon/descriptors.h \
 	daemon/lifecycle.c \
 	daemon/listeners.c daemon/listeners.h \
 	daemon/logging.c daemon/logging.h \

@@ -139,6 +139,7 @@ static void do_reload(struct daemon *d)
     struct err e = ERR_INIT;
     struct buf text = BUF_INIT(65536);
     notify_manager("RELOADING=1");
+    daemon_reload_begins(d);
     bool ok = daemon_reload(d, &report, &e);
     for (size_t i = 0; i < report.count; i++) {
         const struct conf_finding *f = &report.items[i];

@@ -104,6 +104,7 @@ struct reactor *reactor_new(const struct reactor_options *o, struct err *e)
     lock_init(&r->q, LOCK_RUN_QUEUE);
     cond_init(&r->watchdog_wake);
     cond_init(&r->drained);
+    cond_init(&r->accept_over);
     wheel_init(&r->wheel, clock_mono_ms());
     r->slot_count = o->session_limit;
     r->slots = xcalloc(r->slot_count, sizeof *r->slots);
@@ -128,6 +129,13 @@ void reactor_wake_poller(struct reactor *r)
     if (write(r->wakefd, &one, sizeof one) < 0) { /* EAGAIN: the counter is full, so a wake-up is pending anyway */ }
 }
 
+/* The caller will close descriptors, and their numbers may become something else. A turn of accepting is short. */
+static void wait_accept_over_locked(struct reactor *r) REQUIRES(&r->m)
+{
+    while (r->is_accepting)
+        cond_wait(&r->accept_over, &r->m);
+}
+
 bool reactor_set_listeners(struct reactor *r, struct listener **l, size_t n, struct err *e)
 {
     struct listener **copy = xcalloc(n, sizeof *copy);
@@ -147,6 +155,7 @@ bool reactor_set_listeners(struct reactor *r, struct listener **l, size_t n, str
             ok = false;
         }
     }
+    wait_accept_over_locked(r);
     lock_drop(&r->m);
     for (size_t i = 0; i < old_n; i++)
         listener_unref(&old[i]);
@@ -243,19 +252,24 @@ static void pause_accepting(struct reactor *r, int sys)
 {
     char why[128];
     char text[200];
+    uint64_t missed = 0;
+    r->accept_pause_until_ms = clock_mono_ms() + ACCEPT_PAUSE_MS;
+    if (!log_once_a_minute(&r->pause_told_ms, &r->pause_untold, &missed))
+        return;
     snprintf(text, sizeof text, "accept: %s: no new connections for %d ms", strerror_r(sys, why, sizeof why), ACCEPT_PAUSE_MS);
     log_warn(r->o.log, "%s", text);
     if (r->o.trouble != NULL)
         r->o.trouble(r->o.trouble_arg, "accept", text);
-    r->accept_pause_until_ms = clock_mono_ms() + ACCEPT_PAUSE_MS;
 }
 
 static void accept_ready(struct reactor *r, size_t index, struct run_list *out)
 {
     struct listener *l = NULL;
     lock_take(&r->m);
-    if (index < r->listener_count)
+    if (index < r->listener_count) {
         l = listener_ref(r->listeners[index]);
+        r->is_accepting = true;
+    }
     lock_drop(&r->m);
     if (l == NULL)
         return;
@@ -273,6 +287,10 @@ static void accept_ready(struct reactor *r, size_t index, struct run_list *out)
             continue;
         break;
     }
+    lock_take(&r->m);
+    r->is_accepting = false;
+    cond_broadcast(&r->accept_over);
+    lock_drop(&r->m);
     listener_unref(&l);
 }
 
@@ -480,6 +498,7 @@ bool reactor_drain(struct reactor *r, int64_t deadline_ms)
         epoll_ctl(r->epfd, EPOLL_CTL_DEL, old[i]->fd, NULL);
     r->listeners = NULL;
     r->listener_count = 0;
+    wait_accept_over_locked(r);
     for (uint32_t i = 0; i < r->slot_count; i++) {
         struct sess *s = r->slots[i];
         enum sess_place p = s ? atomic_load_explicit(&s->place, memory_order_relaxed) : SESS_CLOSED;
@@ -527,6 +546,7 @@ void reactor_free(struct reactor **rp)
     free(r->free_slots);
     cond_destroy(&r->watchdog_wake);
     cond_destroy(&r->drained);
+    cond_destroy(&r->accept_over);
     lock_destroy(&r->m);
     lock_destroy(&r->q);
     free(r);

@@ -35,6 +35,8 @@ struct reactor {
     struct listener **listeners;   /* guarded by m; counted */
     size_t listener_count;
     int64_t accept_pause_until_ms; /* polling thread only: out of descriptors */
+    bool is_accepting;             /* guarded by m: the poller uses a listening descriptor */
+    struct cond accept_over;       /* with m: is_accepting became false */
     bool is_draining;              /* guarded by m */
     int64_t sleep_until_ms;        /* guarded by m: the poller is blocked until then; 0: it is not */
 
@@ -58,8 +60,8 @@ struct reactor {
 
     atomic_uint sessions;
     _Atomic uint64_t accepted, refused, steps, polls, wakeups;
-    _Atomic int64_t limit_told_ms;
-    _Atomic uint64_t limit_untold;
+    _Atomic int64_t limit_told_ms, pause_told_ms;
+    _Atomic uint64_t limit_untold, pause_untold;
 };
 
 /* reactor.c */

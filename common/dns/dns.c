@@ -304,17 +304,25 @@ struct dns *dns_start(const struct dns_options *o, struct err *e)
     return d;
 }
 
+void dns_halt(struct dns *d)
+{
+    lock_take(&d->lock);
+    bool is_first = !d->stopping;
+    d->stopping = true;
+    lock_drop(&d->lock);
+    if (!is_first)
+        return;
+    wake(d);
+    pthread_join(d->thread, NULL);
+}
+
 void dns_stop(struct dns **dp)
 {
     struct dns *d = *dp;
     *dp = NULL;
     if (!d)
         return;
-    lock_take(&d->lock);
-    d->stopping = true;
-    lock_drop(&d->lock);
-    wake(d);
-    pthread_join(d->thread, NULL);
+    dns_halt(d);
     destroy(d);
 }
 

@@ -76,7 +76,9 @@ typedef void dns_cb(void *arg, struct dns_answer *ans);
 
 /* Starts the thread. NULL with *e. */
 struct dns *dns_start(const struct dns_options *o, struct err *e) MUST_CHECK;
-/* Ends the thread; questions under way are answered DNS_TEMPFAIL first. Sets NULL. */
+/* Ends the thread; questions under way and all that come later are answered DNS_TEMPFAIL. */
+void dns_halt(struct dns *d);
+/* dns_halt(), then frees. Nobody may ask any more. Sets NULL. */
 void dns_stop(struct dns **d);
 /* Changes the resolvers (reload); the cache is emptied when they differ. */
 bool dns_reconfigure(struct dns *d, const struct dns_options *o, struct err *e) MUST_CHECK;

@@ -4,6 +4,7 @@
  * Threads are started when the scheduler says there is work and none is idle, up to the limit. Idle ones lie on a stack,
  * newest on top; each has a condition variable of its own, so a wake-up disturbs exactly one thread and the same few stay
  * hot. A thread that was idle for IDLE_MS ends and puts itself on the list of ended threads; whoever comes next joins it.
+ * One is started with the pool and the last one never ends: when the system has no more threads to give, mail still leaves.
  *
  * Wake-ups are handed on like buckets: deliver_pool_wake() notes how many jobs wait (`wanted`) and wakes one thread; a
  * thread that got a job wakes the next, if jobs still wait, before it begins. So jobs that take microseconds are done by
@@ -49,6 +50,8 @@ struct deliver_pool {
     _Atomic uint64_t calls;     /* of deliver_pool_wake(); changed under m; read without by threads about to ask */
     _Atomic unsigned wanted;    /* jobs announced and not yet taken, at a guess; changed under m, read without */
     unsigned waking;            /* threads with is_waking */
+    _Atomic int64_t told_ms;    /* of a thread that could not be started */
+    _Atomic uint64_t untold;
     _Atomic int64_t watch_ms;   /* when the bottom thread looks at the parked connections; CLOCK_NEVER: nobody idle looks */
 };
 
@@ -92,7 +95,17 @@ static void stop_waking(struct deliver_pool *p, struct worker *w) REQUIRES(&p->m
     w->is_waking = false;
 }
 
-/* Lies down until woken. False when the thread shall end. */
+/* The thread ends: in the same breath as the decision, so that a wake-up that comes now starts another. */
+static void leave(struct deliver_pool *p, struct worker *w) REQUIRES(&p->m)
+{
+    stop_waking(p, w);
+    w->ended_next = p->ended;
+    p->ended = w;
+    p->count--;
+    cond_broadcast(&p->changed);
+}
+
+/* Lies down until woken. False when the thread has left the pool and shall end. */
 static bool wait_idle(struct worker *w, uint64_t seen)
 {
     struct deliver_pool *p = w->pool;
@@ -118,6 +131,8 @@ static bool wait_idle(struct worker *w, uint64_t seen)
                 lock_drop(&p->m);
                 conn_cache_sweep(p->env.conn_cache, now);
                 lock_take(&p->m);
+            } else if (now >= end_ms && p->count == 1) {
+                end_ms = now + IDLE_MS; /* the last one stays: see the top */
             } else if (now >= end_ms && (p->bottom != w || conn_cache_next_ms(p->env.conn_cache) == CLOCK_NEVER)) {
                 go_on = false; /* the bottom thread stays while connections are parked */
                 break;
@@ -132,6 +147,8 @@ static bool wait_idle(struct worker *w, uint64_t seen)
     }
     if (p->is_stopping)
         go_on = false;
+    if (!go_on)
+        leave(p, w);
     lock_drop(&p->m);
     return go_on;
 }
@@ -189,13 +206,6 @@ static void *worker_main(void *arg)
             run_job(p, j);
         }
     } while (wait_idle(w, seen));
-    lock_take(&p->m);
-    stop_waking(p, w);
-    w->ended_next = p->ended;
-    p->ended = w;
-    p->count--;
-    cond_broadcast(&p->changed);
-    lock_drop(&p->m);
     return NULL;
 }
 
@@ -210,8 +220,8 @@ static void join_ended(struct worker *list)
     }
 }
 
-/* The place is already counted, in count and waking; a failure gives it back. */
-static void start_one(struct deliver_pool *p)
+/* The place is already counted, in count and waking; a failure gives it back. Returns errno. */
+static int start_one(struct deliver_pool *p)
 {
     pthread_t id;
     struct worker *w = xcalloc(1, sizeof *w);
@@ -220,15 +230,26 @@ static void start_one(struct deliver_pool *p)
     cond_init(&w->wake);
     int rc = thread_start(&id, "delivery", STACK_BYTES, worker_main, w);
     if (rc == 0)
-        return;
+        return 0;
     cond_destroy(&w->wake);
     free(w);
     lock_take(&p->m);
-    unsigned left = --p->count;
+    p->count--;
     p->waking--;
     cond_broadcast(&p->changed);
     lock_drop(&p->m);
+    return rc;
+}
+
+static void tell_no_thread(struct deliver_pool *p, int rc)
+{
     char text[160];
+    uint64_t missed;
+    if (!log_once_a_minute(&p->told_ms, &p->untold, &missed))
+        return;
+    lock_take(&p->m);
+    unsigned left = p->count;
+    lock_drop(&p->m);
     snprintf(text, sizeof text, "cannot start a delivery thread (%u running): %s", left, strerrordesc_np(rc));
     log_error(p->env.log, "%s", text);
     if (p->env.trouble != NULL)
@@ -256,8 +277,9 @@ static void wake_next(struct deliver_pool *p)
         p->count++;
     }
     lock_drop(&p->m);
-    if (start)
-        start_one(p);
+    int rc = start ? start_one(p) : 0;
+    if (rc != 0)
+        tell_no_thread(p, rc); /* those that run take what waits */
     join_ended(ended);
 }
 
@@ -286,6 +308,12 @@ struct deliver_pool *deliver_pool_new(const struct deliver_env *env, unsigned th
     lock_init(&p->m, LOCK_DELIVERY_POOL);
     cond_init(&p->changed);
     atomic_init(&p->watch_ms, CLOCK_NEVER);
+    p->count = p->waking = 1;
+    int rc = start_one(p);
+    if (rc != 0) {
+        err_set_sys(e, rc, "starting a delivery thread");
+        deliver_pool_free(&p);
+    }
     return p;
 }
 
