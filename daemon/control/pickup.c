@@ -258,12 +258,21 @@ static int submit_file(struct pickup *p, int fd, uid_t uid, uint64_t id, struct 
     return status;
 }
 
-/* Opens a file of active/ and makes sure that it is one that can be trusted to be the user's. -1 with *e. */
-static int open_file(struct pickup *p, const char *name, uid_t *uid, struct err *e)
+/* What says nothing about the file itself: it can be opened later. */
+static bool is_for_now(int sys)
+{
+    return sys == EMFILE || sys == ENFILE || sys == ENOMEM || sys == EINTR || sys == EIO;
+}
+
+/* Opens a file of active/ and makes sure that it is one that can be trusted to be the user's. -1 with *e and *status. */
+static int open_file(struct pickup *p, const char *name, uid_t *uid, int *status, struct err *e)
 {
     struct stat st;
     int fd = openat(p->active_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    *status = EX_DATAERR;
     if (fd < 0 || fstat(fd, &st) != 0) {
+        if (is_for_now(errno))
+            *status = EX_TEMPFAIL;
         err_set_sys(e, errno, "opening");
         io_close(&fd);
     } else if (!S_ISREG(st.st_mode) || st.st_nlink != 1) {
@@ -297,8 +306,9 @@ static void take_file(struct pickup *p, int from_fd, const char *name)
             log_warn(p->o.env.log, "%s/%s: %s", p->dir, name, strerror(errno));
         return;
     }
-    int fd = open_file(p, active, &uid, &e);
-    int status = fd < 0 ? EX_DATAERR : submit_file(p, fd, uid, id, &e);
+    int status, fd = open_file(p, active, &uid, &status, &e);
+    if (fd >= 0)
+        status = submit_file(p, fd, uid, id, &e);
     io_close(&fd);
     if (status == EX_TEMPFAIL)
         log_warn(p->o.env.log, "%s/active/%s stays for the next round: %s", p->dir, active, e.text);
