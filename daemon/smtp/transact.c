@@ -407,11 +407,12 @@ static void finish_data(struct transaction *t)
 {
     struct smtp_request *r = t->r;
     struct smtp_reply rep;
-    bool wanted = t->accepted > 0 && !t->is_over;
+    /* With BDAT the content is there already, whatever came after the accepted recipients: the reply decides. */
+    bool wanted = t->accepted > 0 && (!t->is_over || t->use_bdat);
     if (t->use_bdat && !wanted) {
         stage_begin(r, STAGE_END);
         r->conn->needs_rset = true;
-        if (t->accepted > 0 || reply_read(r->conn, &rep) != SMTP_IO_OK)
+        if (reply_read(r->conn, &rep) != SMTP_IO_OK)
             r->conn->is_broken = true;
         return;
     }

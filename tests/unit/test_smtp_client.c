@@ -92,6 +92,12 @@ static const struct dialogue dialogues[] = {
       .mail.rcpts = "r0@d.example r1@d.example",
       .want = { { OUTCOME_DEFERRED, "4.7.0", "host @ said: 421 4.7.0 enough (in reply to RCPT TO command)" },
                 { OUTCOME_DEFERRED, "4.7.0", "host @ said: 421 4.7.0 enough (in reply to RCPT TO command)" } } },
+    { .name = "421 after an accepted recipient when the chunk is there: its reply counts",
+      .script = CHUNK "C MAIL FROM:<a@s.example>\nC RCPT TO:<r0@d.example>\nC RCPT TO:<r1@d.example>\nC BDAT 21 LAST\nB *\n"
+                "S 250 Ok\nS 250 Ok\nS 421 4.7.0 enough\nS 250 done\nE\n",
+      .mail.rcpts = "r0@d.example r1@d.example", .content = BODY, .verdict = SITE_OK,
+      .want = { { OUTCOME_SENT, "2.0.0", "250 done" },
+                { OUTCOME_DEFERRED, "4.7.0", "host @ said: 421 4.7.0 enough (in reply to RCPT TO command)" } } },
     { .name = "MAIL refused, a recipient taken all the same, and 354: no dot",
       .script = PIPE "C MAIL FROM:<a@s.example>\nC RCPT TO:<r0@d.example>\nC DATA\nS 451 4.7.1 no\nS 250 Ok\nS 354 go\nE\n",
       .want = { { OUTCOME_DEFERRED, "4.7.1", "host @ said: 451 4.7.1 no (in reply to MAIL FROM command)" } } },
