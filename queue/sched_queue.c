@@ -33,6 +33,15 @@ static bool list_names(const char *list, struct span name)
     return false;
 }
 
+/* smtp(8), lmtp(8): fields that name the recipient go into the content, so each recipient needs a copy of its own. */
+static bool has_recipient_fields(const struct conf_service *svc)
+{
+    for (const char *const *argv = svc->argv; argv != NULL && *argv != NULL; argv++)
+        if (strncmp(*argv, "flags=", 6) == 0 && strpbrk(*argv + 6, "DO") != NULL)
+            return true;
+    return false;
+}
+
 static void transport_configure(struct sched *s, struct transport *t)
 {
     struct span name = span_of(t->name, t->name_n);
@@ -55,7 +64,7 @@ static void transport_configure(struct sched *s, struct transport *t)
         t->limits.positive = (struct feedback){ .number = 1 };
     if (!feedback_parse(l->destination_concurrency_negative_feedback, &t->limits.negative))
         t->limits.negative = (struct feedback){ .number = 1 };
-    t->rcpt_limit = l->destination_recipient_limit;
+    t->rcpt_limit = has_recipient_fields(t->svc) ? 1 : l->destination_recipient_limit;
     t->maxproc = t->svc->maxproc;
     t->dest_delay_ms = l->destination_rate_delay_ms;
     t->delay_ms = l->transport_rate_delay_ms;

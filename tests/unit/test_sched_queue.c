@@ -2,6 +2,7 @@
 #include <pthread.h>
 
 #include "common/base/clock.h"
+#include "common/base/mem.h"
 #include "sched_bench.h"
 
 #define JOBS_MAX 64
@@ -237,6 +238,30 @@ static void transport_process_limit(void **state UNUSED)
     bench_free(&b);
 }
 
+/* flags=D and O name the recipient in the content: one copy each, whatever the limit says. */
+static void recipient_fields_need_a_copy_each(void **state UNUSED)
+{
+    static const struct { const char *flags; unsigned jobs; } cases[] = {
+        { "", 1 }, { " flags=RX", 1 }, { " flags=D", 3 }, { " flags=RO", 3 },
+    };
+    for (size_t c = 0; c < ARRAY_LEN(cases); c++) {
+        char *master = xasprintf("smtp unix - - n - - smtp%s\n", cases[c].flags), addr[64];
+        struct bench *b = bench_new(NULL, master);
+        struct msg *m = bench_msg(b, "a@example.org");
+        for (int i = 0; i < 3; i++) {
+            snprintf(addr, sizeof addr, "u%d@example.net", i);
+            bench_rcpt(m, addr, "smtp", "example.net");
+        }
+        bench_commit(b, m);
+        unsigned jobs = 0;
+        for (struct job *j; (j = bench_next(b)) != NULL; jobs++)
+            bench_finish(b, &j, OUTCOME_SENT, SITE_OK);
+        assert_int_equal(jobs, cases[c].jobs);
+        bench_free(&b);
+        free(master);
+    }
+}
+
 static void recipients_are_split(void **state UNUSED)
 {
     struct bench *b = bench_new("smtp_destination_recipient_limit = 3\nrelay_destination_recipient_limit = 0\n", NULL);
@@ -378,6 +403,7 @@ int main(void)
         cmocka_unit_test(a_large_mailing_yields_to_the_same_senders_mail),
         cmocka_unit_test(hanging_destinations_cost_others_nothing),
         cmocka_unit_test(transport_process_limit),
+        cmocka_unit_test(recipient_fields_need_a_copy_each),
         cmocka_unit_test(recipients_are_split),
         cmocka_unit_test(one_recipient_each),
         cmocka_unit_test(rate_delays),
