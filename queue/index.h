@@ -14,6 +14,7 @@
 struct index_rcpt {
     uint32_t rcpt;
     uint8_t state;          /* enum rcpt_state, BUSY counts as TODO */
+    bool is_alone;          /* see struct msg_rcpt */
     uint16_t attempts;
     int64_t due_us;
     int64_t when_us;        /* of the last attempt, for the table of attempts; 0: about now */

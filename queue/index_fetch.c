@@ -48,7 +48,9 @@ static void fill_rcpt(struct msg *m, sqlite3_stmt *st)
     struct span addr = column_span(st, 1);
     if (!span_eq(addr, r->addr)) /* readdressed */
         r->addr = arena_dup_span(m->arena, addr);
-    r->state = (uint8_t)sqlite3_column_int(st, 2);
+    int state = sqlite3_column_int(st, 2);
+    r->state = state == RCPT_DONE ? RCPT_DONE : RCPT_TODO;
+    r->is_alone = state == ROW_ALONE;
     r->attempts = (uint16_t)sqlite3_column_int(st, 3);
     r->due_us = sqlite3_column_int64(st, 4);
     r->last_dsn = arena_dup_span(m->arena, column_span(st, 5));

@@ -162,7 +162,7 @@ static bool put_rcpt(struct index *ix, enum index_stmt k, const struct index_cha
     sqlite3_bind_int64(st, 1, (int64_t)c->id);
     sqlite3_bind_int64(st, 2, r->rcpt);
     index_bind_span(st, 3, c->m->env.rcpts[r->rcpt].addr);
-    sqlite3_bind_int(st, 4, r->state == RCPT_DONE ? RCPT_DONE : RCPT_TODO);
+    sqlite3_bind_int(st, 4, r->state == RCPT_DONE ? RCPT_DONE : r->is_alone ? ROW_ALONE : RCPT_TODO);
     sqlite3_bind_int(st, 5, r->attempts);
     sqlite3_bind_int64(st, 6, r->due_us);
     index_bind_span(st, 7, r->transport);
@@ -255,7 +255,7 @@ bool index_put_msg(struct index *ix, struct msg *m, struct err *e)
                               .delay_warned = (v->flags & ENV_NO_DELAY_WARNING) != 0 };
     for (uint32_t i = 0; i < v->rcpt_count; i++) {
         const struct msg_rcpt *t = &v->rcpts[i];
-        r[i] = (struct index_rcpt){ .rcpt = i, .state = t->state, .attempts = t->attempts, .due_us = t->due_us,
+        r[i] = (struct index_rcpt){ .rcpt = i, .state = t->state, .is_alone = t->is_alone, .attempts = t->attempts, .due_us = t->due_us,
                                     .transport = t->route.transport, .nexthop = t->route.nexthop, .dsn = t->last_dsn,
                                     .mta = t->last_mta, .reason = t->last_reason };
         if (t->state != RCPT_DONE && t->due_us < c.due_us)

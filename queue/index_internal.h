@@ -30,6 +30,8 @@ struct index_conn {
     sqlite3_stmt *stmt[IX_STMT_COUNT];
 };
 
+#define ROW_ALONE 3 /* recipients.state beside those of enum rcpt_state: waits, and is tried alone */
+
 enum index_job_kind { INDEX_JOB_FLUSH, INDEX_JOB_MAKE_DUE };
 struct index_job {
     struct index_job *next;

@@ -47,7 +47,8 @@ static void copy_rcpts(struct msg_sched *ms, struct index_change *c, struct aren
         if (!ms->is_all_dirty && !(ms->rx[i].flags & RX_DIRTY))
             continue;
         out[n++] = (struct index_rcpt){
-            .rcpt = i, .state = r->state == RCPT_BUSY ? RCPT_TODO : r->state, .attempts = r->attempts, .due_us = r->due_us,
+            .rcpt = i, .state = r->state == RCPT_BUSY ? RCPT_TODO : r->state, .is_alone = ms->rx[i].flags & RX_ALONE,
+            .attempts = r->attempts, .due_us = r->due_us,
             .transport = r->route.transport, .nexthop = r->route.nexthop,
             .dsn = r->last_dsn, .mta = r->last_mta, .reason = r->last_reason,
         };

@@ -45,6 +45,10 @@ struct msg_sched *ms_new_locked(struct sched *s, struct msg *m)
         m->env.rcpts[i].state = RCPT_TODO;
         ms->rx[i].gen = m->env.rcpts[i].route.transport.n > 0 ? s->gen : s->gen - 1;
         ms->idle++;
+        if (m->env.rcpts[i].is_alone) {
+            ms->rx[i].flags = RX_ALONE;
+            ms->has_alone = true;
+        }
     }
     m->sched = ms;
     HASH_ADD(hh, s->by_id, id, sizeof ms->id, ms);

@@ -296,6 +296,7 @@ static void upsert(struct spool *s, const struct index_change *c)
     for (uint32_t i = 0; i < c->rcpt_count; i++) {
         struct msg_rcpt *to = &r->m->env.rcpts[c->rcpts[i].rcpt];
         to->state = c->rcpts[i].state;
+        to->is_alone = c->rcpts[i].is_alone;
         to->attempts = c->rcpts[i].attempts;
         to->due_us = c->rcpts[i].due_us;
         to->last_dsn = dup_span(r->m->arena, c->rcpts[i].dsn);

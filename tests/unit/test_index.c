@@ -51,7 +51,7 @@ static void flush_all(struct fixture *f, int64_t due_us, bool on_hold)
         c[i] = (struct index_change){ .kind = INDEX_UPSERT, .id = m->env.id, .m = m, .is_new = true, .on_hold = on_hold,
                                       .due_us = due_us + (int64_t)i, .rcpts = &r[rn], .rcpt_count = m->env.rcpt_count };
         for (uint32_t q = 0; q < m->env.rcpt_count && rn < f->got_n * 4; q++)
-            r[rn++] = (struct index_rcpt){ .rcpt = q, .state = RCPT_BUSY, .attempts = 1, .due_us = due_us + (int64_t)i,
+            r[rn++] = (struct index_rcpt){ .rcpt = q, .state = RCPT_BUSY, .is_alone = q == 1, .attempts = 1, .due_us = due_us + (int64_t)i,
                                            .transport = SPAN_LIT("smtp"), .nexthop = i % 2 ? SPAN_LIT("odd") : SPAN_LIT("even"),
                                            .dsn = SPAN_LIT("4.4.1"), .mta = SPAN_LIT("mx"), .reason = SPAN_LIT("timeout") };
     }
@@ -91,6 +91,7 @@ static void due_rows_come_in_order_and_pieces(void **state)
             assert_true(m[i]->env.id == ids[seen]);
             assert_int_equal(m[i]->env.rcpt_count, 2);
             assert_int_equal(m[i]->env.rcpts[1].state, RCPT_TODO);
+            assert_true(m[i]->env.rcpts[1].is_alone && !m[i]->env.rcpts[0].is_alone);
             assert_int_equal(m[i]->env.rcpts[1].attempts, 1);
             assert_int_equal(m[i]->env.rcpts[1].due_us, 1000 + seen);
             assert_true(span_eq(m[i]->env.rcpts[0].last_reason, SPAN_LIT("timeout")));

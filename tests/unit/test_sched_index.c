@@ -142,6 +142,34 @@ static void backlog_and_new_mail_share_the_room(void **state UNUSED)
     bench_free(&b);
 }
 
+/* Who is to be tried alone is so after the message was only in the index meanwhile, as it is with the usual back-off. */
+static void tried_alone_after_a_fetch(void **state UNUSED)
+{
+    struct bench *b = bench_new(NULL, NULL);
+    struct msg *m = bench_msg(b, "a@example.org");
+    for (int i = 0; i < 3; i++)
+        bench_rcpt(m, "u@example.net", "lmtp", "example.net");
+    bench_commit(b, m);
+    struct job *j = bench_next(b);
+    assert_non_null(j);
+    assert_int_equal(j->rcpt_count, 3);
+    struct delivery_result r = bench_result(OUTCOME_DEFERRED);
+    r.retry_alone = true;
+    sched_report_all(b->sched, j, &r);
+    sched_finish(b->sched, &j, SITE_NEUTRAL);
+    for (int i = 0; i < 3; i++)
+        bench_advance(b, 5100);
+    assert_int_equal(b->sched->n_messages, 0);
+    bench_advance(b, 400000);
+    unsigned jobs = 0;
+    for (; (j = bench_next(b)) != NULL; jobs++) {
+        assert_int_equal(j->rcpt_count, 1);
+        bench_finish(b, &j, OUTCOME_SENT, SITE_OK);
+    }
+    assert_int_equal(jobs, 3);
+    bench_free(&b);
+}
+
 /* A row that cannot be read for a while is fetched when it can, without a restart. */
 static void what_could_not_be_read_is_tried_again(void **state UNUSED)
 {
@@ -184,6 +212,7 @@ int main(void)
         cmocka_unit_test(a_failed_flush_is_repeated),
         cmocka_unit_test(memory_does_not_grow_with_the_backlog),
         cmocka_unit_test(backlog_and_new_mail_share_the_room),
+        cmocka_unit_test(tried_alone_after_a_fetch),
         cmocka_unit_test(what_could_not_be_read_is_tried_again),
         cmocka_unit_test(stop_writes_everything),
     };
