@@ -444,6 +444,8 @@ bool daemon_stop(struct daemon *d)
     pickup_stop(d->pickup);
     if (d->reactor != NULL && !reactor_drain(d->reactor, clock_mono_ms() + SMTPD_DRAIN_MS))
         log_warn(&d->src, "some SMTP sessions did not end within %d seconds", SMTPD_DRAIN_MS / 1000);
+    if (d->sched != NULL)
+        sched_end_jobs(d->sched); /* else a thread goes on as long as there is mail for the connection it holds */
     if (d->pool != NULL)
         all_ended = deliver_pool_stop(d->pool, clock_mono_ms() + DELIVERY_DRAIN_MS);
     if (!all_ended)

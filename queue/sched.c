@@ -74,6 +74,13 @@ static bool flush_pending(const struct sched *s)
     return s->flush_state == FLUSH_UNDER_WAY;
 }
 
+void sched_end_jobs(struct sched *s)
+{
+    lock_take(&s->m);
+    s->is_closed = true;
+    lock_drop(&s->m);
+}
+
 void sched_stop(struct sched *s)
 {
     lock_take(&s->m);

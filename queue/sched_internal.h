@@ -190,6 +190,7 @@ struct sched {
     uint32_t gen;                   /* rises with each sched_reconfigure() */
     int64_t flush_stamp_us;         /* rows that the last flush made due have this time */
     bool want_rescan;               /* the cursor goes back to the beginning */
+    bool is_closed;                 /* no more jobs are given out */
     bool is_stopping, is_started, is_sleeping, is_kicked;
     struct transport *transports;   /* hash */
     struct transport *ready;        /* DL: has a ready destination and may start a job now */

@@ -95,7 +95,7 @@ struct job *sched_next(struct sched *s, const struct job *hint)
     struct sjob *j = NULL;
     struct dest *d;
     lock_take(&s->m);
-    if (s->is_stopping)
+    if (s->is_stopping || s->is_closed)
         ;
     else if (hint == NULL && s->ready != NULL)
         j = take_locked(s, s->ready->ready);
@@ -370,7 +370,7 @@ static struct sjob *end_job(struct sched *s, struct sjob *j, enum site_verdict v
         return_unreported_locked(s, j);
     if (d != NULL) {
         dest_site_verdict_locked(s, j, v, &a);
-        if (want_next && !s->is_stopping && may_go_on(d, j->pub.conf))
+        if (want_next && !s->is_stopping && !s->is_closed && may_go_on(d, j->pub.conf))
             next = take_locked(s, d);
         dest_release_locked(s, d);
     }

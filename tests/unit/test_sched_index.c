@@ -192,6 +192,26 @@ static void what_could_not_be_read_is_tried_again(void **state UNUSED)
     bench_free(&b);
 }
 
+/* A thread that is waited for is given no more work, although it holds a connection and there is mail for it. */
+static void the_last_job_of_a_thread(void **state UNUSED)
+{
+    struct bench *b = bench_new(NULL, NULL);
+    for (int i = 0; i < 3; i++)
+        bench_send(b, "a@example.org", "u@example.net", "smtp", "example.net");
+    struct job *j = bench_next(b);
+    assert_non_null(j);
+    struct delivery_result r = bench_result(OUTCOME_SENT);
+    sched_report_all(b->sched, j, &r);
+    j = sched_finish_next(b->sched, &j, SITE_OK);
+    assert_non_null(j);
+    sched_end_jobs(b->sched);
+    sched_report_all(b->sched, j, &r);
+    assert_null(sched_finish_next(b->sched, &j, SITE_OK));
+    assert_null(bench_next(b));
+    assert_int_equal(b->spool->dones, 2);
+    bench_free(&b);
+}
+
 static void stop_writes_everything(void **state UNUSED)
 {
     struct bench *b = bench_new(NULL, NULL);
@@ -214,6 +234,7 @@ int main(void)
         cmocka_unit_test(backlog_and_new_mail_share_the_room),
         cmocka_unit_test(tried_alone_after_a_fetch),
         cmocka_unit_test(what_could_not_be_read_is_tried_again),
+        cmocka_unit_test(the_last_job_of_a_thread),
         cmocka_unit_test(stop_writes_everything),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
