@@ -118,7 +118,8 @@ static void try_on(struct dns *d, struct dns_exchange *x, bool move)
     for (;; move = true) {
         int64_t now = clock_mono_ms();
         if (move) {
-            if (x->tries_left-- <= 0) {
+            bool was_tried = x->server != SIZE_MAX;
+            if (x->tries_left-- <= 0 || (was_tried && now >= x->give_up_ms)) {
                 give_up(d, x, NULL);
                 return;
             }
@@ -186,6 +187,12 @@ static void expire(struct dns *d)
         atomic_fetch_add_explicit(&d->timeouts, 1, memory_order_relaxed);
         try_on(d, x, true);
     }
+    /* With resolvers that do not answer, who waits for a turn waits no longer than who got one. */
+    while (d->queued && d->queued->give_up_ms <= now) {
+        struct dns_exchange *x = d->queued;
+        DL_DELETE(d->queued, x);
+        give_up(d, x, NULL);
+    }
 }
 
 /* ---- the thread: loop ---- */
@@ -207,8 +214,10 @@ static bool take_inbox(struct dns *d)
     bool stop = d->stopping;
     lock_drop(&d->lock);
     struct dns_exchange *fresh = NULL;
+    int64_t give_up_ms = clock_mono_ms() + (int64_t)d->servers->timeout_ms * d->servers->tries;
     for (; x; x = next) {
         next = x->next;
+        x->give_up_ms = give_up_ms;
         /* The inbox is a stack; reversed here, so the oldest starts first. */
         DL_PREPEND(fresh, x);
     }

@@ -108,6 +108,7 @@ struct dns_exchange {
     uint16_t id;
     unsigned strangers;               /* packets on this socket that were not our answer */
     int64_t deadline_ms;              /* of this try */
+    int64_t give_up_ms;               /* of the question, its wait for a turn included: no further try after it */
     uint8_t *io;                      /* owned: TCP only, the length prefix and what follows it */
     size_t io_at, io_n;               /* done, and wanted */
     bool sending;                     /* TCP: the question is still going out */

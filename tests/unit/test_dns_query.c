@@ -329,6 +329,30 @@ static void too_many_questions_are_refused(void **state)
     responder_stop(&r);
 }
 
+/* Those who wait for one of the DNS_INFLIGHT_MAX places are not answered later than those who have one. */
+static void dead_resolvers_hold_nobody_long(void **state)
+{
+    struct fixture *f = *state;
+    struct count c = { .ok = 0 };
+    char name[64];
+    static const char *const mute[] = { "!drop *", NULL };
+    struct responder *r = responder_start(mute, NULL);
+    struct dns *d = responder_dns(r); /* two tries of 200 ms */
+    const int questions = 16 * DNS_INFLIGHT_MAX;
+    int64_t begin_ms = clock_mono_ms();
+    (void)f;
+    for (int i = 0; i < questions; i++) {
+        assert_true(snprintf(name, sizeof name, "q%d.example.org", i) > 0);
+        dns_query(d, span_cstr(name), DNS_A, count_cb, &c);
+    }
+    while (atomic_load(&c.temp) < questions && clock_mono_ms() < begin_ms + 10000)
+        usleep(5000);
+    assert_int_equal(atomic_load(&c.temp), questions);
+    assert_in_range(clock_mono_ms() - begin_ms, 350, 3000); /* one after the other it would be 6.4 s */
+    dns_stop(&d);
+    responder_stop(&r);
+}
+
 /* ---- many threads ---- */
 
 static void *hammer(void *arg)
@@ -396,6 +420,7 @@ int main(void)
         T(a_callback_may_ask_again),
         T(stop_answers_everybody),
         T(too_many_questions_are_refused),
+        T(dead_resolvers_hold_nobody_long),
         T(many_threads_ask_while_resolvers_change),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
