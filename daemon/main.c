@@ -221,7 +221,8 @@ static int run(struct daemon *d, int parent)
         if (d->log != NULL)
             log_fatal(&d->src, "%s", e.text);
         daemon_stop(d);
-        log_close(&d->log);
+        if (log_flush(d->log))
+            log_close(&d->log);
         tell_parent(&parent, e.sys == EADDRINUSE ? EX_UNAVAILABLE : EX_CONFIG);
         return e.sys == EADDRINUSE ? EX_UNAVAILABLE : EX_CONFIG;
     }
@@ -233,10 +234,9 @@ static int run(struct daemon *d, int parent)
     notify_manager("STOPPING=1");
     bool clean = daemon_stop(d);
     log_info(&d->src, "stopped");
-    if (!clean) { /* threads still use what would be freed: the journal is the truth, leave at once */
-        log_flush(d->log);
+    /* Threads still use what would be freed, or nobody reads the log: the journal is the truth, leave at once. */
+    if (!log_flush(d->log) || !clean)
         _exit(EX_OK);
-    }
     log_close(&d->log);
     io_close(&sigfd);
     return EX_OK;

@@ -42,6 +42,8 @@ struct log {
     uint64_t dropped_told; /* log thread only */
     bool asleep;           /* guarded by m */
     bool writing;          /* guarded by m */
+    bool reopening;        /* guarded by m: the thread begins no batch */
+    uint64_t batches;      /* guarded by m: written so far */
     bool stopping;         /* guarded by m */
     bool running;          /* main thread only */
     atomic_bool debug;
@@ -227,6 +229,8 @@ static void *log_thread(void *arg)
             if (l->front.n == 0)
                 continue;
         }
+        while (l->reopening)
+            cond_wait(&l->wake, &l->m);
         struct buf t = l->front;
         l->front = l->back;
         l->back = t;
@@ -237,10 +241,10 @@ static void *log_thread(void *arg)
         write_batch(l);
         lock_take(&l->m);
         l->writing = false;
-        if (!l->stopping && l->front.n < RING_BYTES / 2) {
-            cond_broadcast(&l->drained);
+        l->batches++;
+        cond_broadcast(&l->drained);
+        if (!l->stopping && l->front.n < RING_BYTES / 2)
             cond_wait_until(&l->wake, &l->m, clock_mono_ms() + LINGER_MS);
-        }
     }
     lock_drop(&l->m);
     return NULL;
@@ -253,16 +257,24 @@ int log_start(struct log *l)
     return rc;
 }
 
-void log_flush(struct log *l)
+bool log_flush(struct log *l)
 {
+    bool ok = true;
     if (l == NULL || !l->running)
-        return;
+        return true;
+    int64_t deadline_ms = clock_mono_ms() + LOG_STUCK_MS;
     lock_take(&l->m);
-    while (l->front.n > 0 || l->writing) {
+    uint64_t seen = l->batches;
+    while (ok && (l->front.n > 0 || l->writing)) {
         cond_signal(&l->wake);
-        cond_wait(&l->drained, &l->m);
+        ok = cond_wait_until(&l->drained, &l->m, deadline_ms) || l->batches != seen;
+        if (l->batches != seen) {
+            seen = l->batches;
+            deadline_ms = clock_mono_ms() + LOG_STUCK_MS;
+        }
     }
     lock_drop(&l->m);
+    return ok;
 }
 
 bool log_reopen(struct log *l, const struct log_options *o, struct err *e)
@@ -270,9 +282,19 @@ bool log_reopen(struct log *l, const struct log_options *o, struct err *e)
     int fd = open_dest(o, e);
     if (fd < 0)
         return false;
+    int64_t deadline_ms = clock_mono_ms() + LOG_STUCK_MS;
     lock_take(&l->m);
-    while (l->writing) /* the thread uses fd outside the lock only while writing */
-        cond_wait(&l->drained, &l->m);
+    l->reopening = true;
+    while (l->writing && cond_wait_until(&l->drained, &l->m, deadline_ms)) { } /* the thread uses fd outside the lock only while writing */
+    l->reopening = false;
+    cond_signal(&l->wake);
+    if (l->writing) {
+        lock_drop(&l->m);
+        if (fd != STDERR_FILENO)
+            close(fd);
+        err_set(e, "log: the old destination takes no lines");
+        return false;
+    }
     int old = l->fd;
     l->fd = fd;
     l->dest = o->dest;

@@ -18,6 +18,7 @@
 #include "common/base/span.h"
 
 #define LOG_TEXT_MAX 2000
+#define LOG_STUCK_MS 3000
 
 enum log_level { LOG_LV_DEBUG, LOG_LV_INFO, LOG_LV_WARNING, LOG_LV_ERROR, LOG_LV_FATAL };
 
@@ -45,12 +46,15 @@ struct log_src {
 struct log *log_open(const struct log_options *o, struct err *e) MUST_CHECK;
 /* Starts the writing thread. Returns errno. */
 int log_start(struct log *l) MUST_CHECK;
-/* Reopens a file destination (after rotation) or changes the destination; the old one stays on failure. */
+/*
+ * Reopens a file destination (after rotation) or changes the destination; the old one stays on failure, also when it has not
+ * taken a line for LOG_STUCK_MS (a full pipe).
+ */
 bool log_reopen(struct log *l, const struct log_options *o, struct err *e) MUST_CHECK;
 /* Writes what is waiting, ends the thread, closes, frees, sets NULL. */
 void log_close(struct log **l);
-/* Waits until everything logged so far is written (tests, and before a fatal exit). */
-void log_flush(struct log *l);
+/* Waits until everything logged so far is written; false when the destination takes nothing for LOG_STUCK_MS: then log_close() would wait for it. */
+bool log_flush(struct log *l);
 /* Lines dropped since the start. */
 uint64_t log_dropped(struct log *l);
 

@@ -1,10 +1,15 @@
 /* The log: shape of a line, sanitising, threads, drops, rotation. */
 #include "tests/unit/unit.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/base/buf.h"
+#include "common/base/clock.h"
 #include "common/base/io.h"
 #include "common/base/log.h"
 
@@ -100,6 +105,36 @@ static void reopen_after_rotation(void **state)
     buf_free(&b);
 }
 
+/* A full pipe holds up the log thread only: who flushes or reopens gets an answer. */
+static void nobody_waits_for_a_stuck_destination(void **state)
+{
+    (void)state;
+    char fifo[80], text[1000];
+    struct err e = ERR_INIT;
+    snprintf(fifo, sizeof fifo, "%s.fifo", path);
+    assert_int_equal(mkfifo(fifo, 0600), 0);
+    int reader = open(fifo, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    assert_true(reader >= 0);
+    struct log_options o = { .dest = LOG_TO_FILE, .path = fifo }, other = { .dest = LOG_TO_FILE, .path = path };
+    struct log *l = log_open(&o, &e);
+    assert_non_null(l);
+    assert_int_equal(log_start(l), 0);
+    struct log_src src = { l, "posthouse", "master", 1 };
+    memset(text, 'x', sizeof text);
+    for (int i = 0; i < 200; i++)
+        log_text(&src, LOG_LV_INFO, span_of(text, sizeof text));
+    assert_false(log_flush(l));
+    assert_false(log_reopen(l, &other, &e));
+    ssize_t n;
+    do
+        while ((n = read(reader, text, sizeof text)) > 0) { }
+    while (n < 0 && errno == EAGAIN && !log_flush(l));
+    assert_true(log_reopen(l, &other, &e));
+    log_close(&l);
+    close(reader);
+    assert_int_equal(unlink(fifo), 0);
+}
+
 static void facility_names(void **state)
 {
     (void)state;
@@ -115,6 +150,7 @@ int main(void)
         cmocka_unit_test(line_has_postfix_shape),
         cmocka_unit_test(threads_lose_nothing),
         cmocka_unit_test(reopen_after_rotation),
+        cmocka_unit_test(nobody_waits_for_a_stuck_destination),
         cmocka_unit_test(facility_names),
     };
     int fd = mkstemp(path);
