@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """The daemon's life as an administrator sees it: start, reload, stop, users, several instances, the service manager."""
 import contextlib
+import ctypes
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -222,6 +224,48 @@ def test_the_service_manager_is_told():
                 assert b"RELOADING=1" in said and b"READY=1" in said, said
                 hub.stop()
                 assert b"STOPPING=1" in s.recv(4096)
+
+
+CAP_SYS_RESOURCE, PR_CAPBSET_DROP = 24, 24
+
+
+class HubWithDescriptors(Hub):
+    """Started with this soft and hard RLIMIT_NOFILE, and without the right to raise the hard one."""
+
+    def __init__(self, soft, hard, **more):
+        self.limits = (soft, hard)
+        super().__init__(**more)
+
+    def spawn(self):
+        libc = ctypes.CDLL(None)
+
+        def limit():
+            if os.geteuid() == 0:
+                libc.prctl(PR_CAPBSET_DROP, CAP_SYS_RESOURCE, 0, 0, 0)
+            resource.setrlimit(resource.RLIMIT_NOFILE, self.limits)
+        self.log_from = len(self.log())
+        self.stderr = open(self.dir / "stderr", "ab")
+        self.proc = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=self.stderr, stderr=self.stderr,
+                                     env=self.env, preexec_fn=limit)
+
+
+def test_descriptors_are_raised_to_what_the_settings_need():
+    with HubWithDescriptors(64, 4096, main={"session_limit": "500", "delivery_threads": "10"}) as hub:
+        soft = re.search(r"Max open files +(\d+)", open(f"/proc/{hub.proc.pid}/limits").read())[1]
+        assert int(soft) >= 1000, soft
+        assert "session_limit:" not in hub.log()
+
+
+def test_few_descriptors_leave_some_for_deliveries():
+    main = {"smtpd_client_connection_count_limit": "0"}
+    with HubWithDescriptors(80, 80, main=main) as hub, contextlib.ExitStack() as stack:
+        sessions = int(hub.wait_log(r"session_limit: (\d+) sessions instead of 10000: 80 descriptors are allowed")[0])
+        first = stack.enter_context(hub.client())
+        socks = [stack.enter_context(socket.create_connection(("127.0.0.1", hub.port), 10)) for _ in range(70)]
+        said = [s.recv(100)[:3] for s in socks]
+        assert said.count(b"220") == sessions - 1 and said.count(b"421") == 70 - sessions + 1, said
+        first.send_mail("a@example.org", ["user@example.com"], MAIL)
+        hub.wait_mails(1)
 
 
 def test_in_the_background():
