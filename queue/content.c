@@ -46,9 +46,15 @@ void content_pool_uncharge(struct content_pool *p, size_t n)
         atomic_fetch_sub_explicit(&p->used_bytes, (int64_t)n, memory_order_relaxed);
 }
 
+/*
+ * What waits for its delivery may keep a sixteenth of the budget: beyond that a backlog is growing, and its content is in the
+ * page cache anyway; reading it back costs less than a hundredth of a delivery.
+ */
+#define WAITING_SHARE 16
+
 bool content_pool_is_tight(struct content_pool *p)
 {
-    return atomic_load_explicit(&p->used_bytes, memory_order_relaxed) > p->limit_bytes / 2;
+    return atomic_load_explicit(&p->used_bytes, memory_order_relaxed) > p->limit_bytes / WAITING_SHARE;
 }
 
 char *spool_large_path(const struct spool *s, uint64_t id)

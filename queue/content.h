@@ -25,5 +25,5 @@ void content_pool_destroy(struct content_pool *p);
 bool content_pool_charge(struct content_pool *p, size_t n) MUST_CHECK;
 /* p may be NULL. */
 void content_pool_uncharge(struct content_pool *p, size_t n);
-/* More than half is in use: what is on disk already should not stay in memory as well. */
+/* More is in use than what waits for its delivery may keep: what is on disk already should not stay in memory as well. */
 bool content_pool_is_tight(struct content_pool *p);
