@@ -481,7 +481,8 @@ static void test_content_settings(void **state)
     SAY(f, "DATA\r\n");
     SAY(f, "a: b\r\n\r\nx\x01yz\rw\r\n.\r\n");
     assert_non_null(strstr(content(f), "\r\na: b\r\n\r\nxy\rw\r\n"));
-    assert_int_equal(f->spool->last->env.content_flags, CONTENT_HAS_BARE_CR);
+    /* with characters to strip any line may turn out to begin with a dot */
+    assert_int_equal(f->spool->last->env.content_flags, CONTENT_HAS_BARE_CR | CONTENT_HAS_DOT_LINE);
     assert_int_equal(f->spool->last->env.rcpt_count, 3);
     assert_true(span_eq(f->spool->last->env.sender, SPAN_LIT("lone")));
     fixture_free(&f);
