@@ -22,6 +22,8 @@
 
 /* glibc would give each of the first 8 threads a processor an arena of its own; memory freed in one is not used by others. */
 #define MALLOC_ARENAS 2
+/* Fixed: left to itself glibc raises both limits after the first large buffer and then keeps megabytes for the next one. */
+#define MALLOC_LARGE_BYTES (256 * 1024)
 
 static void usage(FILE *to)
 {
@@ -248,6 +250,8 @@ int main(int argc, char **argv)
     int parent = -1;
     umask(077);
     mallopt(M_ARENA_MAX, MALLOC_ARENAS);
+    mallopt(M_MMAP_THRESHOLD, MALLOC_LARGE_BYTES);
+    mallopt(M_TRIM_THRESHOLD, MALLOC_LARGE_BYTES);
     d.conf_dir = POSTHOUSE_CONFDIR;
     d.started_us = clock_wall_us();
     lock_init(&d.m, LOCK_CONF_CURRENT);
