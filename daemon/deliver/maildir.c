@@ -215,15 +215,16 @@ static bool move_to_new(int dir, int new_dir, int fd, const struct names *n, con
     return renameat2(dir, n->tmp, new_dir, other, RENAME_NOREPLACE) == 0;
 }
 
-static int create_tmp(int dir, const char *tmp)
+/* open_below() of something in the Maildir, whose three directories are made when they are missing. */
+static int open_in(int dir, const char *path, int flags, mode_t mode)
 {
-    int fd = open_below(dir, tmp, O_WRONLY | O_CREAT | O_EXCL, 0600, RESOLVE_NO_SYMLINKS);
+    int fd = open_below(dir, path, flags, mode, RESOLVE_NO_SYMLINKS);
     if (fd >= 0 || errno != ENOENT)
         return fd;
     (void)!mkdirat(dir, "tmp", 0700);
     (void)!mkdirat(dir, "new", 0700);
     (void)!mkdirat(dir, "cur", 0700);
-    return open_below(dir, tmp, O_WRONLY | O_CREAT | O_EXCL, 0600, RESOLVE_NO_SYMLINKS);
+    return open_below(dir, path, flags, mode, RESOLVE_NO_SYMLINKS);
 }
 
 /* Fills tmp/NAME and moves it to new/. */
@@ -231,12 +232,13 @@ static enum maildir_status deliver_into(int dir, const struct maildir_job *j, st
 {
     struct names n;
     make_names(&n, j);
-    int fd = create_tmp(dir, n.tmp);
+    int fd = open_in(dir, n.tmp, O_WRONLY | O_CREAT | O_EXCL, 0600);
     if (fd < 0)
         return failed(e, errno, "create maildir file", j, n.tmp);
     enum maildir_status status = MAILDIR_OK;
     bool is_repeat = j->may_be_repeat && maildir_has_already(dir, n.final, j->headers, j->content);
-    int new_dir = open_below(dir, "new", O_RDONLY | O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS);
+    /* Another thread may be making the same Maildir: tmp/ is there before new/. */
+    int new_dir = open_in(dir, "new", O_RDONLY | O_DIRECTORY, 0);
     if (is_repeat)
         (void)!unlinkat(dir, n.tmp, 0);
     else if (!write_message(fd, j))

@@ -146,6 +146,25 @@ static void files_byte_for_byte(void **state)
     }
 }
 
+/* Another thread is making the same Maildir and has got no further than tmp/. */
+static void half_made_maildir_is_completed(void **state)
+{
+    (void)state;
+    struct box b;
+    char path[700];
+    box_open(&b, " u@d.example=u/ ", "");
+    run(&b, &(struct fake_mail){ .sender = "s@s.example", .rcpts = "u@d.example", .content = "A: b\r\n\r\nx\r\n" });
+    static const char *const gone[] = { "new", "cur" };
+    for (size_t i = 0; i < ARRAY_LEN(gone); i++) {
+        snprintf(path, sizeof path, "%s/base/u/%s", b.dir, gone[i]);
+        remove_tree(path);
+    }
+    run(&b, &(struct fake_mail){ .sender = "s@s.example", .rcpts = "u@d.example", .content = "A: b\r\n\r\ny\r\n" });
+    assert_int_equal(fake_report_of(b.s, 0xabc, 0)->outcome, OUTCOME_SENT);
+    assert_int_equal(read_only_file(&b, "u/new", NULL, NULL, 0), 1);
+    box_close(&b);
+}
+
 /*
  * A kill between the rename and the result record: the recovered message (received_ms is 0, as in all jobs here) must not
  * get there twice, wherever the reader has moved it; another message of that name must not be taken for it.
@@ -352,6 +371,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(repeats_are_noticed),
+        cmocka_unit_test(half_made_maildir_is_completed),
         cmocka_unit_test(files_byte_for_byte), cmocka_unit_test(large_content_is_whole), cmocka_unit_test(refusals),
         cmocka_unit_test(links_do_not_lead_out), cmocka_unit_test(owners_come_from_the_maps),
         cmocka_unit_test(disk_and_quota_are_full), cmocka_unit_test(files_have_a_size_limit),
