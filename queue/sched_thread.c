@@ -75,7 +75,9 @@ static void answer_unroutable(struct sched *s, struct sjob *j, int status, struc
 static void resolve_one(struct sched *s, struct msg_sched *ms, struct msg *m, uint32_t i, struct conf *c, uint32_t gen)
 {
     struct arena *a = arena_new(512);
+    lock_take(&s->m); /* its progress may be changed by a command */
     struct msg_rcpt copy = m->env.rcpts[i];
+    lock_drop(&s->m);
     struct span dsn = { 0 }, why = { 0 };
     copy.route = (struct msg_route){ 0 };
     int status = s->resolve(s->resolve_arg, c, m->env.sender, &copy, a, &dsn, &why);
