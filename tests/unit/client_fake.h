@@ -46,7 +46,7 @@ struct fake_mail {
     enum dsn_ret ret;
     uint8_t notify;
 };
-/* Adds a job for all recipients of the mail; transport by name from the snapshot. */
+/* Adds a job for all recipients of the mail; transport by name from the snapshot. With s->m held once threads run. */
 void fake_add_job(struct sched *s, struct conf *c, const char *transport, const char *nexthop, uint64_t id,
                   const struct fake_mail *m);
 /* A snapshot with this main.cf text behind a small standard one; master.cf has smtp, lmtp, virtual, error, retry, discard, and `master`. */

@@ -198,8 +198,10 @@ static void idle_pool_closes_parked_connections(void **state)
     struct deliver_env env = { .sched = s, .log = &log, .conn_cache = conn_cache_new() };
     struct err e = ERR_INIT;
     struct deliver_pool *p = deliver_pool_new(&env, 3, &e);
+    pthread_mutex_lock(&s->m);
     for (unsigned i = 0; i < 3; i++)
         fake_add_job(s, c, "discard", "x", i + 1, &mail);
+    pthread_mutex_unlock(&s->m);
     deliver_pool_wake(p, 3);
     wait_finished(s, 3);
     usleep(20000); /* all lie down, none of them watching anything */
