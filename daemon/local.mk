@@ -31,7 +31,7 @@ posthoused_SOURCES = \
 # The parts in the order of their layers: each uses those behind it.
 posthoused_LDADD = libcontrol.a libsmtpd.a libdeliver.a libclient.a libhosts.a libdeliver.a libreactor.a \
 	libsched.a libspool.a libpolicy.a libtable.a libconf.a libdns.a libmail.a libnet.a libbase.a \
-	$(SQLITE_LIBS) $(JANSSON_LIBS) $(LDNS_LIBS) $(IDN2_LIBS) $(PCRE2_LIBS) -lm
+	$(SQLITE_LIBS) $(JANSSON_LIBS) $(IDN2_LIBS) $(PCRE2_LIBS) -lm
 
 dist_man_MANS += man/posthoused.8
 EXTRA_DIST += daemon/README.md daemon/etc/main.cf daemon/etc/master.cf daemon/etc/posthoused.service.in

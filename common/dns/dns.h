@@ -2,7 +2,7 @@
  * dns: one thread that asks, many that get answers
  *
  * Purpose    queries over UDP with TCP fallback to the configured resolvers, single flight per question, a cache
- *            that honours TTLs (also negative ones, RFC 2308). ldns builds and parses packets; sockets, ids and
+ *            that honours TTLs (also negative ones, RFC 2308). packets, sockets, ids and
  *            ports are ours and random.
  * Source     RFC 1034, 1035, 2308, 5452, 6840 (AD), 6891 (EDNS); dns_resolver_addresses (ours), resolv.conf(5)
  * Threads    dns_query(), dns_query_wait(): any. Callbacks run on the dns thread (or at once on the caller's when the

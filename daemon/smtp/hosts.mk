@@ -12,5 +12,5 @@ if HAVE_CMOCKA
 check_PROGRAMS += tests/unit/test_hosts
 TESTS += tests/unit/test_hosts
 tests_unit_test_hosts_SOURCES = tests/unit/test_hosts.c tests/unit/dns_responder.c tests/unit/dns_responder.h
-tests_unit_test_hosts_LDADD = libhosts.a libconf.a $(DNS_LIBS) $(TEST_LIBS)
+tests_unit_test_hosts_LDADD = libhosts.a libconf.a $(DNS_LIBS) $(DNS_TEST_LIBS)
 endif

@@ -24,7 +24,7 @@ tests_unit_test_downgrade_SOURCES = tests/unit/test_downgrade.c
 tests_unit_test_downgrade_LDADD = libclient.a libmail.a libnet.a libbase.a $(IDN2_LIBS) $(TEST_LIBS)
 tests_unit_test_smtp_client_hosts_SOURCES = tests/unit/test_smtp_client_hosts.c tests/unit/client_fake.c tests/unit/client_fake.h \
 	tests/unit/dns_responder.c tests/unit/dns_responder.h
-tests_unit_test_smtp_client_hosts_LDADD = $(CLIENT_TEST_LIBS)
+tests_unit_test_smtp_client_hosts_LDADD = $(CLIENT_TEST_LIBS) $(LDNS_LIBS)
 tests_unit_test_smtp_client_SOURCES = tests/unit/test_smtp_client.c tests/unit/client_fake.c tests/unit/client_fake.h
 tests_unit_test_smtp_client_LDADD = $(CLIENT_TEST_LIBS)
 endif

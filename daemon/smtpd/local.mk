@@ -35,7 +35,7 @@ SMTPD_FIXTURE = tests/unit/smtpd_fixture.c tests/unit/smtpd_fixture.h
 tests_unit_test_smtpd_dialog_SOURCES = tests/unit/test_smtpd_dialog.c $(SMTPD_FIXTURE)
 tests_unit_test_smtpd_dialog_LDADD = libsmtpd.a libsched.a libspool.a $(SMTPD_LIBS) $(TEST_LIBS)
 tests_unit_test_smtpd_session_SOURCES = tests/unit/test_smtpd_session.c $(SMTPD_FIXTURE) tests/unit/dns_responder.c tests/unit/dns_responder.h
-tests_unit_test_smtpd_session_LDADD = libsmtpd.a libsched.a libspool.a $(SMTPD_LIBS) $(TEST_LIBS)
+tests_unit_test_smtpd_session_LDADD = libsmtpd.a libsched.a libspool.a $(SMTPD_LIBS) $(DNS_TEST_LIBS)
 tests_unit_test_smtpd_content_SOURCES = tests/unit/test_smtpd_content.c
 tests_unit_test_smtpd_content_LDADD = libsmtpd.a libmail.a libnet.a libbase.a $(IDN2_LIBS) $(TEST_LIBS)
 endif
