@@ -15,6 +15,10 @@ check_PROGRAMS += tests/unit/test_logging
 TESTS += tests/unit/test_logging
 tests_unit_test_logging_SOURCES = tests/unit/test_logging.c daemon/logging.c daemon/logging.h
 tests_unit_test_logging_LDADD = libconf.a libbase.a $(IDN2_LIBS) $(TEST_LIBS)
+check_PROGRAMS += tests/unit/test_trim
+TESTS += tests/unit/test_trim
+tests_unit_test_trim_SOURCES = tests/unit/test_trim.c daemon/trim.c daemon/trim.h
+tests_unit_test_trim_LDADD = libbase.a $(TEST_LIBS)
 endif
 
 sbin_PROGRAMS += posthoused
@@ -26,6 +30,7 @@ posthoused_SOURCES = \
 	daemon/logging.c daemon/logging.h \
 	daemon/main.c \
 	daemon/notify.c daemon/notify.h \
+	daemon/trim.c daemon/trim.h \
 	daemon/postmaster.c daemon/postmaster.h \
 	daemon/privileges.c daemon/privileges.h
 # The parts in the order of their layers: each uses those behind it.

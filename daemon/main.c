@@ -19,11 +19,12 @@
 #include "common/base/mem.h"
 #include "daemon/daemon.h"
 #include "daemon/notify.h"
+#include "daemon/trim.h"
 
 /* glibc would give each of the first 8 threads a processor an arena of its own; memory freed in one is not used by others. */
 #define MALLOC_ARENAS 2
 /* Fixed: left to itself glibc raises both limits after the first large buffer and then keeps megabytes for the next one. */
-#define MALLOC_LARGE_BYTES (256 * 1024)
+#define MALLOC_LARGE_BYTES (128 * 1024)
 
 static void usage(FILE *to)
 {
@@ -157,7 +158,8 @@ static void do_reload(struct daemon *d)
     if (ok) {
         log_info(&d->src, "reload -- version " PACKAGE_VERSION ", configuration %s", d->conf_dir);
         daemon_tell_idle_settings(d);
-    listeners_each(d->listeners, log_listener, d);
+        listeners_each(d->listeners, log_listener, d);
+        trim_memory();
     } else {
         log_error(&d->src, "reload failed: %s", e.text);
         buf_printf(&text, "%s\n", e.text);
@@ -232,6 +234,7 @@ static int run(struct daemon *d, int parent)
     listeners_each(d->listeners, log_listener, d);
     notify_manager("READY=1");
     tell_parent(&parent, EX_OK);
+    trim_memory();
     wait_for_orders(d, sigfd);
     notify_manager("STOPPING=1");
     bool clean = daemon_stop(d);

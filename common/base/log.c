@@ -21,8 +21,8 @@
 #include "common/base/mem.h"
 
 #define RING_BYTES (1u << 20)
-#define LINGER_MS 20
-#define KEEP_BYTES (64u << 10) /* of each buffer after a burst */
+#define LINGER_MS 5
+#define KEEP_BYTES (16u << 10) /* of each buffer after a burst */
 #define TAG_MAX 96
 
 struct entry {
