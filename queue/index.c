@@ -20,26 +20,38 @@
 #define BUSY_MS 10000
 
 /* Documented in posthouse-index(5); a change that old readers cannot take raises INDEX_SCHEMA_VERSION. */
-static const char schema[] =
+#define MESSAGE_COLUMNS \
+    " id INTEGER PRIMARY KEY, segment INTEGER NOT NULL, offset INTEGER NOT NULL, size INTEGER NOT NULL," \
+    " is_large INTEGER NOT NULL, arrival_us INTEGER NOT NULL, sender TEXT NOT NULL COLLATE NOCASE, message_id TEXT NOT NULL," \
+    " client_name TEXT NOT NULL COLLATE NOCASE, client_addr TEXT NOT NULL, rcpt_count INTEGER NOT NULL, on_hold INTEGER NOT NULL," \
+    " due_us INTEGER NOT NULL, delay_warned INTEGER NOT NULL, forced_expire INTEGER NOT NULL"
+#define RECIPIENT_COLUMNS \
+    " message INTEGER NOT NULL, rcpt INTEGER NOT NULL, address TEXT NOT NULL COLLATE NOCASE, state INTEGER NOT NULL," \
+    " attempts INTEGER NOT NULL, due_us INTEGER NOT NULL, transport TEXT NOT NULL, nexthop TEXT NOT NULL COLLATE NOCASE," \
+    " dsn TEXT NOT NULL, mta TEXT NOT NULL, reason TEXT NOT NULL, readdressed INTEGER NOT NULL, PRIMARY KEY (message, rcpt)"
+
+/* Tables whose rows recovery and tools put in; with "TEMP" or nothing in front of "TABLE". */
+#define TABLES(temp) \
+    "CREATE " temp " TABLE messages (" MESSAGE_COLUMNS ");" \
+    "CREATE " temp " TABLE recipients (" RECIPIENT_COLUMNS ") WITHOUT ROWID;" \
+    "CREATE " temp " TABLE attempts (" \
+    " message INTEGER NOT NULL, rcpt INTEGER NOT NULL, slot INTEGER NOT NULL, attempt INTEGER NOT NULL," \
+    " at_us INTEGER NOT NULL, dsn TEXT NOT NULL, mta TEXT NOT NULL, reason TEXT NOT NULL," \
+    " PRIMARY KEY (message, rcpt, slot)) WITHOUT ROWID;" \
+    "CREATE " temp " TABLE deleted_messages (" MESSAGE_COLUMNS ", deleted_us INTEGER NOT NULL);" \
+    "CREATE " temp " TABLE deleted_recipients (" RECIPIENT_COLUMNS ") WITHOUT ROWID;"
+
+const char index_schema_temp[] = TABLES("TEMP");
+
+const char index_schema[] =
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;"
-    "CREATE TABLE messages ("
-    " id INTEGER PRIMARY KEY, segment INTEGER NOT NULL, offset INTEGER NOT NULL, size INTEGER NOT NULL,"
-    " is_large INTEGER NOT NULL, arrival_us INTEGER NOT NULL, sender TEXT NOT NULL, message_id TEXT NOT NULL,"
-    " client_name TEXT NOT NULL, client_addr TEXT NOT NULL, rcpt_count INTEGER NOT NULL, on_hold INTEGER NOT NULL,"
-    " due_us INTEGER NOT NULL, delay_warned INTEGER NOT NULL, forced_expire INTEGER NOT NULL);"
-    "CREATE TABLE recipients ("
-    " message INTEGER NOT NULL, rcpt INTEGER NOT NULL, address TEXT NOT NULL, state INTEGER NOT NULL,"
-    " attempts INTEGER NOT NULL, due_us INTEGER NOT NULL, transport TEXT NOT NULL, nexthop TEXT NOT NULL,"
-    " dsn TEXT NOT NULL, mta TEXT NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (message, rcpt)) WITHOUT ROWID;"
-    "CREATE TABLE attempts ("
-    " message INTEGER NOT NULL, rcpt INTEGER NOT NULL, slot INTEGER NOT NULL, attempt INTEGER NOT NULL,"
-    " at_us INTEGER NOT NULL, dsn TEXT NOT NULL, mta TEXT NOT NULL, reason TEXT NOT NULL,"
-    " PRIMARY KEY (message, rcpt, slot)) WITHOUT ROWID;"
+    TABLES("")
     "CREATE INDEX messages_due ON messages (due_us, id) WHERE on_hold = 0;"
     "CREATE INDEX messages_hold ON messages (id) WHERE on_hold = 1;"
     "CREATE INDEX messages_sender ON messages (sender);"
     "CREATE INDEX messages_place ON messages (segment, offset, size, is_large);"
     "CREATE INDEX recipients_nexthop ON recipients (nexthop, message) WHERE state <> 2;"
+    "CREATE INDEX deleted_messages_time ON deleted_messages (deleted_us);"
     "CREATE VIEW queue AS SELECT printf('%X', m.id) AS queue_id,"
     " CASE WHEN m.on_hold THEN 'hold' ELSE 'deferred' END AS queue, datetime(m.arrival_us / 1000000, 'unixepoch') AS arrival,"
     " m.size AS size, m.sender AS sender, r.address AS recipient, r.transport AS transport, r.nexthop AS nexthop,"
@@ -54,7 +66,10 @@ static const char schema[] =
     " FROM recipients WHERE state <> 2 GROUP BY nexthop, transport;"
     "CREATE VIEW queue_attempts AS SELECT printf('%X', a.message) AS queue_id, r.address AS recipient, a.attempt AS attempt,"
     " datetime(a.at_us / 1000000, 'unixepoch') AS at, a.dsn AS dsn, a.mta AS host, a.reason AS reason"
-    " FROM attempts a JOIN recipients r ON r.message = a.message AND r.rcpt = a.rcpt;";
+    " FROM attempts a JOIN recipients r ON r.message = a.message AND r.rcpt = a.rcpt;"
+    "CREATE VIEW queue_deleted AS SELECT printf('%X', id) AS queue_id, datetime(deleted_us / 1000000, 'unixepoch') AS deleted,"
+    " datetime(arrival_us / 1000000, 'unixepoch') AS arrival, size, sender, rcpt_count AS recipients, client_name, client_addr, message_id"
+    " FROM deleted_messages;";
 
 static const char *const sql_text[] = {
 #define INDEX_STMT(name, sql) [IX_##name] = sql,
@@ -255,7 +270,7 @@ static bool create(struct index *ix, struct err *e)
     if (ix->writer == NULL || !index_exec(ix->writer, "PRAGMA journal_mode = WAL; BEGIN IMMEDIATE", e))
         return false;
     /* The mark stands only when recovery has filled it: a start that is cut short begins again. */
-    return index_exec(ix->writer, schema, e) && meta_set(ix, "schema_version", INDEX_SCHEMA_VERSION, e) &&
+    return index_exec(ix->writer, index_schema, e) && meta_set(ix, "schema_version", INDEX_SCHEMA_VERSION, e) &&
            index_write_mark(ix, &zero, e) && index_exec(ix->writer, "COMMIT", e);
 }
 

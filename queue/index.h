@@ -14,10 +14,11 @@
 struct index_rcpt {
     uint32_t rcpt;
     uint8_t state;          /* enum rcpt_state, BUSY counts as TODO */
-    bool is_alone;          /* see struct msg_rcpt */
+    bool is_alone, is_readdressed; /* see struct msg_rcpt */
     uint16_t attempts;
     int64_t due_us;
     int64_t when_us;        /* of the last attempt, for the table of attempts; 0: about now */
+    struct span addr;       /* empty: as in the message */
     struct span transport, nexthop, dsn, mta, reason;
 };
 
@@ -29,7 +30,7 @@ struct index_change {
     uint64_t id;
     struct msg *m;          /* UPSERT: borrowed until the call returns (what is needed is copied) */
     bool is_new;            /* UPSERT: no row exists yet: envelope and all recipients are inserted */
-    bool on_hold;
+    bool on_hold, forced_expire;
     int64_t due_us;         /* earliest due of its recipients */
     bool delay_warned;
     const struct index_rcpt *rcpts;

@@ -56,6 +56,7 @@ static void fill_rcpt(struct msg *m, sqlite3_stmt *st)
     r->last_dsn = arena_dup_span(m->arena, column_span(st, 5));
     r->last_mta = arena_dup_span(m->arena, column_span(st, 6));
     r->last_reason = arena_dup_span(m->arena, column_span(st, 7));
+    r->is_readdressed = sqlite3_column_int(st, 8) != 0;
 }
 
 static bool fill_rcpts(struct index_conn *c, struct msg *m, struct err *e)

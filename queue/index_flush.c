@@ -32,6 +32,7 @@ static void copy_change(struct arena *a, const struct index_change *from, struct
     struct index_rcpt *r = arena_alloc(a, (from->rcpt_count ? from->rcpt_count : 1) * sizeof *r);
     for (uint32_t i = 0; i < from->rcpt_count; i++) {
         r[i] = from->rcpts[i];
+        r[i].addr = span_copy(a, r[i].addr);
         r[i].transport = span_copy(a, r[i].transport);
         r[i].nexthop = span_copy(a, r[i].nexthop);
         r[i].dsn = span_copy(a, r[i].dsn);
@@ -131,7 +132,7 @@ static bool put_message(struct index *ix, const struct index_change *c, struct e
     sqlite3_bind_int(st, 12, c->on_hold);
     sqlite3_bind_int64(st, 13, c->due_us);
     sqlite3_bind_int(st, 14, c->delay_warned);
-    sqlite3_bind_int(st, 15, (v->flags & ENV_FORCED_EXPIRE) != 0);
+    sqlite3_bind_int(st, 15, c->forced_expire);
     if (!index_run(ix->writer, st, e))
         return false;
     atomic_fetch_add_explicit(&ix->count, is_more, memory_order_relaxed);
@@ -161,7 +162,7 @@ static bool put_rcpt(struct index *ix, enum index_stmt k, const struct index_cha
         return st != NULL;
     sqlite3_bind_int64(st, 1, (int64_t)c->id);
     sqlite3_bind_int64(st, 2, r->rcpt);
-    index_bind_span(st, 3, c->m->env.rcpts[r->rcpt].addr);
+    index_bind_span(st, 3, r->addr.n > 0 ? r->addr : c->m->env.rcpts[r->rcpt].addr);
     sqlite3_bind_int(st, 4, r->state == RCPT_DONE ? RCPT_DONE : r->is_alone ? ROW_ALONE : RCPT_TODO);
     sqlite3_bind_int(st, 5, r->attempts);
     sqlite3_bind_int64(st, 6, r->due_us);
@@ -170,6 +171,7 @@ static bool put_rcpt(struct index *ix, enum index_stmt k, const struct index_cha
     index_bind_span(st, 9, r->dsn);
     index_bind_span(st, 10, r->mta);
     index_bind_span(st, 11, r->reason);
+    sqlite3_bind_int(st, 12, r->is_readdressed);
     return index_run(ix->writer, st, e) && (r->attempts == 0 || r->reason.n + r->dsn.n == 0 || put_attempt(ix, c->id, r, e));
 }
 
@@ -193,6 +195,7 @@ static bool set_message(struct index *ix, const struct index_change *c, bool *mi
     sqlite3_bind_int(st, 2, c->on_hold);
     sqlite3_bind_int64(st, 3, c->due_us);
     sqlite3_bind_int(st, 4, c->delay_warned);
+    sqlite3_bind_int(st, 5, c->forced_expire);
     if (!index_run(ix->writer, st, e))
         return false;
     *missing = sqlite3_changes(ix->writer->db) == 0;
@@ -252,10 +255,12 @@ bool index_put_msg(struct index *ix, struct msg *m, struct err *e)
     struct index_rcpt *r = xcalloc(v->rcpt_count ? v->rcpt_count : 1, sizeof *r);
     struct index_change c = { .kind = INDEX_UPSERT, .id = v->id, .m = m, .is_new = true, .due_us = INT64_MAX, .rcpts = r,
                               .on_hold = (v->flags & ENV_HOLD) != 0, .rcpt_count = v->rcpt_count,
-                              .delay_warned = (v->flags & ENV_NO_DELAY_WARNING) != 0 };
+                              .delay_warned = (v->flags & ENV_NO_DELAY_WARNING) != 0,
+                              .forced_expire = (v->flags & ENV_FORCED_EXPIRE) != 0 };
     for (uint32_t i = 0; i < v->rcpt_count; i++) {
         const struct msg_rcpt *t = &v->rcpts[i];
         r[i] = (struct index_rcpt){ .rcpt = i, .state = t->state, .is_alone = t->is_alone, .attempts = t->attempts, .due_us = t->due_us,
+                                    .is_readdressed = t->is_readdressed,
                                     .transport = t->route.transport, .nexthop = t->route.nexthop, .dsn = t->last_dsn,
                                     .mta = t->last_mta, .reason = t->last_reason };
         if (t->state != RCPT_DONE && t->due_us < c.due_us)

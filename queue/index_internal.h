@@ -14,7 +14,10 @@
 #include "queue/index.h"
 #include "queue/spool_internal.h"
 
-#define INDEX_SCHEMA_VERSION 1
+#define INDEX_SCHEMA_VERSION 2
+
+/* The whole schema; and its tables alone, as temporary ones. */
+extern const char index_schema[], index_schema_temp[];
 
 /* Every statement is a row: INDEX_STMT(name, SQL). They are prepared when first used. */
 enum index_stmt {

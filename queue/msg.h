@@ -61,6 +61,7 @@ struct msg_rcpt {
     struct msg_route route;  /* set by the receiving leg or by the scheduler; not written to the journal */
     /* progress: guarded by the scheduler's lock */
     uint8_t state;           /* enum rcpt_state */
+    bool is_readdressed;     /* addr is what an administrator said, no longer that of the message record */
     bool is_alone;           /* to be tried in a job of its own: the last attempt with others ended for all of them */
     uint16_t attempts;
     int64_t due_us;          /* wall clock of the next attempt; 0: now */

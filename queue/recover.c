@@ -205,6 +205,16 @@ static void overlay(struct recovery *v)
     v->s->overlay = v->r;
 }
 
+struct msg *overlay_message(struct spool *s, const struct replay_msg *p, struct err *e)
+{
+    if (s->index != NULL && index_has(s->index, p->id))
+        return index_fetch(s->index, p->id, NULL, e);
+    struct msg *m = p->found && !p->deleted ? load(s, p) : NULL;
+    if (m != NULL && (replay_apply(p, m) == 0 || !has_content(s, m)))
+        msg_unref(&m);
+    return m;
+}
+
 /* Large files that belong to no message: their client went away, or the process was killed, before they were committed. */
 static void remove_stray_files(struct spool *s)
 {

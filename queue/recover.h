@@ -58,6 +58,9 @@ struct rcpt_progress *replay_rcpt(struct replay *r, struct replay_msg *p, uint32
 /* Puts the progress into m's recipients and flags; returns how many recipients are not done. */
 uint32_t replay_apply(const struct replay_msg *p, struct msg *m);
 
+/* Read-only mode: a message of the overlay as it is now, with its progress; NULL when it has ended, or (*e) cannot be read. */
+struct msg *overlay_message(struct spool *s, const struct replay_msg *p, struct err *e) MUST_CHECK;
+
 /* ---- checkpoint.c ---- */
 /* What the index holds, in a file of its own, so that index.db can be made anew. Keeper; false with *e. */
 bool checkpoint_write(struct spool *s, struct index_mark *mark, uint64_t *bytes, struct err *e) MUST_CHECK;

@@ -118,6 +118,13 @@ void sched_flush_nexthop(struct sched *s, struct span nexthop);
 /* Durable when they return. DELETE of a message in delivery takes effect after the attempt: BUSY. */
 enum sched_cmd_status sched_admin(struct sched *s, enum spool_admin what, uint64_t id, struct err *e);
 
+/*
+ * Brings index.db up to date: when it returns true, every message that was accepted and every change that was made before the
+ * call can be seen by a query begun afterwards (queue/query.h). What is delivered or arrives meanwhile may or may not be.
+ * Control threads; waits for a flush (milliseconds, or longer after a burst). False with *e: rows may be old.
+ */
+bool sched_index_sync(struct sched *s, struct err *e) MUST_CHECK;
+
 enum sched_where { SCHED_ACTIVE, SCHED_DEFERRED, SCHED_HOLD, SCHED_INCOMING };
 /* Calls fn for every queued message, memory and index, one by one, no lock held during the call, m valid during it. Stops when fn returns false. */
 void sched_list(struct sched *s, bool (*fn)(void *arg, struct msg *m, enum sched_where w), void *arg);

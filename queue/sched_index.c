@@ -16,6 +16,7 @@
 #include "queue/sched_internal.h"
 
 #define FETCH_BATCH 1000
+#define SYNC_WAIT_MS 30000
 #define FETCH_AGAIN_MS 30000 /* after a database error */
 
 /* ---- flushing ---- */
@@ -48,7 +49,8 @@ static void copy_rcpts(struct msg_sched *ms, struct index_change *c, struct aren
             continue;
         out[n++] = (struct index_rcpt){
             .rcpt = i, .state = r->state == RCPT_BUSY ? RCPT_TODO : r->state, .is_alone = ms->rx[i].flags & RX_ALONE,
-            .attempts = r->attempts, .due_us = r->due_us,
+            .is_readdressed = r->is_readdressed,
+            .attempts = r->attempts, .due_us = r->due_us, .addr = r->addr,
             .transport = r->route.transport, .nexthop = r->route.nexthop,
             .dsn = r->last_dsn, .mta = r->last_mta, .reason = r->last_reason,
         };
@@ -80,6 +82,7 @@ static void collect_locked(struct sched *s, struct change_set *x, struct arena *
         s->n_row_hold += (uint64_t)ms->is_hold - (uint64_t)ms->is_row_hold;
         ms->is_row_hold = ms->is_hold;
         c->delay_warned = ms->is_delay_warned;
+        c->forced_expire = ms->is_expire_wanted;
         c->due_us = earliest_due(ms);
         copy_rcpts(ms, c, a);
     }
@@ -99,6 +102,11 @@ static void flush_cb(void *arg, int status)
     struct sched *s = arg;
     lock_take(&s->m);
     s->flush_state = status == 0 ? FLUSH_DONE : FLUSH_FAILED;
+    if (s->sync_done < s->sync_begun) {
+        s->sync_done = s->sync_begun;
+        if (status != 0)
+            s->sync_failed = s->sync_begun;
+    }
     sched_kick_locked(s);
     cond_broadcast(&s->answered);
     lock_drop(&s->m);
@@ -201,6 +209,36 @@ static void take_note_of_flush(struct sched *s, bool ok)
     }
 }
 
+/* Everything dirty now goes to the index, with a mark taken before. */
+static void flush_now(struct sched *s)
+{
+    s->mark = spool_index_mark(s->spool);
+    s->has_mark = true;
+    lock_take(&s->m);
+    s->mark_epoch = s->epoch++;
+    lock_drop(&s->m);
+    flush_epoch(s, s->mark_epoch, &s->mark);
+}
+
+/* sched_index_sync(): one flush answers all who asked before it began. */
+static bool sync_tick(struct sched *s)
+{
+    lock_take(&s->m);
+    bool wanted = s->sync_wanted != s->sync_begun;
+    s->sync_begun = s->sync_wanted;
+    lock_drop(&s->m);
+    if (!wanted)
+        return false;
+    flush_now(s);
+    lock_take(&s->m);
+    if (s->flush_state == FLUSH_NONE) { /* nothing to write */
+        s->sync_done = s->sync_begun;
+        cond_broadcast(&s->answered);
+    }
+    lock_drop(&s->m);
+    return true;
+}
+
 bool index_tick(struct sched *s, bool is_last)
 {
     int64_t now_ms = clock_mono_ms();
@@ -215,19 +253,40 @@ bool index_tick(struct sched *s, bool is_last)
         return false;
     if (state != FLUSH_NONE)
         take_note_of_flush(s, state == FLUSH_DONE);
-    if (!is_last && !many && now_ms < s->next_tick_ms)
+    if (is_last) {
+        flush_now(s);
+        return true;
+    }
+    if (sync_tick(s))
+        return true;
+    if (!many && now_ms < s->next_tick_ms)
         return state != FLUSH_NONE;
     s->next_tick_ms = now_ms + every_ms;
-    if (s->has_mark && !is_last)
+    if (s->has_mark)
         flush_epoch(s, s->mark_epoch, &s->mark);
     s->mark = spool_index_mark(s->spool);
     s->has_mark = true;
     lock_take(&s->m);
     s->mark_epoch = s->epoch++;
     lock_drop(&s->m);
-    if (is_last)
-        flush_epoch(s, s->mark_epoch, &s->mark);
     return true;
+}
+
+bool sched_index_sync(struct sched *s, struct err *e)
+{
+    int64_t until_ms = clock_mono_ms() + SYNC_WAIT_MS;
+    lock_take(&s->m);
+    uint64_t mine = ++s->sync_wanted;
+    sched_kick_locked(s);
+    while (s->sync_done < mine && s->is_started && cond_wait_until(&s->answered, &s->m, until_ms))
+        ;
+    bool done = s->sync_done >= mine, failed = done && s->sync_failed >= mine, started = s->is_started;
+    lock_drop(&s->m);
+    if (!done)
+        err_set(e, "%s", started ? "the queue index could not be brought up to date in time" : "posthoused is stopping");
+    else if (failed)
+        err_set(e, "the queue index cannot be written; see the log");
+    return done && !failed;
 }
 
 void index_tick_end(struct sched *s)

@@ -215,6 +215,7 @@ struct sched {
     int64_t index_next_due_us;      /* earliest row not in memory, as far as known; INT64_MAX none */
     uint32_t epoch;                 /* of changes; see sched_index.c */
     enum flush_state flush_state;
+    uint64_t sync_wanted, sync_begun, sync_done, sync_failed; /* numbers of the calls of sched_index_sync() */
     struct wall_watch wall;
     uint64_t rng;
     bool want_walk;                 /* queued messages are to be resolved anew */

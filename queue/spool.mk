@@ -8,6 +8,7 @@ libspool_a_SOURCES = \
 	queue/logfile.c queue/logfile.h \
 	queue/msg.c queue/msg.h \
 	queue/qid.c queue/qid.h \
+	queue/query.c queue/query.h queue/query_internal.h queue/query_overlay.c \
 	queue/record.c queue/record.h \
 	queue/recover.c queue/recover.h \
 	queue/result_log.c \
@@ -18,14 +19,16 @@ libspool_a_SOURCES = \
 LIBS_SPOOL = libspool.a $(SQLITE_LIBS)
 
 if HAVE_CMOCKA
-check_PROGRAMS += tests/unit/test_index tests/unit/test_journal tests/unit/test_qid tests/unit/test_record tests/unit/test_spool
-TESTS += tests/unit/test_index tests/unit/test_journal tests/unit/test_qid tests/unit/test_record tests/unit/test_spool
+check_PROGRAMS += tests/unit/test_index tests/unit/test_journal tests/unit/test_qid tests/unit/test_query tests/unit/test_record tests/unit/test_spool
+TESTS += tests/unit/test_index tests/unit/test_journal tests/unit/test_qid tests/unit/test_query tests/unit/test_record tests/unit/test_spool
 tests_unit_test_index_SOURCES = tests/unit/test_index.c tests/unit/spool_fixture.h
 tests_unit_test_index_LDADD = $(LIBS_SPOOL) libbase.a $(TEST_LIBS)
 tests_unit_test_journal_SOURCES = tests/unit/test_journal.c tests/unit/spool_fixture.h tests/unit/spool_shim.h
 tests_unit_test_journal_LDADD = $(LIBS_SPOOL) libbase.a $(TEST_LIBS)
 tests_unit_test_qid_SOURCES = tests/unit/test_qid.c
 tests_unit_test_qid_LDADD = libspool.a libbase.a $(TEST_LIBS)
+tests_unit_test_query_SOURCES = tests/unit/test_query.c tests/unit/spool_fixture.h
+tests_unit_test_query_LDADD = $(LIBS_SPOOL) libbase.a $(TEST_LIBS)
 tests_unit_test_record_SOURCES = tests/unit/test_record.c
 tests_unit_test_record_LDADD = libspool.a libbase.a $(TEST_LIBS)
 tests_unit_test_spool_SOURCES = tests/unit/test_spool.c tests/unit/spool_fixture.h

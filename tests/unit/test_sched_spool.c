@@ -11,6 +11,7 @@
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 #include "common/base/num.h"
+#include "queue/query.h"
 #include "queue/sched_internal.h"
 
 #define THREADS 4
@@ -125,7 +126,7 @@ static void begin(struct life *l)
 static void end(struct life *l, pthread_t *t)
 {
     atomic_store(&l->is_over, true);
-    for (int i = 0; i < THREADS; i++)
+    for (int i = 0; i < THREADS && t != NULL; i++)
         pthread_join(t[i], NULL);
     sched_stop(l->sched);
     spool_stop(l->spool);
@@ -244,8 +245,51 @@ static void each_recipient_once_over_two_lives(void **state UNUSED)
     free(l);
 }
 
+static int64_t count_rows(struct life *l)
+{
+    char path[100];
+    struct err e = ERR_INIT;
+    sqlite3_stmt *st;
+    snprintf(path, sizeof path, "%s/index.db", l->dir);
+    struct query *q = query_open(path, &e);
+    if (q == NULL || query_prepare(q, SPAN_LIT("SELECT count(*) FROM messages"), &st, &e) != QUERY_OK || query_step(q, st, &e) != QUERY_ROW)
+        fail_msg("%s", e.text);
+    int64_t n = sqlite3_column_int64(st, 0);
+    sqlite3_finalize(st);
+    query_close(&q);
+    return n;
+}
+
+/* The interval is a second: without the call the rows would come later. */
+static void a_query_sees_what_came_a_moment_ago(void **state UNUSED)
+{
+    struct life *l = xcalloc(1, sizeof *l);
+    struct err e = ERR_INIT;
+    snprintf(l->dir, sizeof l->dir, "/tmp/test_sched_spool.XXXXXX");
+    assert_non_null(mkdtemp(l->dir));
+    l->log = (struct log_src){ .name = "posthouse", .prog = "qmgr" };
+    l->conf = load_conf();
+    begin(l);
+    for (unsigned n = 0; n < 500; n++) {
+        submit(l, n);
+        if (n % 100 != 99)
+            continue;
+        assert_true(wait_for(l, 0, n + 1));
+        assert_true(sched_index_sync(l->sched, &e));
+        assert_int_equal(count_rows(l), n + 1);
+    }
+    assert_true(sched_index_sync(l->sched, &e)); /* nothing to do */
+    end(l, NULL);
+    conf_unref(&l->conf);
+    nftw(l->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    free(l);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(each_recipient_once_over_two_lives) };
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_recipient_once_over_two_lives),
+        cmocka_unit_test(a_query_sees_what_came_a_moment_ago),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
