@@ -274,3 +274,23 @@ struct dns *responder_dns(struct responder *r)
     must(d != NULL, e.text);
     return d;
 }
+
+int responder_setup(void **state, const char *const *rows)
+{
+    struct responder_state *f = calloc(1, sizeof *f);
+    if (f == NULL)
+        return -1;
+    f->r = responder_start(rows, NULL);
+    f->d = responder_dns(f->r);
+    *state = f;
+    return 0;
+}
+
+int responder_teardown(void **state)
+{
+    struct responder_state *f = *state;
+    dns_stop(&f->d);
+    responder_stop(&f->r);
+    free(f);
+    return 0;
+}

@@ -29,3 +29,11 @@ unsigned responder_tcp(struct responder *r);
 /* Starts dns on this responder alone; 200 ms a try, 2 tries. */
 struct dns;
 struct dns *responder_dns(struct responder *r);
+
+/* A cmocka fixture: the two started in *state, for these rows. */
+struct responder_state {
+    struct responder *r;
+    struct dns *d;
+};
+int responder_setup(void **state, const char *const *rows);
+int responder_teardown(void **state);

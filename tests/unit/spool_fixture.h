@@ -222,3 +222,21 @@ static UNUSED int fixture_admin(struct fixture *f, enum spool_admin what, uint64
     assert_true(fixture_wait(f, want));
     return f->last_status;
 }
+
+/* For cmocka: a new spool, started, in *state. */
+static UNUSED int fixture_setup(void **state)
+{
+    struct fixture *f = xcalloc(1, sizeof *f);
+    fixture_init(f);
+    fixture_start(f);
+    *state = f;
+    return 0;
+}
+
+static UNUSED int fixture_teardown(void **state)
+{
+    struct fixture *f = *state;
+    fixture_free(f);
+    free(f);
+    return 0;
+}

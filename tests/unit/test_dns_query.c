@@ -30,28 +30,7 @@ static const char *const zone[] = {
     NULL,
 };
 
-struct fixture {
-    struct responder *r;
-    struct dns *d;
-};
-
-static int setup(void **state)
-{
-    struct fixture *f = calloc(1, sizeof *f);
-    f->r = responder_start(zone, NULL);
-    f->d = responder_dns(f->r);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    dns_stop(&f->d);
-    responder_stop(&f->r);
-    free(f);
-    return 0;
-}
+static int setup(void **state) { return responder_setup(state, zone); }
 
 static void check(struct dns_answer *a, const char *name, enum dns_status want, const char *addr)
 {
@@ -63,19 +42,19 @@ static void check(struct dns_answer *a, const char *name, enum dns_status want, 
     dns_answer_unref(&a);
 }
 
-static void ask(struct fixture *f, const char *name, enum dns_status want, const char *addr)
+static void ask(struct responder_state *f, const char *name, enum dns_status want, const char *addr)
 {
     check(dns_query_wait(f->d, span_cstr(name), DNS_A, clock_mono_ms() + 5000), name, want, addr);
 }
 
-static void asked(struct fixture *f, unsigned n)
+static void asked(struct responder_state *f, unsigned n)
 {
     assert_int_equal(responder_questions(f->r), n);
 }
 
 static void answers_come_and_are_kept(void **state)
 {
-    struct fixture *f = *state;
+    struct responder_state *f = *state;
     assert_null(dns_query_cached(f->d, SPAN_LIT("mail.example.org"), DNS_A));
     ask(f, "mail.example.org", DNS_OK, "192.0.2.1");
     ask(f, "MAIL.example.org.", DNS_OK, "192.0.2.1");
@@ -104,7 +83,7 @@ static void answers_come_and_are_kept(void **state)
 
 static void ttl_is_honoured(void **state)
 {
-    struct fixture *f = *state;
+    struct responder_state *f = *state;
     ask(f, "short.example.org", DNS_OK, "192.0.2.1");
     ask(f, "zero.example.org", DNS_OK, "192.0.2.1");
     ask(f, "zero.example.org", DNS_OK, "192.0.2.1");
@@ -122,7 +101,7 @@ static void ttl_is_honoured(void **state)
 
 static void failures_are_temporary_and_not_kept(void **state)
 {
-    struct fixture *f = *state;
+    struct responder_state *f = *state;
     struct dns_answer *a = dns_query_wait(f->d, SPAN_LIT("fail.example.org"), DNS_A, clock_mono_ms() + 5000);
     assert_string_equal(a->why, "Host not found, try again");
     check(a, "fail", DNS_TEMPFAIL, NULL);
@@ -145,14 +124,14 @@ static void failures_are_temporary_and_not_kept(void **state)
 
 static void a_lost_packet_is_sent_again(void **state)
 {
-    struct fixture *f = *state;
+    struct responder_state *f = *state;
     ask(f, "lost.example.org", DNS_OK, "192.0.2.4");
     asked(f, 2);
 }
 
 static void truncation_goes_to_tcp(void **state)
 {
-    struct fixture *f = *state;
+    struct responder_state *f = *state;
     ask(f, "big.example.org", DNS_OK, "192.0.2.5");
     asked(f, 2);
     assert_int_equal(responder_tcp(f->r), 1);
@@ -160,7 +139,7 @@ static void truncation_goes_to_tcp(void **state)
 
 static void forged_answers_are_passed_over(void **state)
 {
-    struct fixture *f = *state;
+    struct responder_state *f = *state;
     ask(f, "forged.example.org", DNS_OK, "192.0.2.6");
     ask(f, "other.example.org", DNS_OK, "192.0.2.6");
     asked(f, 2);
@@ -170,14 +149,14 @@ static void forged_answers_are_passed_over(void **state)
 
 static void a_server_without_edns_is_asked_without(void **state)
 {
-    struct fixture *f = *state;
+    struct responder_state *f = *state;
     ask(f, "old.example.org", DNS_OK, "192.0.2.7");
     asked(f, 2);
 }
 
 static void ad_is_believed_on_this_machine(void **state)
 {
-    struct fixture *f = *state;
+    struct responder_state *f = *state;
     struct dns_answer *a = dns_query_wait(f->d, SPAN_LIT("sec.example.org"), DNS_A, clock_mono_ms() + 5000);
     assert_true(a->secure);
     dns_answer_unref(&a);
@@ -188,7 +167,7 @@ static void ad_is_believed_on_this_machine(void **state)
 
 static void a_caller_leaves_at_its_deadline(void **state)
 {
-    struct fixture *f = *state;
+    struct responder_state *f = *state;
     int64_t t0 = clock_mono_ms();
     check(dns_query_wait(f->d, SPAN_LIT("slow.example.org"), DNS_A, t0 + 15), "slow", DNS_TEMPFAIL, NULL);
     assert_true(clock_mono_ms() - t0 < 140); /* the answer takes 150 */
@@ -198,7 +177,7 @@ static void a_caller_leaves_at_its_deadline(void **state)
 
 static void the_next_server_is_asked_when_one_is_dead(void **state)
 {
-    struct fixture *f = *state;
+    struct responder_state *f = *state;
     uint16_t port;
     static const char *const mute[] = { "!drop mail.example.org.", "!servfail big.example.org.", NULL };
     struct responder *dead = responder_start(mute, &port);
@@ -223,7 +202,7 @@ static void the_next_server_is_asked_when_one_is_dead(void **state)
 
 static void new_resolvers_empty_the_cache(void **state)
 {
-    struct fixture *f = *state;
+    struct responder_state *f = *state;
     uint16_t port;
     static const char *const rows[] = { "mail.example.org. 300 IN A 198.51.100.1", NULL };
     char server[64];
@@ -267,7 +246,7 @@ static void wait_for(atomic_uint *v, unsigned want)
 
 static void one_question_serves_all_who_ask(void **state)
 {
-    struct fixture *f = *state;
+    struct responder_state *f = *state;
     struct count c = { .ok = 0 };
     for (int i = 0; i < 100; i++)
         dns_query(f->d, SPAN_LIT("slow.example.org"), DNS_A, count_cb, &c);
@@ -287,7 +266,7 @@ static void chain_cb(void *arg, struct dns_answer *a)
 
 static void a_callback_may_ask_again(void **state)
 {
-    struct fixture *f = *state;
+    struct responder_state *f = *state;
     struct count c = { .d = f->d };
     dns_query(f->d, SPAN_LIT("example.org"), DNS_MX, chain_cb, &c);
     wait_for(&c.ok, 1);
@@ -295,7 +274,7 @@ static void a_callback_may_ask_again(void **state)
 
 static void stop_answers_everybody(void **state)
 {
-    struct fixture *f = *state;
+    struct responder_state *f = *state;
     struct count c = { .ok = 0 };
     char name[64];
     for (int i = 0; i < 1000; i++) { /* more than may have a socket */
@@ -309,7 +288,7 @@ static void stop_answers_everybody(void **state)
 
 static void too_many_questions_are_refused(void **state)
 {
-    struct fixture *f = *state;
+    struct responder_state *f = *state;
     struct count c = { .ok = 0 };
     char name[64];
     static const char *const mute[] = { "!drop *", NULL };
@@ -332,7 +311,7 @@ static void too_many_questions_are_refused(void **state)
 /* Those who wait for one of the DNS_INFLIGHT_MAX places are not answered later than those who have one. */
 static void dead_resolvers_hold_nobody_long(void **state)
 {
-    struct fixture *f = *state;
+    struct responder_state *f = *state;
     struct count c = { .ok = 0 };
     char name[64];
     static const char *const mute[] = { "!drop *", NULL };
@@ -374,7 +353,7 @@ static void *hammer(void *arg)
 
 static void many_threads_ask_while_resolvers_change(void **state)
 {
-    struct fixture *f = *state;
+    struct responder_state *f = *state;
     enum { THREADS = 8 };
     pthread_t t[THREADS];
     uint16_t port;
@@ -403,7 +382,7 @@ static void many_threads_ask_while_resolvers_change(void **state)
 
 int main(void)
 {
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, responder_teardown)
     const struct CMUnitTest tests[] = {
         T(answers_come_and_are_kept),
         T(ttl_is_honoured),

@@ -49,28 +49,7 @@ static const char *const zone[] = {
     NULL,
 };
 
-struct fixture {
-    struct responder *r;
-    struct dns *d;
-};
-
-static int setup(void **state)
-{
-    struct fixture *f = calloc(1, sizeof *f);
-    f->r = responder_start(zone, NULL);
-    f->d = responder_dns(f->r);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    dns_stop(&f->d);
-    responder_stop(&f->r);
-    free(f);
-    return 0;
-}
+static int setup(void **state) { return responder_setup(state, zone); }
 
 /* The plain case: IPv4, DNS, no randomness. set_usual() adds MX lookup, loop check and port 25. */
 #define OPTIONS(...) { .v4 = true, .use_dns = true, \
@@ -102,7 +81,7 @@ static struct hosts_options set_usual(struct hosts_options o, bool use_mx, bool 
     return o;
 }
 
-static void find(struct fixture *f, const char *dest, const struct hosts_options *o, struct hosts *h)
+static void find(struct responder_state *f, const char *dest, const struct hosts_options *o, struct hosts *h)
 {
     struct dest d;
     struct err e = ERR_INIT;
@@ -230,7 +209,7 @@ static const struct hcase cases[] = {
 
 static void candidates(void **state)
 {
-    struct fixture *f = *state;
+    struct responder_state *f = *state;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         const struct hcase *c = &cases[i];
         struct hosts h;
@@ -251,7 +230,7 @@ static void candidates(void **state)
 /* getaddrinfo() answers addresses and, from /etc/hosts, names; no name server is asked. */
 static void native_lookup_asks_no_name_server(void **state)
 {
-    struct fixture *f = *state;
+    struct responder_state *f = *state;
     struct hosts h;
     static const struct hosts_options o = { .use_mx = true, .port = 25, .v4 = true, .use_dns = true, .disable_dns = true };
     find(f, "127.0.0.9", &o, &h); /* not in brackets, so it is a name here */
@@ -267,7 +246,7 @@ static void native_lookup_asks_no_name_server(void **state)
 /* Equals change places with the seed, others never do. */
 static void equals_are_tried_in_random_order(void **state)
 {
-    struct fixture *f = *state;
+    struct responder_state *f = *state;
     int first[2] = { 0, 0 };
     struct hosts_options plain = OPTIONS(.randomize = true);
     struct hosts_options o = set_usual(plain, true, true);
@@ -295,7 +274,7 @@ static void srv_weights_share_the_load(void **state)
     };
     (void)state;
     struct responder *r = responder_start(rows, NULL);
-    struct fixture f = { r, responder_dns(r) };
+    struct responder_state f = { r, responder_dns(r) };
     int first[3] = { 0 };
     struct hosts_options plain = OPTIONS(.use_srv = "smtp");
     struct hosts_options o = set_usual(plain, true, true);
@@ -322,7 +301,7 @@ static void all_names_are_asked_at_once(void **state)
         "c.test. 60 IN A 192.0.2.3", "!drop1 c.test.", NULL,
     };
     struct responder *r = responder_start(rows, NULL);
-    struct fixture f = { r, responder_dns(r) }; /* 200 ms a try */
+    struct responder_state f = { r, responder_dns(r) }; /* 200 ms a try */
     struct hosts_options plain = OPTIONS(.balance = false);
     struct hosts_options o = set_usual(plain, true, true);
     struct hosts h;
@@ -400,7 +379,7 @@ static void options_follow_the_parameters(void **state)
 
 int main(void)
 {
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, responder_teardown)
     const struct CMUnitTest tests[] = {
         T(candidates),
         T(native_lookup_asks_no_name_server),

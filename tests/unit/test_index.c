@@ -6,23 +6,6 @@
 #include "queue/index_internal.h"
 #include "queue/recover.h"
 
-static int setup(void **state)
-{
-    struct fixture *f = xcalloc(1, sizeof *f);
-    fixture_init(f);
-    fixture_start(f);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    fixture_free(f);
-    free(f);
-    return 0;
-}
-
 static void flushed(void *arg, int status)
 {
     fixture_done(arg, NULL, status == 0 ? SPOOL_OK : SPOOL_IO);
@@ -448,7 +431,7 @@ static void a_row_does_not_outlive_its_message(void **state)
     assert_false(index_has(spool_index(f->s), id));
 }
 
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 int main(void)
 {

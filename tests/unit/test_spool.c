@@ -3,23 +3,6 @@
 
 #include "queue/index.h"
 
-static int setup(void **state)
-{
-    struct fixture *f = xcalloc(1, sizeof *f);
-    fixture_init(f);
-    fixture_start(f);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    fixture_free(f);
-    free(f);
-    return 0;
-}
-
 static void messages_survive_a_restart_in_order(void **state)
 {
     struct fixture *f = *state;
@@ -304,7 +287,7 @@ static void a_mark_does_not_pass_results_of_what_is_replayed(void **state)
     assert_int_equal(f->got_n, 0); /* else it would be delivered again */
 }
 
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 int main(void)
 {
