@@ -88,8 +88,9 @@ void sched_stop(struct sched *s)
     s->is_stopping = true;
     sched_kick_locked(s);
     lock_drop(&s->m);
-    if (was_started)
-        pthread_join(s->thread, NULL);
+    if (!was_started)
+        return; /* nothing to tell the index, and perhaps no indexer that would answer */
+    pthread_join(s->thread, NULL);
     lock_take(&s->m);
     s->is_started = false;
     lock_drop(&s->m);
