@@ -30,7 +30,8 @@ SCENARIOS += \
 	tests/scenarios/params_daemon.py \
 	tests/scenarios/params_mail.py
 TESTS += $(SCENARIOS)
-EXTRA_DIST += $(SCENARIOS) tests/lib/shim_disk.c tests/lib/hub.py tests/lib/client.py tests/lib/sink.py tests/lib/cases.py
+EXTRA_DIST += $(SCENARIOS) tests/lib/shim_disk.c tests/lib/hub.py tests/lib/client.py tests/lib/sink.py tests/lib/cases.py \
+	tests/lib/witness.py tests/lib/repeats.py tests/lib/resultlog.py
 
 # kill -9 under load; POSTHOUSE_KILLS says how often.
 CRASH = tests/crash/kill9.py tests/crash/large.py

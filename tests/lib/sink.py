@@ -197,6 +197,8 @@ def several(hosts, **kw):
 
 
 class Sink:
+    session_class = Session
+
     def __init__(self, lmtp=False, keywords=("PIPELINING", "SIZE 50000000", "8BITMIME", "ENHANCEDSTATUSCODES", "DSN"),
                  port=0, path=None, host="127.0.0.1"):
         self.lmtp = lmtp
@@ -232,7 +234,7 @@ class Sink:
                 return
             if sock.family != socket.AF_UNIX:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            session = Session(self, sock, len(self.sessions))
+            session = self.session_class(self, sock, len(self.sessions))
             self.sessions.append(session)
             threading.Thread(target=self._serve, args=(session,), daemon=True).start()
 
