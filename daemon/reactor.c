@@ -11,8 +11,6 @@
  * Arming is the last thing a worker does with a session it parks; then it touches nothing of it.
  */
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -217,12 +215,10 @@ static void accept_one(struct reactor *r, struct listener *l, int fd, const stru
 {
     struct ip_addr peer;
     uint16_t port = 0;
-    int one = 1;
     if (!ip_from_sockaddr((const struct sockaddr *)ss, &peer, &port)) {
         close(fd);
         return;
     }
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     struct sess *s = r->o.create(l, fd, &peer, port, r->o.create_arg);
     if (s == NULL) {
         close(fd);

@@ -29,7 +29,8 @@ struct listen_set {
 };
 
 /*
- * One socket bound to addr:port; port 0 lets the system choose. An IPv6 socket is for IPv6 only.
+ * One socket bound to addr:port; port 0 lets the system choose. An IPv6 socket is for IPv6 only. What is accepted from
+ * it has TCP_NODELAY.
  * False with *e; e->sys is EADDRINUSE, EACCES, EADDRNOTAVAIL, ...
  */
 bool listen_tcp(const struct ip_addr *addr, uint16_t port, int backlog, struct listen_socket *out, struct err *e) MUST_CHECK;

@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -226,6 +228,11 @@ static void listen_reports_a_port_in_use(void **state)
     struct ip_addr lo = a.l[0].addr;
     int fd = dial_tcp(&lo, a.l[0].port, &lo, clock_mono_ms() + 5000, &e);
     assert_true(fd >= 0);
+    int one = 0, accepted = accept(a.l[0].fd, NULL, NULL);
+    socklen_t size = sizeof one;
+    assert_int_equal(getsockopt(accepted, IPPROTO_TCP, TCP_NODELAY, &one, &size), 0);
+    assert_int_not_equal(one, 0);
+    io_close(&accepted);
     io_close(&fd);
     uint16_t was = a.l[0].port;
     listen_set_close(&a);
