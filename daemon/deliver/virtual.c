@@ -5,6 +5,7 @@
  * user the maps are not asked and everything belongs to that user.
  */
 #include <errno.h>
+#include <inttypes.h>
 
 #include "common/base/ascii.h"
 #include "common/base/clock.h"
@@ -64,7 +65,8 @@ static bool lookup_id(struct virtual_job *v, const char *what, const char *list,
     case LOOKUP_FOUND:
         if (num_parse(span_trim(value), 0, UINT32_MAX - 1, id) && *id >= minimum)
             return true;
-        log_warn(&v->log, "recipient %.*s: bad %s %.*s in virtual_%s_maps", SPAN_ARG(addr), what, SPAN_ARG(value), what);
+        log_warn(&v->log, "recipient %.*s: bad %s %.*s in virtual_%s_maps: expected a number from %" PRId64 " on%s",
+                 SPAN_ARG(addr), what, SPAN_ARG(value), what, minimum, minimum > 1 ? " (virtual_minimum_uid)" : "");
         break;
     case LOOKUP_NONE:
         log_warn(&v->log, "recipient %.*s: not found in virtual_%s_maps", SPAN_ARG(addr), what);
