@@ -65,6 +65,7 @@ static void encode(struct msg *m)
         m->content_checked = true;
     }
     m->record = record_message(m, in_journal(m), &m->record_bytes);
+    msg_pack(m);
     m->content_offset = m->record_bytes;
     struct frame f = { .meta_bytes = m->record_bytes - FRAME_HEADER_BYTES };
     /* Parked where the header will be: the committer reads it before it writes the header. */

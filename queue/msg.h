@@ -128,3 +128,8 @@ struct msg *msg_ref(struct msg *m);
 void msg_unref(struct msg **m);
 /* Adds a zeroed recipient (array grows in the arena); spans are the caller's to fill with arena copies. */
 struct msg_rcpt *msg_add_rcpt(struct msg *m);
+/*
+ * Copies the envelope into an arena of its own that is no larger than it, and frees the old one with all that else was in
+ * it: spans that others took from there are gone. No recipients can be added any more.
+ */
+void msg_pack(struct msg *m);

@@ -225,6 +225,9 @@ static bool send_notice(struct notices *n, const struct waiting *w)
     bool done = true;
     if (!w->is_own || (notify_mask(p->notify_classes) & NOTIFY_BIT(w->cls))) {
         struct msg *m = compose(n, p, w, &own);
+        /* The message's arena goes when it is submitted. */
+        char *message_id = m != NULL ? xstrndup(own.message_id.p, own.message_id.n) : NULL;
+        own.message_id = span_cstr(message_id);
         done = m != NULL && submit_and_wait(n, m) == SPOOL_OK;
         if (done) {
             own_mail_log(&n->log, &own);
@@ -232,6 +235,7 @@ static bool send_notice(struct notices *n, const struct waiting *w)
             id[qid_format(own.id, p->enable_long_queue_ids, id)] = '\0';
             log_info(&n->log, "%s: notice to the postmaster, class %s: %s", id, notify_class_word(w->cls), w->subject);
         }
+        free(message_id);
     }
     conf_unref(&c);
     return done;

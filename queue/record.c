@@ -222,6 +222,8 @@ struct msg *record_message_decode(const struct frame *f, struct span meta)
     }
     if (in.bad)
         msg_unref(&m);
+    else
+        msg_pack(m);
     return m;
 }
 

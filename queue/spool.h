@@ -118,7 +118,8 @@ void content_abort(struct content_writer **w);
 
 /* ---- committing ---- */
 /*
- * Hands a complete message to the committer; takes the caller's reference. m->done_cb(m->done_arg, m, enum spool_status)
+ * Hands a complete message to the committer; takes the caller's reference, and packs the envelope (msg.h): spans into the
+ * message's arena are gone. m->done_cb(m->done_arg, m, enum spool_status)
  * is called exactly once on the committer thread after the flush that made it durable (or failed); it must not block,
  * and m is valid during the call only unless it takes a reference. Never fails at once: errors come by done_cb.
  */

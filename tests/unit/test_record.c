@@ -57,6 +57,47 @@ static struct frame_scan scan_of(const char *p, size_t n)
     return (struct frame_scan){ .p = p, .n = n, .generation = GENERATION, .salt = SALT };
 }
 
+static bool same_rcpt(const struct msg_rcpt *a, const struct msg_rcpt *b)
+{
+    return span_eq(a->addr, b->addr) && span_eq(a->orig, b->orig) && span_eq(a->orcpt, b->orcpt) && a->notify == b->notify &&
+           span_eq(a->route.transport, b->route.transport) && span_eq(a->route.nexthop, b->route.nexthop) &&
+           a->attempts == b->attempts && a->state == b->state && span_eq(a->last_reason, b->last_reason);
+}
+
+/* The old arena is freed: the sanitizer sees a span that still points there. */
+static void packing_keeps_everything(void **state)
+{
+    (void)state;
+    static const uint32_t counts[] = { 0, 1, 5 };
+    for (size_t c = 0; c < ARRAY_LEN(counts); c++) {
+        struct msg *m = sample(counts[c]), *want = sample(counts[c]);
+        for (uint32_t i = 0; i < counts[c]; i++) {
+            struct msg *both[] = { m, want };
+            for (size_t k = 0; k < ARRAY_LEN(both); k++) {
+                struct msg_rcpt *r = &both[k]->env.rcpts[i];
+                r->orig = i == 1 ? SPAN_LIT("other@example.net") : r->addr;
+                r->route.transport = arena_dup_span(both[k]->arena, SPAN_LIT("smtp"));
+                r->route.nexthop = arena_dup_span(both[k]->arena, i < 3 ? SPAN_LIT("a.example") : SPAN_LIT("b.example"));
+                r->attempts = (uint16_t)i;
+                r->state = i == 2 ? RCPT_DONE : RCPT_TODO;
+                if (i == 4)
+                    r->last_reason = arena_dup_span(both[k]->arena, SPAN_LIT("no"));
+            }
+        }
+        msg_pack(m);
+        assert_true(span_eq(m->env.sender, want->env.sender));
+        assert_true(span_eq(m->env.envid, want->env.envid));
+        assert_true(span_eq(m->env.client_addr, want->env.client_addr));
+        assert_true(span_eq(m->env.message_id, want->env.message_id));
+        assert_int_equal(m->env.rcpt_count, counts[c]);
+        for (uint32_t i = 0; i < counts[c]; i++)
+            assert_true(same_rcpt(&m->env.rcpts[i], &want->env.rcpts[i]));
+        assert_true(arena_bytes(m->arena) <= 256 + counts[c] * 256);
+        msg_unref(&m);
+        msg_unref(&want);
+    }
+}
+
 static void message_comes_back(void **state)
 {
     (void)state;
@@ -215,6 +256,7 @@ static void a_count_that_lies_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(packing_keeps_everything),
         cmocka_unit_test(message_comes_back),
         cmocka_unit_test(every_changed_bit_is_noticed),
         cmocka_unit_test(every_cut_is_torn),
