@@ -165,6 +165,15 @@ void query_interrupt(struct query *q)
     atomic_store_explicit(&q->is_interrupted, true, memory_order_relaxed);
 }
 
+bool query_add_function(struct query *q, const char *name, int argc, void (*fn)(sqlite3_context *, int, sqlite3_value **),
+                        void *data, void (*free_data)(void *), struct err *e)
+{
+    int rc = sqlite3_create_function_v2(q->db, name, argc, SQLITE_UTF8 | SQLITE_DETERMINISTIC, data, fn, NULL, NULL, free_data);
+    if (rc != SQLITE_OK)
+        err_set(e, "index.db: %s", sqlite3_errmsg(q->db));
+    return rc == SQLITE_OK;
+}
+
 /* ---- statements ---- */
 
 static enum query_status why(struct query *q, int rc, struct err *e)

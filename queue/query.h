@@ -42,6 +42,9 @@ struct query *query_open_spool(struct spool *s, struct err *e) MUST_CHECK;
 /* NULL is fine; sets NULL. */
 void query_close(struct query **q);
 
+/* A function for its SQL; data goes to sqlite3_user_data() and is freed with free_data, also on failure. */
+bool query_add_function(struct query *q, const char *name, int argc, void (*fn)(sqlite3_context *, int, sqlite3_value **),
+                        void *data, void (*free_data)(void *), struct err *e) MUST_CHECK;
 /* From now on at most so long, for everything; 0: no limit (the default). */
 void query_limit(struct query *q, int64_t limit_ms);
 /* Asked now and then while a statement runs: true stops it. NULL: nobody. */
