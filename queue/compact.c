@@ -6,10 +6,13 @@
  *
  * It is worth it when at least half of all sealed segments is waste, and begins with the emptiest. BURST_BYTES at a
  * time go to the committer, with a pause after each and the keeper's other work in between, so that arriving mail
- * hardly notices.
+ * hardly notices. Somebody may ask for all of it at once (spool_compact_start()): then every segment with waste in it is
+ * emptied, the spare files go, and the index gives its free pages back.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "common/base/clock.h"
 #include "common/base/mem.h"
@@ -22,6 +25,11 @@
 #define SEGMENTS_MIN 4
 /* A segment is a candidate when less than one part in so many is alive. */
 #define LIVE_SHARE 4
+/* When somebody asks: every segment of which more than one part in so many is waste, with shorter pauses. */
+#define WASTE_SHARE 8
+#define ASKED_PAUSE_MS 5
+#define INDEX_WAIT_MS 60000
+#define WATCH_MS 100
 
 /* The emptiest segment that is worth it, pinned, or NULL. */
 static struct segment *choose(struct spool *s, int *fd)
@@ -50,6 +58,8 @@ static struct segment *choose(struct spool *s, int *fd)
     return segment_pin(g, generation, fd);
 }
 
+/* ---- copying ---- */
+
 static void copied(void *arg, int status)
 {
     struct spool *s = arg;
@@ -61,6 +71,14 @@ static void copied(void *arg, int status)
     g->keeper_wanted = true;
     cond_signal(&g->changed);
     lock_drop(&g->m);
+}
+
+static void count_copy(struct spool *s, uint64_t bytes)
+{
+    lock_take(&s->journal.segs.m);
+    s->compaction.messages++;
+    s->compaction.bytes_copied += bytes;
+    lock_drop(&s->journal.segs.m);
 }
 
 static uint64_t submit_copy(struct spool *s, const char *p, const struct frame *f, struct journal_pos from)
@@ -105,14 +123,14 @@ static bool wait_for_burst(struct spool *s)
     return ok;
 }
 
-static bool pause_a_little(struct spool *s)
+static bool pause_a_little(struct spool *s, int64_t pause_ms)
 {
     struct segments *g = &s->journal.segs;
-    int64_t until = clock_mono_ms() + PAUSE_MS;
+    int64_t until = clock_mono_ms() + pause_ms;
     lock_take(&g->m);
     while (!s->keeper_stopping && cond_wait_until(&g->changed, &g->m, until))
         ;
-    bool ok = !s->keeper_stopping;
+    bool ok = !s->keeper_stopping && !s->compact_cancelled;
     lock_drop(&g->m);
     if (ok)
         keeper_round(s);
@@ -127,7 +145,7 @@ static bool is_live(struct spool *s, struct journal_pos pos)
     return live;
 }
 
-static void compact(struct spool *s, struct segment *g, const char *map)
+static bool compact(struct spool *s, struct segment *g, const char *map, int64_t pause_ms)
 {
     struct frame_scan sc = { .p = map, .n = g->end, .off = LOGFILE_DATA_AT, .generation = g->generation, .salt = g->salt };
     struct frame f;
@@ -139,33 +157,207 @@ static void compact(struct spool *s, struct segment *g, const char *map)
         struct journal_pos at = { g->generation, off };
         if (st != SCAN_FRAME || f.kind != REC_MESSAGE || !is_live(s, at))
             continue;
-        burst += submit_copy(s, map + off, &f, at);
+        uint64_t n = submit_copy(s, map + off, &f, at);
+        burst += n;
         total++;
+        count_copy(s, n);
         if (burst >= BURST_BYTES || ++count >= BURST_COUNT) {
             burst = count = 0;
-            ok = wait_for_burst(s) && pause_a_little(s);
+            ok = wait_for_burst(s) && pause_a_little(s, pause_ms);
         }
     }
     ok = wait_for_burst(s) && ok;
     g->was_compacted = ok;
     log_info(s->o.log, "journal segment %016llx: %llu messages copied to the end of the journal%s",
              (unsigned long long)g->generation, (unsigned long long)total, ok ? "" : ", not all of them");
+    return ok;
 }
 
-void compact_round(struct spool *s)
+/* Takes the pin. */
+static bool compact_segment(struct spool *s, struct segment *g, int fd, int64_t pause_ms)
 {
-    int fd;
-    struct segment *g = choose(s, &fd);
-    if (g == NULL)
-        return;
+    bool ok = false;
     void *map = mmap(NULL, g->bytes, PROT_READ, MAP_PRIVATE, fd, 0);
     if (map == MAP_FAILED) {
         log_warn(s->o.log, "map journal segment %016llx: %m", (unsigned long long)g->generation);
         g->was_compacted = true;
     } else {
         madvise(map, g->bytes, MADV_SEQUENTIAL);
-        compact(s, g, map);
+        ok = compact(s, g, map, pause_ms);
         munmap(map, g->bytes);
     }
     segment_unpin(&s->journal.segs, &g);
+    return ok;
+}
+
+/* ---- all of it, because somebody asked ---- */
+
+/* The emptiest segment that was there before generation `below` and has waste in it, pinned, or NULL; *left counts them. */
+static struct segment *choose_wasteful(struct spool *s, uint64_t below, int *fd, uint64_t *left)
+{
+    struct segments *g = &s->journal.segs;
+    struct index_mark durable = index_durable_mark(s->index);
+    struct segment *best = NULL;
+    *left = 0;
+    lock_take(&g->m);
+    for (size_t i = 0; i < g->n; i++) {
+        struct segment *q = g->v[i];
+        if (!q->sealed || q->live == 0 || q->was_compacted || q->generation >= below ||
+            pos_compare((struct journal_pos){ q->generation, q->end }, durable.journal) > 0 ||
+            q->live_bytes * WASTE_SHARE > (int64_t)q->bytes * (WASTE_SHARE - 1))
+            continue;
+        ++*left;
+        if (best == NULL || q->live_bytes < best->live_bytes)
+            best = q;
+    }
+    uint64_t generation = best != NULL ? best->generation : 0;
+    lock_drop(&g->m);
+    return best != NULL ? segment_pin(g, generation, fd) : NULL;
+}
+
+static uint64_t bytes_of(const char *dir, const char *name)
+{
+    char *path = xasprintf("%s/%s", dir, name);
+    struct stat st;
+    uint64_t n = stat(path, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
+    free(path);
+    return n;
+}
+
+static uint64_t bytes_in(const char *dir, const char *sub)
+{
+    char *path = xasprintf("%s/%s", dir, sub);
+    DIR *d = opendir(path);
+    uint64_t sum = 0;
+    for (struct dirent *de; d != NULL && (de = readdir(d)) != NULL;)
+        if (de->d_name[0] != '.')
+            sum += bytes_of(path, de->d_name);
+    if (d != NULL)
+        closedir(d);
+    free(path);
+    return sum;
+}
+
+static uint64_t bytes_used(const struct spool *s)
+{
+    return bytes_in(s->o.dir, "journal") + bytes_in(s->o.dir, "results") + bytes_of(s->o.dir, "index.db") +
+           bytes_of(s->o.dir, "index.db-wal");
+}
+
+static void set_state(struct spool *s, enum compaction_state state)
+{
+    uint64_t now = bytes_used(s);
+    lock_take(&s->journal.segs.m);
+    if (state == COMPACTION_RUNNING)
+        s->compaction.bytes_before = now;
+    s->compaction.bytes_now = now;
+    s->compaction.state = state;
+    lock_drop(&s->journal.segs.m);
+}
+
+/* Everything before `mark` is in the index: its rows say where the copies can be made from. */
+static bool wait_for_index(struct spool *s, struct journal_pos mark)
+{
+    int64_t until = clock_mono_ms() + INDEX_WAIT_MS;
+    struct index_mark durable = index_durable_mark(s->index);
+    while (pos_compare(durable.journal, mark) < 0 && clock_mono_ms() < until) {
+        if (!pause_a_little(s, WATCH_MS))
+            return false;
+        durable = index_durable_mark(s->index);
+    }
+    return true;
+}
+
+static bool compact_segments(struct spool *s, uint64_t below)
+{
+    struct segment *g;
+    uint64_t left;
+    int fd;
+    bool ok = true;
+    while (ok && (g = choose_wasteful(s, below, &fd, &left)) != NULL) {
+        lock_take(&s->journal.segs.m);
+        s->compaction.segments_left = left;
+        lock_drop(&s->journal.segs.m);
+        ok = compact_segment(s, g, fd, ASKED_PAUSE_MS);
+        uint64_t now = bytes_used(s);
+        lock_take(&s->journal.segs.m);
+        s->compaction.bytes_now = now;
+        s->compaction.segments_done += ok;
+        s->compaction.segments_left = left - ok;
+        ok = ok && !s->compact_cancelled;
+        lock_drop(&s->journal.segs.m);
+    }
+    return ok;
+}
+
+static void compact_all(struct spool *s)
+{
+    lock_take(&s->journal.m);
+    struct journal_pos mark = s->journal.announced;
+    lock_drop(&s->journal.m);
+    set_state(s, COMPACTION_RUNNING);
+    bool ok = wait_for_index(s, mark) && compact_segments(s, mark.segment + 1);
+    if (ok) {
+        lock_take(&s->journal.m);
+        mark = s->journal.announced;
+        lock_drop(&s->journal.m);
+        /* The copies' rows first, then the checkpoint lets go of the segments, and what has no use is removed. */
+        ok = wait_for_index(s, mark);
+        keeper_checkpoint(s);
+        keeper_round(s);
+        segments_trim_spares(&s->journal.segs, 1);
+        index_shrink(s->index);
+    }
+    lock_take(&s->journal.segs.m);
+    bool cancelled = s->compact_cancelled || s->keeper_stopping;
+    lock_drop(&s->journal.segs.m);
+    set_state(s, ok ? COMPACTION_DONE : cancelled ? COMPACTION_CANCELLED : COMPACTION_FAILED);
+}
+
+bool spool_compact_start(struct spool *s)
+{
+    lock_take(&s->journal.segs.m);
+    bool ok = s->compaction.state != COMPACTION_WANTED && s->compaction.state != COMPACTION_RUNNING;
+    if (ok) {
+        s->compaction = (struct spool_compaction){ .state = COMPACTION_WANTED };
+        s->compact_cancelled = false;
+    }
+    lock_drop(&s->journal.segs.m);
+    keeper_wake(s);
+    return ok;
+}
+
+void spool_compact_cancel(struct spool *s)
+{
+    lock_take(&s->journal.segs.m);
+    s->compact_cancelled = s->compaction.state == COMPACTION_WANTED || s->compaction.state == COMPACTION_RUNNING;
+    lock_drop(&s->journal.segs.m);
+    keeper_wake(s);
+}
+
+struct spool_compaction spool_compaction(struct spool *s)
+{
+    lock_take(&s->journal.segs.m);
+    struct spool_compaction c = s->compaction;
+    lock_drop(&s->journal.segs.m);
+    return c;
+}
+
+/* ---- the keeper's turn ---- */
+
+void compact_round(struct spool *s)
+{
+    int fd;
+    lock_take(&s->journal.segs.m);
+    bool asked = s->compaction.state == COMPACTION_WANTED;
+    lock_drop(&s->journal.segs.m);
+    if (asked) {
+        compact_all(s);
+        lock_take(&s->journal.segs.m);
+        s->compact_cancelled = false;
+        lock_drop(&s->journal.segs.m);
+    }
+    struct segment *g = choose(s, &fd);
+    if (g != NULL && !compact_segment(s, g, fd, PAUSE_MS))
+        log_debug(s->o.log, "a segment was not compacted entirely");
 }

@@ -274,6 +274,18 @@ static bool create(struct index *ix, struct err *e)
            index_write_mark(ix, &zero, e) && index_exec(ix->writer, "COMMIT", e);
 }
 
+/* An index that is made beside the one in use begins empty. */
+static void remove_leftovers(struct index *ix)
+{
+    static const char *const parts[] = { "-wal", "-shm", "" };
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+        char *path = xasprintf("%s%s", ix->path, parts[i]);
+        if (unlink(path) != 0 && errno != ENOENT)
+            log_warn(ix->log, "cannot remove %s: %m", path);
+        free(path);
+    }
+}
+
 static int64_t count_rows(struct index *ix)
 {
     sqlite3_stmt *st = index_stmt(ix->writer, IX_COUNT, NULL);
@@ -286,10 +298,12 @@ struct index *index_open(struct spool *s, struct err *e)
 {
     struct index *ix = xcalloc(1, sizeof *ix);
     struct err why = ERR_INIT;
-    *ix = (struct index){ .s = s, .log = s->o.log, .path = xasprintf("%s/index.db", s->o.dir) };
+    *ix = (struct index){ .s = s, .log = s->o.log, .path = xasprintf("%s/%s", s->o.dir, spool_index_name(s)) };
     lock_init(&ix->m, LOCK_INDEX_INBOX);
     cond_init(&ix->wake);
     ix->jobs_tail = &ix->jobs;
+    if (s->o.index_name != NULL && !s->o.read_only)
+        remove_leftovers(ix);
     bool exists = access(ix->path, F_OK) == 0;
     if (!exists || !is_usable(ix, &why)) {
         conn_free(ix->writer);

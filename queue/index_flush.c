@@ -15,6 +15,8 @@
 #include "queue/index_internal.h"
 
 #define ATTEMPTS_KEPT 10
+/* One page in so many free: worth writing the others anew. */
+#define SHRINK_SHARE 4
 
 /* ---- handing over ---- */
 
@@ -341,9 +343,62 @@ static void forget_moves(struct index *ix)
     }
 }
 
+static int64_t pragma_number(struct index *ix, const char *sql)
+{
+    sqlite3_stmt *st = NULL;
+    int64_t n = 0;
+    if (sqlite3_prepare_v2(ix->writer->db, sql, -1, &st, NULL) == SQLITE_OK && sqlite3_step(st) == SQLITE_ROW)
+        n = sqlite3_column_int64(st, 0);
+    sqlite3_finalize(st);
+    return n;
+}
+
+/* VACUUM writes all that is left anew, so it must be worth it. Readers that hold the log only put it off. */
+static bool do_shrink(struct index *ix, struct err *e)
+{
+    int64_t pages = pragma_number(ix, "PRAGMA page_count"), unused = pragma_number(ix, "PRAGMA freelist_count");
+    bool ok = true;
+    if (unused * SHRINK_SHARE > pages)
+        ok = index_exec(ix->writer, "VACUUM", e);
+    return ok && index_exec(ix->writer, "PRAGMA wal_checkpoint(TRUNCATE)", e);
+}
+
+struct shrink_wait {
+    struct lock *m;
+    struct cond done;
+    bool is_done;
+};
+
+static void shrink_cb(void *arg, int status UNUSED)
+{
+    struct shrink_wait *w = arg;
+    lock_take(w->m);
+    w->is_done = true;
+    cond_signal(&w->done);
+    lock_drop(w->m);
+}
+
+void index_shrink(struct index *ix)
+{
+    struct shrink_wait w = { .m = &ix->m };
+    cond_init(&w.done);
+    submit(ix, job_new(INDEX_JOB_SHRINK, shrink_cb, &w));
+    lock_take(&ix->m);
+    while (!w.is_done)
+        cond_wait(&w.done, &ix->m);
+    lock_drop(&ix->m);
+    cond_destroy(&w.done);
+}
+
 static bool run_job(struct index *ix, struct index_job *j)
 {
     struct err e = ERR_INIT;
+    if (j->kind == INDEX_JOB_SHRINK) {
+        if (do_shrink(ix, &e))
+            return true;
+        log_warn(ix->log, "%s: its file keeps its size", e.text);
+        return false;
+    }
     int64_t count = atomic_load(&ix->count);
     bool begun = index_exec(ix->writer, "BEGIN IMMEDIATE", &e);
     bool ok = begun && (j->kind == INDEX_JOB_FLUSH ? do_flush(ix, j, &e) : do_make_due(ix, j, &e)) &&

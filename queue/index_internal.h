@@ -35,7 +35,7 @@ struct index_conn {
 
 #define ROW_ALONE 3 /* recipients.state beside those of enum rcpt_state: waits, and is tried alone */
 
-enum index_job_kind { INDEX_JOB_FLUSH, INDEX_JOB_MAKE_DUE };
+enum index_job_kind { INDEX_JOB_FLUSH, INDEX_JOB_MAKE_DUE, INDEX_JOB_SHRINK };
 struct index_job {
     struct index_job *next;
     enum index_job_kind kind;
@@ -90,6 +90,8 @@ struct index_mark index_durable_mark(struct index *ix);
 
 /* ---- index_flush.c ---- */
 void *index_thread(void *index);
+/* Gives free pages back to the file system, when there are enough of them, and waits for it. */
+void index_shrink(struct index *ix);
 bool index_apply_change(struct index *ix, const struct index_change *c, struct err *e) MUST_CHECK;
 bool index_write_mark(struct index *ix, const struct index_mark *k, struct err *e) MUST_CHECK;
 bool index_read_mark(struct index *ix, struct index_mark *k, struct err *e) MUST_CHECK;

@@ -291,7 +291,11 @@ bool replay_journal(struct replay *r, struct err *e)
         if (s->v[i]->generation >= r->from.segment && s->v[i]->bytes > LOGFILE_DATA_AT)
             ok = with_map(r, s->v[i], read_note, e);
     for (size_t i = 0; ok && i < s->n; i++)
-        if (s->v[i]->generation >= r->from.segment && s->v[i]->bytes > LOGFILE_DATA_AT)
-            ok = with_map(r, s->v[i], replay_segment, e);
+        if (s->v[i]->generation >= r->from.segment && s->v[i]->bytes > LOGFILE_DATA_AT) {
+            ok = !spool_is_told_to_stop(r->s, "reading the journal", i, s->n);
+            if (!ok)
+                err_set(e, "interrupted");
+            ok = ok && with_map(r, s->v[i], replay_segment, e);
+        }
     return ok;
 }

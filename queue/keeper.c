@@ -109,12 +109,25 @@ static void give_space_back(struct spool *s)
             break;
 }
 
+void keeper_checkpoint(struct spool *s)
+{
+    struct index_mark k;
+    struct err e = ERR_INIT;
+    uint64_t bytes;
+    s->checkpoint_after_ms = clock_mono_ms() + CHECKPOINT_PAUSE_MS;
+    if (!checkpoint_write(s, &k, &bytes, &e)) {
+        log_warn(s->o.log, "checkpoint: %s", e.text);
+        return;
+    }
+    s->checkpoint_mark = k;
+    s->checkpoint_bytes = bytes;
+}
+
 /* Worth it when the result log has grown by as much as the checkpoint is long, or space waits for it. */
 static void maybe_checkpoint(struct spool *s)
 {
-    struct index_mark durable = index_durable_mark(s->index), k;
-    uint64_t worth = 2 * s->checkpoint_bytes, bytes;
-    struct err e = ERR_INIT;
+    struct index_mark durable = index_durable_mark(s->index);
+    uint64_t worth = 2 * s->checkpoint_bytes;
     unsigned blocked;
     int64_t now = clock_mono_ms();
     if (worth < CHECKPOINT_RESULTS_MIN)
@@ -124,13 +137,7 @@ static void maybe_checkpoint(struct spool *s)
     (void)find_empty(s, &blocked);
     if (durable.results - s->checkpoint_mark.results < worth && blocked < CHECKPOINT_BLOCKED_MIN)
         return;
-    s->checkpoint_after_ms = now + CHECKPOINT_PAUSE_MS;
-    if (!checkpoint_write(s, &k, &bytes, &e)) {
-        log_warn(s->o.log, "checkpoint: %s", e.text);
-        return;
-    }
-    s->checkpoint_mark = k;
-    s->checkpoint_bytes = bytes;
+    keeper_checkpoint(s);
 }
 
 static void release_results(struct spool *s)

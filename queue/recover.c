@@ -19,6 +19,7 @@
 
 #define SINK_MAX 10000
 #define MESSAGES_PER_COMMIT 20000
+#define MESSAGES_PER_TELL 1000
 
 /* What recovery carries through its steps. */
 struct recovery {
@@ -174,6 +175,11 @@ static bool apply_all(struct recovery *v, struct err *e)
     struct replay_msg **p = in_order(v->r, &n);
     bool ok = apply_places(v, p, n, e) && index_exec(ix->writer, "BEGIN IMMEDIATE", e);
     for (size_t i = 0; ok && i < n; i++) {
+        if (i % MESSAGES_PER_TELL == 0 && spool_is_told_to_stop(v->s, "writing the index", i, n)) {
+            err_set(e, "interrupted");
+            ok = false;
+            break;
+        }
         ok = index_has(ix, p[i]->id) ? update_row(v, p[i], e) : add_row(v, p[i], e);
         if (ok && i % MESSAGES_PER_COMMIT == MESSAGES_PER_COMMIT - 1)
             ok = index_exec(ix->writer, "COMMIT; BEGIN IMMEDIATE", e);

@@ -84,6 +84,8 @@ bool segments_open(struct segments *s, bool read_only, bool *newer, struct err *
 struct segment *segments_take_active(struct segments *s, uint64_t need) MUST_CHECK;
 /* Makes the next segment ready ahead of need. Keeper only; false with errno. */
 bool segments_prepare(struct segments *s) MUST_CHECK;
+/* Removes spare files but for `keep`. Keeper only. */
+void segments_trim_spares(struct segments *s, unsigned keep);
 /* Turns a sealed segment without live messages into a spare, or unlinks it. Keeper only. */
 bool segments_reclaim(struct segments *s, struct segment *g) MUST_CHECK;
 

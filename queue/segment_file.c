@@ -232,6 +232,22 @@ bool segments_reclaim(struct segments *s, struct segment *g)
     return true;
 }
 
+void segments_trim_spares(struct segments *s, unsigned keep)
+{
+    for (;;) {
+        lock_take(&s->m);
+        bool more = s->spare_count > keep;
+        uint64_t name = more ? s->spares[--s->spare_count].name : 0;
+        lock_drop(&s->m);
+        if (!more)
+            return;
+        char *path = spare_path(s, name);
+        if (s->io->unlink(s->io->arg, path) != 0)
+            log_warn(s->log, "cannot remove %s: %m", path);
+        free(path);
+    }
+}
+
 /* ---- at start ---- */
 
 static bool parse_name(const char *name, const char *before, const char *after, uint64_t *out)

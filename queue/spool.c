@@ -170,7 +170,7 @@ static enum spool_open_status open_files(struct spool *s, struct err *e)
     if (!segments_open(&s->journal.segs, s->o.read_only, &newer, e) ||
         !result_log_open(&s->results, s->o.read_only, &newer, e))
         return newer ? SPOOL_OPEN_NEWER : SPOOL_OPEN_FAILED;
-    char *index = in_dir(s, "index.db");
+    char *index = in_dir(s, spool_index_name(s));
     bool missing = access(index, F_OK) != 0;
     free(index);
     if (s->o.read_only && missing)

@@ -62,6 +62,10 @@ struct spool_options {
     void (*trouble)(void *arg, enum spool_trouble what, const char *text);
     void *trouble_arg;
     const struct spool_io *io;    /* spool_io.h: system calls to use; NULL: the system's. For tests. Borrowed. */
+    const char *index_name;       /* NULL: "index.db"; a new index in the making has another name. Borrowed. */
+    /* Recovery says how far it is (`what` is a word for people); false stops it. NULL: nobody asks. */
+    bool (*progress)(void *arg, const char *what, uint64_t done, uint64_t total);
+    void *progress_arg;
 };
 
 /* What one delivery attempt of one recipient came to. */
@@ -153,6 +157,31 @@ bool content_acquire(struct spool *s, struct msg *m, struct content_view *v, str
 void content_release(struct content_view *v);
 /* Gives the in-memory content back (it is on disk): for messages that will not be tried soon. */
 void content_drop(struct spool *s, struct msg *m);
+
+/* ---- looking after it; see compact.c and rebuild.c ---- */
+enum compaction_state { COMPACTION_NONE, COMPACTION_WANTED, COMPACTION_RUNNING, COMPACTION_DONE, COMPACTION_CANCELLED, COMPACTION_FAILED };
+struct spool_compaction {
+    enum compaction_state state;
+    uint64_t segments_left, segments_done; /* of those with waste in them */
+    uint64_t messages, bytes_copied;
+    uint64_t bytes_before, bytes_now;      /* files of journal, results and index */
+};
+/* Every segment with waste in it, now; goes on in the keeper. False when one is under way already. */
+bool spool_compact_start(struct spool *s) MUST_CHECK;
+/* It ends at the next message. */
+void spool_compact_cancel(struct spool *s);
+struct spool_compaction spool_compaction(struct spool *s);
+
+struct rebuild_totals {
+    int64_t messages;          /* in the new index */
+    bool has_history;          /* the attempts and reasons of the old one were taken over */
+    bool is_cancelled;         /* o->progress said so: everything is as it was */
+};
+/*
+ * Makes index.db anew from the checkpoint, the journal and the result log, beside the old one, which it replaces when it is
+ * complete and which stays as index.db.old. No daemon may run. o: as for spool_open().
+ */
+enum spool_open_status spool_rebuild_index(const struct spool_options *o, struct rebuild_totals *t, struct err *e) MUST_CHECK;
 
 /* ---- index ---- */
 /* See queue/index.h: flush of change sets with the positions they cover, fetch of due messages, listing for tools. */

@@ -1,5 +1,6 @@
 noinst_LIBRARIES += libspool.a
 libspool_a_SOURCES = \
+	queue/check.c queue/check.h queue/check_files.c queue/check_index.c queue/check_internal.h \
 	queue/checkpoint.c queue/compact.c \
 	queue/content.c queue/content.h queue/content_view.c \
 	queue/index.c queue/index.h queue/index_fetch.c queue/index_flush.c queue/index_internal.h queue/index_sql.def \
@@ -9,6 +10,7 @@ libspool_a_SOURCES = \
 	queue/msg.c queue/msg.h \
 	queue/qid.c queue/qid.h \
 	queue/query.c queue/query.h queue/query_internal.h queue/query_overlay.c \
+	queue/rebuild.c \
 	queue/record.c queue/record.h \
 	queue/recover.c queue/recover.h \
 	queue/result_log.c \

@@ -103,7 +103,20 @@ struct spool {
     _Atomic uint64_t prepare_suppressed;
     unsigned compacting;     /* guarded by SEGMENTS: copies on their way through the committer */
     int compact_status;      /* guarded by SEGMENTS: the worst of them */
+    struct spool_compaction compaction; /* guarded by SEGMENTS: the one that was asked for */
+    bool compact_cancelled;  /* guarded by SEGMENTS */
 };
+
+static inline const char *spool_index_name(const struct spool *s)
+{
+    return s->o.index_name != NULL ? s->o.index_name : "index.db";
+}
+
+/* True when whoever watches recovery wants it to stop. */
+static inline bool spool_is_told_to_stop(const struct spool *s, const char *what, uint64_t done, uint64_t total)
+{
+    return s->o.progress != NULL && !s->o.progress(s->o.progress_arg, what, done, total);
+}
 
 /* ---- trouble.c ---- */
 /* Logs an error and tells whoever asked for it. */
@@ -148,6 +161,8 @@ void keeper_round(struct spool *s);
 /* ---- compact.c ---- */
 /* Empties one mostly dead segment, if there is one; returns when it is done or the spool stops. Keeper. */
 void compact_round(struct spool *s);
+/* Like the keeper's own checkpoint, worth it or not. Keeper. */
+void keeper_checkpoint(struct spool *s);
 void keeper_wake(struct spool *s);
 
 /* ---- recover.c ---- */
