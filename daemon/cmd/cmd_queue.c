@@ -442,9 +442,10 @@ int ctl_cmd_queue(struct ctl *ctl, int argc, char **argv)
         { "list", ctl_queue_cmd_list },     { "show", ctl_queue_cmd_show },      { "cat", ctl_queue_cmd_cat },
         { "flush", ctl_queue_cmd_flush },   { "hold", ctl_queue_cmd_change },    { "release", ctl_queue_cmd_change },
         { "delete", ctl_queue_cmd_change }, { "requeue", ctl_queue_cmd_change },
+        { "check", ctl_queue_cmd_check },   { "compact", ctl_queue_cmd_compact }, { "rebuild", ctl_queue_cmd_rebuild },
     };
     if (argc < 2)
-        return usage_error("usage: queue list|show|cat|flush|hold|release|delete|requeue ...");
+        return usage_error("usage: queue list|show|cat|flush|hold|release|delete|requeue|check|compact|rebuild ...");
     for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
         if (strcmp(argv[1], verbs[i].name) == 0)
             return verbs[i].run(ctl, argc - 1, argv + 1);

@@ -19,6 +19,8 @@ posthousectl_SOURCES = \
 	daemon/cmd/cmd_check.c \
 	daemon/cmd/cmd_daemon.c \
 	daemon/cmd/cmd_queue.c \
+	daemon/cmd/cmd_spool.c \
+	daemon/cmd/long_work.c daemon/cmd/long_work.h \
 	daemon/cmd/posthousectl.c daemon/cmd/posthousectl.h
 posthousectl_LDADD = libctlconf.a $(CTL_LIBS)
 sendmail_SOURCES = \

@@ -48,7 +48,7 @@ static bool open_spool(struct queue_offline *q, struct err *e)
  * Root becomes the owner of the spool, for good: SQLite makes files beside index.db even for reading, and the daemon could not
  * open them if they were root's.
  */
-static bool become_owner(const char *dir, struct err *e)
+bool queue_offline_become_owner(const char *dir, struct err *e)
 {
     struct stat st;
     if (stat(dir, &st) != 0) {
@@ -66,7 +66,7 @@ static bool become_owner(const char *dir, struct err *e)
 
 struct queue_offline *queue_offline_open(struct conf *c, struct err *e)
 {
-    if (!become_owner(conf_global(c)->queue_directory, e))
+    if (!queue_offline_become_owner(conf_global(c)->queue_directory, e))
         return NULL;
     struct queue_offline *q = xcalloc(1, sizeof *q);
     q->conf = c;

@@ -15,6 +15,8 @@
 
 struct queue_offline;
 
+/* Makes a process of root's the owner of this directory, for good. False with *e. */
+bool queue_offline_become_owner(const char *dir, struct err *e) MUST_CHECK;
 /* NULL with *e. c is borrowed until close. A process of root's becomes the spool's owner, and stays that. */
 struct queue_offline *queue_offline_open(struct conf *c, struct err *e) MUST_CHECK;
 /* NULL is fine; sets NULL. */

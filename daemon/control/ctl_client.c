@@ -26,6 +26,7 @@ static const struct command commands[] = {
     { "queue-release", RIGHT_OWNER, ctl_queue_release },
     { "queue-delete", RIGHT_OWNER, ctl_queue_delete },
     { "queue-requeue", RIGHT_OWNER, ctl_queue_requeue },
+    { "queue-compact", RIGHT_OWNER, ctl_queue_compact },
     { "status", RIGHT_OWNER, ctl_status },
     { "reload", RIGHT_OWNER, ctl_reload },
     { "stop", RIGHT_OWNER, ctl_stop },
