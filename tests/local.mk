@@ -31,13 +31,7 @@ SCENARIOS += \
 	tests/scenarios/params_daemon.py \
 	tests/scenarios/params_mail.py
 TESTS += $(SCENARIOS)
-EXTRA_DIST += $(SCENARIOS) tests/lib/shim_disk.c tests/lib/hub.py tests/lib/client.py tests/lib/sink.py tests/lib/cases.py \
-	tests/lib/witness.py tests/lib/repeats.py tests/lib/resultlog.py
-
-# kill -9 under load; POSTHOUSE_KILLS says how often.
-CRASH = tests/crash/kill9.py tests/crash/large.py
-TESTS += $(CRASH)
-EXTRA_DIST += $(CRASH)
+EXTRA_DIST += $(SCENARIOS) tests/lib/shim_disk.c tests/lib/hub.py tests/lib/client.py tests/lib/sink.py tests/lib/cases.py
 
 # What the scripts and the unit tests read besides.
 EXTRA_DIST += tests/README.md .ci/run quickstart run-tests tests/interop/dovecot tests/packages tests/tsan.supp tests/unit/unit.h

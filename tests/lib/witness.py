@@ -85,10 +85,10 @@ class WitnessSink(Sink):
 
 
 class Witness:
-    def __init__(self, path, lmtp=False):
+    def __init__(self, path, lmtp=False, port=0):
         self.path = path
         open(path, "wb").close()
-        self.proc = subprocess.Popen([sys.executable, os.path.abspath(__file__), str(path), "lmtp" if lmtp else "smtp"],
+        self.proc = subprocess.Popen([sys.executable, os.path.abspath(__file__), str(path), "lmtp" if lmtp else "smtp", str(port)],
                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.port = int(self.proc.stdout.readline())
 
@@ -112,7 +112,7 @@ class Witness:
 
 
 def main():
-    with WitnessSink(lmtp=sys.argv[2] == "lmtp") as sink:
+    with WitnessSink(lmtp=sys.argv[2] == "lmtp", port=int(sys.argv[3])) as sink:
         sink.out = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND)
         print(sink.port, flush=True)
         sys.stdin.read()

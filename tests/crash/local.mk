@@ -1,0 +1,12 @@
+# Killed, without power, at every step: the short forms are tests like others, `make crash` runs the long ones.
+CRASH = tests/crash/kill9.py tests/crash/large.py tests/crash/powercut.py
+TESTS += $(CRASH)
+EXTRA_DIST += $(CRASH) tests/lib/crashload.py tests/lib/witness.py tests/lib/repeats.py tests/lib/resultlog.py \
+	tests/lib/loopdisk.py
+
+CRASH_ENV = POSTHOUSE_BUILD='$(abs_top_builddir)' PYTHONDONTWRITEBYTECODE=1
+crash: posthoused posthousectl sendmail
+	$(CRASH_ENV) POSTHOUSE_KILLS=1000 python3 $(srcdir)/tests/crash/kill9.py
+	$(CRASH_ENV) POSTHOUSE_KILLS=200 python3 $(srcdir)/tests/crash/large.py
+	$(CRASH_ENV) POSTHOUSE_CUTS=100 python3 $(srcdir)/tests/crash/powercut.py
+.PHONY: crash

@@ -1,0 +1,117 @@
+"""What the crash tests share: a load of numbered messages to several places, and what must be true of them in the end.
+
+Each message goes to a Maildir (recipient 0) and to an SMTP and an LMTP next hop (recipients 1 and 2; witness.py). Some go
+to a fourth place too, which is not there until drain(): they are the backlog, which fills the index, keeps segments alive and has
+them compacted.
+"""
+import collections
+import re
+import socket
+import threading
+import time
+
+from client import Client
+from hub import Hub, wait_for
+from witness import Witness
+
+CLIENTS = 4
+RCPTS = ["user@example.com", "r@smtp.example", "r@lmtp.example"]
+LATER = "r@later.example"
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        return s.getsockname()[1]
+
+
+class Load:
+    """CLIENTS threads that send until told to stop; they take a dead daemon in their stride. One message in `large_every` is
+    large enough for a file of its own, one in `later_every` is among the backlog."""
+
+    def __init__(self, hub, large_every, later_every):
+        self.hub = hub
+        self.large_every = large_every
+        self.later_every = later_every
+        self.accepted = set()
+        self.lock = threading.Lock()
+        self.stopping = threading.Event()
+        self.counter = 0
+        self.threads = [threading.Thread(target=self.run, daemon=True) for _ in range(CLIENTS)]
+        for t in self.threads:
+            t.start()
+
+    def next_number(self):
+        with self.lock:
+            self.counter += 1
+            return self.counter
+
+    def run(self):
+        while not self.stopping.is_set():
+            try:
+                with Client("127.0.0.1", self.hub.port, timeout=20) as c:
+                    for _ in range(20):
+                        if self.stopping.is_set():
+                            return
+                        n = self.next_number()
+                        size = 200 if n % self.large_every else 300000
+                        body = f"From: a@example.org\r\nSubject: number {n}\r\nX-Number: {n}\r\n\r\n".encode()
+                        rcpts = RCPTS if n % self.later_every else RCPTS + [LATER]
+                        c.send_mail("a@example.org", rcpts, body + (b"x" * 70 + b"\r\n") * (size // 72 + 1))
+                        with self.lock:
+                            self.accepted.add(n)
+            except (OSError, EOFError, ValueError, AssertionError):
+                time.sleep(0.005)  # dead or dying: try again
+
+    def stop(self):
+        self.stopping.set()
+        for t in self.threads:
+            t.join(timeout=60)
+
+
+def maildir_numbers(hub):
+    found = collections.Counter()
+    for path in (hub.dir / "mail" / "user" / "new").iterdir():
+        with open(path, "rb") as f:
+            found[int(re.search(rb"^X-Number: (\d+)", f.read(4096), re.M).group(1))] += 1
+    return found
+
+
+class CrashHub(Hub):
+    """With the places that the messages go to, and a small spool so that everything in it happens soon."""
+
+    def __init__(self, smtp, lmtp, main=None):
+        self.later_port = free_port()
+        super().__init__(dict({
+            "minimal_backoff_time": "300s", "maximal_backoff_time": "300s", "queue_run_delay": "1s",
+            "index_flush_interval": "1s", "journal_segment_size": "1M", "smtpd_client_connection_count_limit": "0",
+        }, **(main or {})), routes={
+            "smtp.example": f"smtp:[127.0.0.1]:{smtp.port}", "lmtp.example": f"lmtp:inet:[127.0.0.1]:{lmtp.port}",
+            "later.example": f"smtp:[127.0.0.1]:{self.later_port}",
+        })
+
+    def drain(self, answers_file):
+        """Opens the place that was not there, waits for an empty queue and stops; returns what came there."""
+        self.wait_log("daemon started")
+        with Witness(answers_file, port=self.later_port) as later:
+            self.ctl("queue", "flush")
+            try:
+                wait_for("the queue to drain", lambda: not self.queue(), 120)
+            except AssertionError as e:
+                left = [m for m in self.queue()]
+                raise AssertionError(f"{e}; {len(left)} are left, the first: {left[:3]}") from None
+            self.stop()  # ends the conversations, so that the next hops write down their last answers
+            later.close()
+            return later.answers()
+
+
+def check_nothing_lost(load, places):
+    """`places`: name and what has the numbers of the messages that got there; "later" of those that were to go there."""
+    for place, found in places.items():
+        accepted = load.accepted if place != "later" else {n for n in load.accepted if n % load.later_every == 0}
+        lost = sorted(n for n in accepted if n not in found)
+        assert not lost, f"{place}: {len(lost)} of {len(accepted)} acknowledged messages are missing: {lost[:20]}"
+
+
+def check_maildir(found):
+    twice = [n for n, count in found.items() if count > 1]
+    assert not twice, f"a Maildir delivery can tell that it took place before: {twice[:20]}"
