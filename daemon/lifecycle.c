@@ -293,7 +293,7 @@ static bool commit_listeners(struct daemon *d, struct conf *c, struct policy *p,
 static bool start_reactor(struct daemon *d, struct err *e)
 {
     const struct params *p = conf_global(d->conf);
-    d->smtpd_env = (struct smtpd_env){ .spool = d->spool, .dns = d->dns, .log = d->log, .clients = client_counts_new(),
+    d->smtpd_env = (struct smtpd_env){ .spool = d->spool, .dns = d->dns, .log = d->log, .clients = client_counts_new(CLIENT_COUNT_MAX),
                                        .is_stressed = is_stressed_cb, .stress_arg = d, .resume = sess_resume,
                                        .notice = notice_cb, .notice_arg = d->notices };
     unsigned workers = p->default_process_limit < d->sessions_max ? (unsigned)p->default_process_limit : d->sessions_max;

@@ -108,29 +108,74 @@ static bool has_client_limits(const struct params *p)
            p->smtpd_client_message_rate_limit > 0 || p->smtpd_client_recipient_rate_limit > 0;
 }
 
+static bool has_rate_limits(const struct params *p)
+{
+    return p->smtpd_client_connection_rate_limit > 0 || p->smtpd_client_message_rate_limit > 0 ||
+           p->smtpd_client_recipient_rate_limit > 0;
+}
+
+static bool is_exempt(struct smtpd_sess *S)
+{
+    char addr[IP_TEXT_MAX];
+    return policy_match_addr(S->svc->policy, S->svc->svc, "smtpd_client_event_limit_exceptions", &S->s.peer,
+                             span_cstr(ip_print(&S->s.peer, addr)), span_cstr(S->client_name)) == LOOKUP_FOUND;
+}
+
+static void is_named(struct smtpd_sess *S)
+{
+    if (S->is_unnamed)
+        client_is_named(S->env->clients, S->svc->number, &S->s.peer);
+    S->is_unnamed = false;
+}
+
+void smtpd_client_gone(struct smtpd_sess *S)
+{
+    is_named(S);
+    if (S->is_counted)
+        client_disconnect(S->env->clients, S->svc->number, &S->s.peer, has_rate_limits(S->p));
+    S->is_counted = false;
+}
+
+/*
+ * Counts the connection before its name is looked up, so that a client whose name servers do not answer cannot fill
+ * session_limit with sessions that are not counted yet. False: it has so many already, among them so many without a name,
+ * that this one's name is not waited for. (A client may be exempt by its name, so below that number the name decides.)
+ */
+static bool count_client(struct smtpd_sess *S)
+{
+    if (S->env->clients == NULL || S->out_fd >= 0 || !has_client_limits(S->p) || is_exempt(S))
+        return true;
+    struct client_count_now n = client_connect(S->env->clients, S->svc->number, &S->s.peer);
+    S->has_limits = true;
+    S->is_counted = S->is_unnamed = n.is_counted;
+    S->client_connections = n.connections;
+    S->client_rate = n.rate;
+    int64_t limit = S->p->smtpd_client_connection_count_limit;
+    return limit == 0 || n.connections <= limit || n.unnamed <= limit;
+}
+
 /* False: refused, the reply is in out. */
 static bool check_client_limits(struct smtpd_sess *S)
 {
     char addr[IP_TEXT_MAX];
     const char *kind = NULL;
-    struct span text = span_cstr(ip_print(&S->s.peer, addr));
-    if (S->env->clients == NULL || S->out_fd >= 0 || !has_client_limits(S->p))
-        return true;
-    if (policy_match_addr(S->svc->policy, S->svc->svc, "smtpd_client_event_limit_exceptions", &S->s.peer, text,
-                          span_cstr(S->client_name)) == LOOKUP_FOUND)
-        return true;
-    struct client_count_now n = client_connect(S->env->clients, S->svc->number, &S->s.peer);
-    S->is_counted = true;
-    S->has_limits = true;
     unsigned seen = 0;
-    if (S->p->smtpd_client_connection_count_limit > 0 && n.connections > S->p->smtpd_client_connection_count_limit)
-        kind = "concurrency", seen = n.connections;
-    else if (S->p->smtpd_client_connection_rate_limit > 0 && n.rate > S->p->smtpd_client_connection_rate_limit)
-        kind = "rate", seen = n.rate;
+    is_named(S);
+    if (!S->has_limits)
+        return true;
+    if (is_exempt(S)) {
+        smtpd_client_gone(S);
+        S->has_limits = false;
+        return true;
+    }
+    if (S->p->smtpd_client_connection_count_limit > 0 && S->client_connections > S->p->smtpd_client_connection_count_limit)
+        kind = "concurrency", seen = S->client_connections;
+    else if (S->p->smtpd_client_connection_rate_limit > 0 && S->client_rate > S->p->smtpd_client_connection_rate_limit)
+        kind = "rate", seen = S->client_rate;
     if (kind == NULL)
         return true;
     atomic_fetch_add_explicit(&S->env->counters.limit_refusals, 1, memory_order_relaxed);
-    smtpd_reply(S, 421, "4.7.0", "%s Error: too many connections from %s", S->p->myhostname, addr);
+    smtpd_reply(S, 421, "4.7.0", "%s Error: too many connections from %s", S->p->myhostname, ip_print(&S->s.peer, addr));
     log_line(&S->log, LOG_LV_WARNING, "Connection %s limit exceeded: %u from %s for service %s", kind, seen, S->namaddr,
              S->svc->svc->name);
     return false;
@@ -204,7 +249,7 @@ bool smtpd_connect_begin(struct smtpd_sess *S)
 {
     const char *name = known_name(S);
     set_name(S, name ? name : "unknown", name ? name : "unknown");
-    if (name == NULL) {
+    if (count_client(S) && name == NULL) {
         struct sockaddr_storage ss;
         char reverse[128];
         if (ip_to_sockaddr(&S->s.peer, 0, &ss) == 0)

@@ -341,8 +341,7 @@ static void smtpd_destroy(struct sess *base)
     struct smtpd_sess *S = (struct smtpd_sess *)base;
     smtpd_tx_drop(S);
     smtpd_notify_end(S);
-    if (S->is_counted)
-        client_disconnect(S->env->clients, S->svc->number, &S->s.peer);
+    smtpd_client_gone(S);
     if (S->is_connected)
         smtpd_log_disconnect(S);
     smtpd_lookup_free(&S->lookup);

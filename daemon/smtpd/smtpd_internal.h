@@ -117,7 +117,10 @@ struct smtpd_sess {
     uint8_t state;                 /* enum smtpd_state */
     uint8_t last_cmd;              /* enum cmd_id, for "lost connection after" */
     uint8_t pending_cmd;           /* CMD_LATER: which */
-    bool is_esmtp, is_counted, has_limits;
+    bool is_esmtp;
+    bool has_limits;               /* those by client apply */
+    bool is_counted, is_unnamed;   /* in env->clients */
+    uint32_t client_connections, client_rate; /* as counted at the beginning */
     bool in_was_full;              /* the last read took all the room */
     bool is_after_message;         /* no command since the end of a message, for log lines */
     bool skipping;                 /* inside a command line that is too long */
@@ -201,6 +204,8 @@ void smtpd_log_pipelining(struct smtpd_sess *S, const char *after);
 enum flow smtpd_connect_run(struct smtpd_sess *S);
 bool smtpd_connect_begin(struct smtpd_sess *S);
 void smtpd_lookup_free(struct connect_lookup **l);
+/* The session no longer counts as one of its client. */
+void smtpd_client_gone(struct smtpd_sess *S);
 bool smtpd_over_rate(struct smtpd_sess *S, enum client_event ev, int64_t limit, const char *what);
 
 /* command.c */

@@ -303,7 +303,7 @@ struct fixture *fixture_new(const char *main_cf)
     struct spool *s = xcalloc(1, sizeof *s);
     f->spool = &s->f;
     f->env.spool = s;
-    f->env.clients = client_counts_new();
+    f->env.clients = client_counts_new(CLIENT_COUNT_MAX);
     f->env.resume = resume;
     f->listener = (struct listener){ .service = conf_service(f->conf, 0), .conf = f->conf, .arg = f->service, .fd = -1 };
     return f;

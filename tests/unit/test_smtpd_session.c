@@ -361,8 +361,8 @@ static void test_client_limits(void **state)
     HEARD(f, "421 4.7.0 mx.example.com Error: too many connections from 192.0.2.1\r\n");
     assert_false(f->is_open);
     assert_logged(f, "warning: Connection concurrency limit exceeded: 3 from unknown[192.0.2.1] for service smtp\n");
-    client_disconnect(f->env.clients, f->service->number, &a);
-    client_disconnect(f->env.clients, f->service->number, &a);
+    client_disconnect(f->env.clients, f->service->number, &a, true);
+    client_disconnect(f->env.clients, f->service->number, &a, true);
     fixture_open(f, "192.0.2.1");
     HEARD(f, "421 4.7.0 ");
     assert_logged(f, "warning: Connection rate limit exceeded: 5 from unknown[192.0.2.1] for service smtp\n");
@@ -384,6 +384,44 @@ static void test_client_limits(void **state)
         client_connect(f->env.clients, f->service->number, &a);
     fixture_open(f, "10.0.0.1");
     HEARD(f, "220 ");
+    fixture_free(&f);
+}
+
+/*
+ * A client whose names nobody answers for: its connections count from the first moment, and beyond twice the limit they do not
+ * even wait for the name. A client that is exempt by its name is not touched by that.
+ */
+static void test_client_limits_before_the_name(void **state)
+{
+    (void)state;
+    static const char *const rows[] = { "!drop *", NULL };
+    uint16_t port;
+    struct responder *r = responder_start(rows, &port);
+    struct fixture *f = fixture_new("smtpd_client_connection_count_limit = 2\n");
+    struct ip_addr a;
+    f->env.dns = responder_dns(r);
+    assert_true(ip_parse(SPAN_LIT("192.0.2.1"), &a));
+    fixture_open(f, "192.0.2.1");
+    assert_int_equal(f->want, WAIT_CALLBACK);
+    fixture_await(f);
+    HEARD(f, "220 ");
+    fixture_close(f);
+    assert_int_equal(client_counts_entries(f->env.clients), 0);
+    for (int i = 0; i < 2; i++) /* two that wait for their name */
+        client_connect(f->env.clients, f->service->number, &a);
+    unsigned asked = responder_questions(r);
+    fixture_open(f, "192.0.2.1");
+    HEARD(f, "421 4.7.0 mx.example.com Error: too many connections from 192.0.2.1\r\n");
+    assert_false(f->is_open);
+    assert_int_equal(responder_questions(r), asked);
+    for (int i = 0; i < 2; i++) /* they have it: this one waits for its own */
+        client_is_named(f->env.clients, f->service->number, &a);
+    fixture_open(f, "192.0.2.1");
+    assert_int_equal(f->want, WAIT_CALLBACK);
+    fixture_await(f);
+    HEARD(f, "421 4.7.0 ");
+    dns_stop(&f->env.dns);
+    responder_stop(&r);
     fixture_free(&f);
 }
 
@@ -593,7 +631,8 @@ int main(void)
         cmocka_unit_test(test_envelope), cmocka_unit_test(test_received), cmocka_unit_test(test_missing_headers),
         cmocka_unit_test(test_log_lines), cmocka_unit_test(test_errors_and_tarpit), cmocka_unit_test(test_timeouts),
         cmocka_unit_test(test_commit), cmocka_unit_test(test_hang_up_during_commit),
-        cmocka_unit_test(test_early_input_keeps_the_line), cmocka_unit_test(test_client_limits), cmocka_unit_test(test_pipelining_split),
+        cmocka_unit_test(test_early_input_keeps_the_line), cmocka_unit_test(test_client_limits),
+        cmocka_unit_test(test_client_limits_before_the_name), cmocka_unit_test(test_pipelining_split),
         cmocka_unit_test(test_data_split), cmocka_unit_test(test_idle_is_small), cmocka_unit_test(test_shutdown),
         cmocka_unit_test(test_large), cmocka_unit_test(test_client_name),
         cmocka_unit_test(test_content_settings), cmocka_unit_test(test_run),
