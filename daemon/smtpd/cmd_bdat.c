@@ -97,7 +97,9 @@ enum flow smtpd_bdat_run(struct smtpd_sess *S)
 {
     struct span in = smtpd_input(S);
     size_t take = in.n < S->bdat_left ? in.n : (size_t)S->bdat_left;
-    if (take > 0 && !S->bdat_skip)
+    if (S->bdat_skip)
+        smtpd_request_earned(S, take);
+    else if (take > 0)
         smtpd_message_feed_bdat(S, S->in.p + S->in_pos, take);
     S->in_pos += take;
     S->bdat_left -= take;
@@ -106,6 +108,7 @@ enum flow smtpd_bdat_run(struct smtpd_sess *S)
     if (!S->bdat_skip && S->bdat_last)
         return smtpd_message_end(S);
     smtpd_set_state(S, SMTPD_COMMAND);
+    S->request_deadline_ms = 0;
     if (!S->bdat_skip) {
         smtpd_reply(S, 250, "2.0.0", "Ok: %llu bytes", (unsigned long long)S->bdat_chunk);
         smtpd_command_done(S, CMD_BDAT, true);

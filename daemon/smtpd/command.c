@@ -237,6 +237,7 @@ static enum flow skip_long_line(struct smtpd_sess *S, const char *lf)
         return FLOW_INPUT;
     }
     S->skipping = false;
+    S->request_deadline_ms = 0;
     S->in_pos = (size_t)(lf + 1 - S->in.p);
     S->last_cmd = CMD_UNKNOWN;
     if (S->transcript != NULL)
@@ -259,11 +260,8 @@ enum flow smtpd_command_run(struct smtpd_sess *S)
     size_t n = lf ? (size_t)(lf - in.p) : in.n;
     if (S->skipping || n > (size_t)S->p->line_length_limit)
         return skip_long_line(S, lf);
-    if (lf == NULL) {
-        if (in.n > 0 && S->p->smtpd_per_request_deadline && S->request_deadline_ms == 0)
-            S->request_deadline_ms = clock_mono_ms() + S->p->smtpd_timeout;
+    if (lf == NULL)
         return FLOW_INPUT;
-    }
     S->request_deadline_ms = 0;
     S->in_pos += n + 1;
     if (UNLIKELY(n == 0 || lf[-1] != '\r') && is_bare_lf_refused(S))

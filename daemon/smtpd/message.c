@@ -130,15 +130,12 @@ void smtpd_message_begin(struct smtpd_sess *S, bool dots)
         fail(S, SPOOL_IO);
     smtpd_put_received(S, &received);
     put_cb(S, buf_span(&received));
-    if (S->p->smtpd_per_request_deadline)
-        S->request_deadline_ms = clock_mono_ms() + S->p->smtpd_timeout;
 }
 
 static void after_feed(struct smtpd_sess *S, size_t used)
 {
     struct smtpd_tx *tx = S->tx;
-    if (S->request_deadline_ms != 0) /* what came at the least allowed rate buys its time */
-        S->request_deadline_ms += (int64_t)used * 1000 / S->p->smtpd_min_data_rate;
+    smtpd_request_earned(S, used);
     if (!tx->too_big && S->p->message_size_limit > 0 && tx->scan.taken > (uint64_t)S->p->message_size_limit) {
         tx->too_big = true;
         content_abort(&tx->writer);

@@ -152,11 +152,28 @@ bool smtpd_has_early_input(struct smtpd_sess *S)
 
 /* ---- ends that are not QUIT ---- */
 
-static void set_deadline(struct smtpd_sess *S)
+/*
+ * smtpd_timeout is for each read and each write; with smtpd_per_request_deadline it is for all of a request (what content
+ * comes fast enough buys more time, smtpd_request_earned()) and for all of what is answered.
+ */
+static int64_t deadline(struct smtpd_sess *S, int64_t *whole_ms)
 {
-    S->s.deadline_ms = clock_mono_ms() + S->p->smtpd_timeout;
-    if (S->request_deadline_ms != 0 && S->request_deadline_ms < S->s.deadline_ms)
-        S->s.deadline_ms = S->request_deadline_ms;
+    int64_t at = clock_mono_ms() + S->p->smtpd_timeout;
+    if (!S->p->smtpd_per_request_deadline)
+        return at;
+    if (*whole_ms == 0)
+        *whole_ms = at;
+    return *whole_ms;
+}
+
+void smtpd_request_earned(struct smtpd_sess *S, size_t bytes)
+{
+    int64_t most = clock_mono_ms() + S->p->smtpd_timeout;
+    if (S->request_deadline_ms == 0)
+        return;
+    S->request_deadline_ms += (int64_t)bytes * 1000 / S->p->smtpd_min_data_rate;
+    if (S->request_deadline_ms > most)
+        S->request_deadline_ms = most;
 }
 
 const char *smtpd_state_word(const struct smtpd_sess *S)
@@ -224,7 +241,7 @@ static enum sess_wait on_shutdown(struct smtpd_sess *S)
 
 static enum sess_wait wait_output(struct smtpd_sess *S)
 {
-    S->s.deadline_ms = clock_mono_ms() + S->p->smtpd_timeout;
+    S->s.deadline_ms = deadline(S, &S->reply_deadline_ms);
     return WAIT_OUTPUT;
 }
 
@@ -252,6 +269,7 @@ static enum sess_wait write_replies(struct smtpd_sess *S)
 {
     switch (flush_out(S)) {
     case IO_DONE:
+        S->reply_deadline_ms = 0;
         return S->state == SMTPD_END ? WAIT_DONE : WAIT_AGAIN;
     case IO_AGAIN:
         return wait_output(S);
@@ -285,7 +303,7 @@ static enum sess_wait run(struct smtpd_sess *S)
         if (w != WAIT_AGAIN)
             return w;
         if (f == FLOW_INPUT) {
-            set_deadline(S);
+            S->s.deadline_ms = deadline(S, &S->request_deadline_ms);
             return WAIT_INPUT;
         }
     }

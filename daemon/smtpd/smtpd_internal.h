@@ -147,7 +147,8 @@ struct smtpd_sess {
     _Atomic uint8_t handoff;       /* enum handoff: a callback and the step that waits for it */
     uint8_t commit_status;         /* enum spool_status from the committer */
     unsigned errors, junk;
-    int64_t request_deadline_ms;   /* smtpd_per_request_deadline */
+    int64_t request_deadline_ms;   /* smtpd_per_request_deadline: of the request that is waited for; 0: none yet */
+    int64_t reply_deadline_ms;     /* and of the replies being written */
     uint64_t bdat_left;            /* of the chunk */
     uint64_t bdat_chunk;           /* its whole size */
     bool bdat_last, bdat_skip;
@@ -180,6 +181,8 @@ struct span smtpd_input(const struct smtpd_sess *S);
 /* Is there input that we have not used, in our buffer or (asking the kernel) in the socket? */
 bool smtpd_has_early_input(struct smtpd_sess *S);
 const char *smtpd_state_word(const struct smtpd_sess *S);
+/* Content came: smtpd_min_data_rate says how much time that buys, never more than smtpd_timeout from now. */
+void smtpd_request_earned(struct smtpd_sess *S, size_t bytes);
 
 /* reply.c: replies and the lines that go with them */
 void smtpd_reply(struct smtpd_sess *S, int code, const char *dsn, const char *fmt, ...) PRINTF_FMT(4, 5);

@@ -252,6 +252,77 @@ static void test_timeouts(void **state)
     clock_advance_for_test(5000, 0);
     SAY(f, "3");
     assert_true(f->s->deadline_ms <= deadline + 2800 && f->s->deadline_ms > deadline);
+    char much[10000]; /* worth 1,000 seconds, but a deadline is never further away than smtpd_timeout */
+    memset(much, 'x', sizeof much);
+    fixture_send(f, span_of(much, sizeof much));
+    assert_true(f->s->deadline_ms <= clock_mono_ms() + 100000);
+    fixture_free(&f);
+}
+
+/* With smtpd_per_request_deadline: no way to stay by sending, or taking, a little now and then. */
+static void test_request_deadline_everywhere(void **state)
+{
+    (void)state;
+    static const struct { const char *name, *before, *then, *drip; } cases[] = {
+        { "waiting for a command", "", "", "" },
+        { "a command", "", "", "N" },
+        { "a command line that is too long", "NOOP 0123456789012345678901234567890123456789", "", "x" },
+        { "a header line", "DATA\r\n", "", "a" },
+        { "a body", "DATA\r\n", "a: b\r\n\r\n", "x\r\n" },
+        { "a chunk", "BDAT 10000\r\n", "", "x\r\n" },
+        { "a chunk that is thrown away", "RSET\r\n", "BDAT 9000000000000000000\r\n", "x\r\n" },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct fixture *f = fixture_new("smtpd_timeout = 100s\nsmtpd_per_request_deadline = yes\nsmtpd_min_data_rate = 1000\n"
+                                        "line_length_limit = 40\n");
+        fixture_open(f, NULL);
+        SAY(f, "EHLO client.example\r\n");
+        SAY(f, "MAIL FROM:<a@b.example>\r\n");
+        SAY(f, "RCPT TO:<joe@example.com>\r\n");
+        SAY(f, cases[i].before);
+        SAY(f, cases[i].then);
+        int64_t began = clock_mono_ms();
+        for (int k = 0; k < 20 && f->s->deadline_ms > clock_mono_ms(); k++) {
+            clock_advance_for_test(9000, 0);
+            if (cases[i].drip[0] != '\0')
+                SAY(f, cases[i].drip);
+        }
+        if (clock_mono_ms() - began > 110000)
+            fail_msg("%s: no deadline", cases[i].name);
+        fixture_free(&f);
+    }
+}
+
+/* Replies that are read a little at a time. The steps are made here: fixture_run() would read everything. */
+static void test_reply_deadline(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new("smtpd_timeout = 100s\nsmtpd_per_request_deadline = yes\nsmtpd_forbid_unauth_pipelining = no\n");
+    static const char hello[] = "EHLO client.example\r\n";
+    char taken[500];
+    int size = 2048;
+    enum sess_wait w;
+    fixture_open(f, NULL);
+    assert_int_equal(setsockopt(f->s->fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size), 0);
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(send(f->client, hello, sizeof hello - 1, MSG_NOSIGNAL | MSG_DONTWAIT), sizeof hello - 1);
+    w = f->s->ops->step(f->s, WAKE_READY);
+    assert_int_equal(w, WAIT_OUTPUT);
+    int64_t first = f->s->deadline_ms;
+    const struct buf *out = &((struct smtpd_sess *)f->s)->out;
+    size_t waiting = out->n;
+    for (int i = 0; i < 100 && out->n == waiting; i++) {
+        clock_advance_for_test(1000, 0);
+        assert_true(recv(f->client, taken, sizeof taken, 0) > 0);
+        w = f->s->ops->step(f->s, WAKE_READY);
+        assert_int_equal(w, WAIT_OUTPUT);
+    }
+    assert_true(out->n < waiting); /* something was taken, and yet: */
+    assert_int_equal(f->s->deadline_ms, first);
+    f->want = WAIT_OUTPUT;
+    fixture_run(f);
+    assert_int_equal(f->want, WAIT_INPUT); /* the next request has its own */
+    assert_true(f->s->deadline_ms > first);
     fixture_free(&f);
 }
 
@@ -632,6 +703,7 @@ int main(void)
         cmocka_unit_test(test_log_lines), cmocka_unit_test(test_errors_and_tarpit), cmocka_unit_test(test_timeouts),
         cmocka_unit_test(test_commit), cmocka_unit_test(test_hang_up_during_commit),
         cmocka_unit_test(test_early_input_keeps_the_line), cmocka_unit_test(test_client_limits),
+        cmocka_unit_test(test_request_deadline_everywhere), cmocka_unit_test(test_reply_deadline),
         cmocka_unit_test(test_client_limits_before_the_name), cmocka_unit_test(test_pipelining_split),
         cmocka_unit_test(test_data_split), cmocka_unit_test(test_idle_is_small), cmocka_unit_test(test_shutdown),
         cmocka_unit_test(test_large), cmocka_unit_test(test_client_name),
