@@ -84,20 +84,34 @@ static bool next_file_locked(struct result_log *l)
     return ok;
 }
 
+/* What an earlier process left ready: a restart takes no more of the disk, which may be full. */
+static int open_spare(const struct result_log *l, const char *spare)
+{
+    struct stat st;
+    int fd = l->io->open(l->io->arg, spare, O_RDWR, 0);
+    if (fd >= 0 && (fstat(fd, &st) != 0 || st.st_size != (off_t)RESULT_FILE_BYTES))
+        io_close(&fd);
+    return fd;
+}
+
 bool result_log_prepare(struct result_log *l)
 {
     lock_take(&l->m);
     bool ready = l->prepared_fd >= 0;
+    bool is_first = l->tail == NULL || l->tail->fd < 0; /* later a "spare" may be one that an append is making */
     lock_drop(&l->m);
     if (ready)
         return true;
     /* Not under its final name yet: an append that finds none makes and renames a "spare" of its own meanwhile. */
     char *tmp = xasprintf("%s/making", l->dir), *spare = spare_path(l);
-    int fd = logfile_create(l->io, tmp, RESULT_FILE_BYTES);
+    int fd = is_first ? open_spare(l, spare) : -1;
+    bool made = fd < 0;
+    if (made)
+        fd = logfile_create(l->io, tmp, RESULT_FILE_BYTES);
     bool ok = fd >= 0;
     if (ok) {
         lock_take(&l->m);
-        ok = l->io->rename(l->io->arg, tmp, spare) == 0;
+        ok = !made || l->io->rename(l->io->arg, tmp, spare) == 0;
         if (ok) {
             l->prepared_fd = fd;
             fd = -1;

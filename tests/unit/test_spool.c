@@ -1,7 +1,10 @@
 /* the spool as a whole: what was answered is there after a restart, what is finished is not */
 #include "tests/unit/spool_fixture.h"
 
+#include <errno.h>
+
 #include "queue/index.h"
+#include "queue/spool_io.h"
 
 static void messages_survive_a_restart_in_order(void **state)
 {
@@ -287,6 +290,36 @@ static void a_mark_does_not_pass_results_of_what_is_replayed(void **state)
     assert_int_equal(f->got_n, 0); /* else it would be delivered again */
 }
 
+static int no_space(void *arg UNUSED, int fd UNUSED, off_t bytes UNUSED)
+{
+    errno = ENOSPC;
+    return -1;
+}
+
+static void a_restart_needs_no_more_disk(void **state)
+{
+    struct fixture *f = *state;
+    struct spool_io io = spool_io_system;
+    char *spare = xasprintf("%s/results/spare", f->dir);
+    uint64_t id;
+    assert_int_equal(fixture_send(f, 2, 10, &id), SPOOL_OK);
+    for (int i = 0; i < 200 && access(spare, F_OK) != 0; i++) /* the keeper makes it */
+        usleep(10000);
+    io.fallocate = no_space;
+    f->o.io = &io;
+    fixture_restart(f);
+    assert_int_equal(fixture_result(f, id, 0, OUTCOME_SENT, 0), SPOOL_OK);
+    f->o.io = NULL;
+    fixture_restart(f);
+    struct err e = ERR_INIT;
+    struct msg *m = index_fetch(spool_index(f->s), id, NULL, &e);
+    assert_non_null(m);
+    assert_int_equal(m->env.rcpts[0].state, RCPT_DONE);
+    assert_int_equal(m->env.rcpts[1].state, RCPT_TODO);
+    msg_unref(&m);
+    free(spare);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 int main(void)
@@ -307,6 +340,7 @@ int main(void)
         T(a_second_daemon_is_refused),
         T(a_newer_format_is_refused),
         T(room_is_checked),
+        T(a_restart_needs_no_more_disk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
