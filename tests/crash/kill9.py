@@ -40,7 +40,7 @@ def test_nothing_acknowledged_is_lost():
     print(f"seed {SEED}, {KILLS} kills", flush=True)
     with tempfile.TemporaryDirectory(prefix="posthouse-crash-") as extra, Witness(f"{extra}/smtp") as smtp, \
             Witness(f"{extra}/lmtp", lmtp=True) as lmtp, CrashHub(smtp, lmtp) as hub:
-        results, kills, load = ResultLog(hub.dir / "spool"), [], Load(hub, large_every=50, later_every=20)
+        results, kills, load = ResultLog(hub.dir / "spool"), [], Load(hub, large_every=49, later_every=20)
         for i in range(KILLS):
             before = len(load.accepted)
             time.sleep(rng.uniform(0.01, 0.6))  # the random moment is what this test is about

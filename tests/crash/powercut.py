@@ -66,7 +66,7 @@ def test_nothing_acknowledged_is_lost():
 
 def run_cuts(rng, disk, hub, smtp, lmtp, later_file):
     print(f"seed {SEED}, {CUTS} power cuts", flush=True)
-    load, cuts = Load(hub, large_every=10, later_every=5), []
+    load, cuts = Load(hub, large_every=11, later_every=5), []
     for i in range(CUTS):
         before = len(load.accepted)
         time.sleep(rng.uniform(0.02, 2.5))  # the random moment is what this test is about

@@ -53,7 +53,7 @@ class Load:
                         if self.stopping.is_set():
                             return
                         n = self.next_number()
-                        size = 200 if n % self.large_every else 300000
+                        size = 300000 if n % self.large_every == 0 else 200
                         body = f"From: a@example.org\r\nSubject: number {n}\r\nX-Number: {n}\r\n\r\n".encode()
                         rcpts = RCPTS if n % self.later_every else RCPTS + [LATER]
                         c.send_mail("a@example.org", rcpts, body + (b"x" * 70 + b"\r\n") * (size // 72 + 1))

@@ -24,7 +24,7 @@ def run(*args):
 
 
 class LoopDisk:
-    def __init__(self, directory, megabytes=192):
+    def __init__(self, directory, megabytes=1024):
         self.path = pathlib.Path(directory) / "disk"
         self.image = pathlib.Path(directory) / "image"
         self.device = None
