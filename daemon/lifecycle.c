@@ -232,9 +232,11 @@ static void notice_cb(void *arg, const struct notice *x)
 static bool start_queue(struct daemon *d, struct err *e)
 {
     const struct params *p = conf_global(d->conf);
+    char *pauses_path = xasprintf("%s/paused", p->queue_directory);
     struct sched_options so = { .spool = d->spool, .conf = d->conf, .log = &d->qmgr_src, .resolve = resolve_cb,
-                                .resolve_arg = d, .wake = wake_cb, .wake_arg = d };
+                                .resolve_arg = d, .wake = wake_cb, .wake_arg = d, .pauses_path = pauses_path };
     d->sched = sched_new(&so, e);
+    free(pauses_path);
     if (d->sched == NULL)
         return false;
     d->conn_cache = conn_cache_new();

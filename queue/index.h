@@ -65,6 +65,10 @@ int index_list(struct index *ix, uint64_t after_id, int limit, struct msg **out,
  * recipient for this next hop. Runs behind the flushes handed over before it; cb as in index_flush().
  */
 void index_make_due(struct index *ix, int64_t due_us, const struct span *nexthop, void (*cb)(void *arg, int status), void *arg);
+/* The same for what is to go by a transport. */
+void index_make_due_transport(struct index *ix, int64_t due_us, struct span transport, void (*cb)(void *arg, int status), void *arg);
+/* Fills in the routes that the rows of m's recipients have, for people: the scheduler finds its own. */
+void index_fill_routes(struct index *ix, struct msg *m);
 /* How often a row was passed over because its record could not be read; it may be readable later. */
 uint64_t index_passed_over(struct index *ix);
 /* Messages on hold. */

@@ -74,6 +74,24 @@ static bool fill_rcpts(struct index_conn *c, struct msg *m, struct err *e)
     return rc == SQLITE_DONE;
 }
 
+void index_fill_routes(struct index *ix, struct msg *m)
+{
+    struct index_conn *c = index_conn_take(ix, NULL);
+    sqlite3_stmt *st = c != NULL ? index_stmt(c, IX_FETCH_ROUTES, NULL) : NULL;
+    if (st != NULL)
+        sqlite3_bind_int64(st, 1, (int64_t)m->env.id);
+    while (st != NULL && sqlite3_step(st) == SQLITE_ROW) {
+        int64_t i = sqlite3_column_int64(st, 0);
+        if (i < 0 || i >= (int64_t)m->env.rcpt_count)
+            continue;
+        m->env.rcpts[i].route.transport = arena_dup_span(m->arena, column_span(st, 1));
+        m->env.rcpts[i].route.nexthop = arena_dup_span(m->arena, column_span(st, 2));
+    }
+    sqlite3_reset(st);
+    if (c != NULL)
+        index_conn_give(ix, c);
+}
+
 /* index_make_due() for everything moves only the message's own time before that of its recipients. */
 static void pull_due(struct msg *m, int64_t due_us)
 {

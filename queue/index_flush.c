@@ -99,6 +99,15 @@ void index_make_due(struct index *ix, int64_t due_us, const struct span *nexthop
     submit(ix, j);
 }
 
+void index_make_due_transport(struct index *ix, int64_t due_us, struct span transport, void (*cb)(void *arg, int status), void *arg)
+{
+    struct index_job *j = job_new(INDEX_JOB_MAKE_DUE, cb, arg);
+    j->due_us = due_us;
+    j->has_transport = true;
+    j->nexthop = span_copy(j->arena, transport);
+    submit(ix, j);
+}
+
 /* ---- rows ---- */
 
 bool index_has(struct index *ix, uint64_t id)
@@ -308,13 +317,15 @@ static bool run_due(struct index *ix, enum index_stmt k, const struct index_job 
     if (st == NULL)
         return false;
     sqlite3_bind_int64(st, 1, j->due_us);
-    if (j->has_nexthop)
+    if (j->has_nexthop || j->has_transport)
         index_bind_span(st, 2, j->nexthop);
     return index_run(ix->writer, st, e);
 }
 
 static bool do_make_due(struct index *ix, const struct index_job *j, struct err *e)
 {
+    if (j->has_transport)
+        return run_due(ix, IX_MAKE_TRANSPORT_DUE, j, e) && run_due(ix, IX_MAKE_DUE_WITH_RCPTS, j, e);
     /* A message that is due before any of its recipients: index_fetch.c takes it that all are meant. */
     if (!j->has_nexthop)
         return run_due(ix, IX_MAKE_ALL_DUE, j, e);

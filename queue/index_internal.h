@@ -45,7 +45,7 @@ struct index_job {
     struct index_mark mark;
     int64_t due_us;
     struct span nexthop;
-    bool has_nexthop;
+    bool has_nexthop, has_transport; /* nexthop is the one or the other */
     void (*cb)(void *arg, int status);
     void *arg;
 };

@@ -38,6 +38,7 @@ struct sched *sched_new(const struct sched_options *o, struct err *e)
     wall_watch_note(&s->wall, clock_wall_us(), now_ms);
     s->next_tick_ms = now_ms + conf_global(s->conf)->index_flush_interval;
     s->next_far_scan_ms = now_ms;
+    pauses_begin(s, o->pauses_path);
     s->ix = spool_index(s->spool); /* commands work before the start, and without one on a spool opened read-only */
     return s;
 }
@@ -118,6 +119,7 @@ void sched_free(struct sched **sp)
         ms_free_locked(s, ms);
     }
     transports_free(s);
+    pauses_end(s);
     heap_free(&s->due);
     heap_free(&s->dest_timers);
     heap_free(&s->transport_timers);

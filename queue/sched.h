@@ -17,6 +17,7 @@
 #include "common/base/err.h"
 #include "common/base/log.h"
 #include "common/conf/conf.h"
+#include "queue/pauses.h"
 #include "queue/spool.h"
 
 /* What delivers: one conversation's worth of one message. Belongs to the delivery thread until sched_finish(). */
@@ -71,6 +72,7 @@ struct sched_options {
     /* Called with no lock held when jobs became available and idle delivery threads should look: count = how many new ones may start. */
     void (*wake)(void *arg, unsigned count);
     void *wake_arg;
+    const char *pauses_path;    /* file of what is paused (pauses.h), read at once; NULL: none is kept. Borrowed during sched_new(). */
 };
 
 struct sched;
@@ -124,6 +126,14 @@ enum sched_cmd_status sched_admin(struct sched *s, enum spool_admin what, uint64
  * Control threads; waits for a flush (milliseconds, or longer after a burst). False with *e: rows may be old.
  */
 bool sched_index_sync(struct sched *s, struct err *e) MUST_CHECK;
+
+/*
+ * No attempts for a next hop, or by a transport, until it is resumed: mail is accepted and waits, nothing else is held up. Kept
+ * over restarts. BUSY: it is paused already; NOT_FOUND: it is not paused; FAILED: *e.
+ */
+enum sched_cmd_status sched_pause(struct sched *s, enum pause_kind k, struct span name, struct err *e);
+enum sched_cmd_status sched_resume(struct sched *s, enum pause_kind k, struct span name, struct err *e);
+void sched_each_pause(struct sched *s, void (*fn)(void *arg, const struct pause *p), void *arg);
 
 enum sched_where { SCHED_ACTIVE, SCHED_DEFERRED, SCHED_HOLD, SCHED_INCOMING };
 /* Calls fn for every queued message, memory and index, one by one, no lock held during the call, m valid during it. Stops when fn returns false. */

@@ -13,7 +13,9 @@ libsched_a_SOURCES = \
 	queue/sched_job.c \
 	queue/sched_log.c \
 	queue/sched_msg.c \
+	queue/pauses.c queue/pauses.h \
 	queue/sched_notify.c \
+	queue/sched_pause.c \
 	queue/sched_queue.c \
 	queue/sched_thread.c
 # What a program that schedules links, before libspool.a, libmail.a and libconf.a.

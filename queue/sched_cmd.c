@@ -117,7 +117,13 @@ static void unpin(struct sched *s, struct msg_sched *ms)
 
 /* ---- flush ---- */
 
-static void make_due_locked(struct sched *s, struct msg_sched *ms, const struct span *nexthop, int64_t now_us)
+static bool is_meant(const struct msg_rcpt *r, const struct span *transport, const struct span *nexthop)
+{
+    return (nexthop == NULL || span_ieq(r->route.nexthop, *nexthop)) && (transport == NULL || span_ieq(r->route.transport, *transport));
+}
+
+static void make_due_locked(struct sched *s, struct msg_sched *ms, const struct span *transport, const struct span *nexthop,
+                            bool is_flush, int64_t now_us)
 {
     bool any = false;
     if (ms->m == NULL || ms->is_hold)
@@ -126,7 +132,7 @@ static void make_due_locked(struct sched *s, struct msg_sched *ms, const struct 
         struct msg_rcpt *r = &ms->m->env.rcpts[i];
         if (r->state != RCPT_TODO || (ms->rx[i].flags & RX_QUEUED))
             continue;
-        if (nexthop != NULL && !span_ieq(r->route.nexthop, *nexthop))
+        if (!is_meant(r, transport, nexthop))
             continue;
         if (r->due_us > now_us)
             r->due_us = now_us;
@@ -134,7 +140,7 @@ static void make_due_locked(struct sched *s, struct msg_sched *ms, const struct 
     }
     if (!any)
         return;
-    ms->is_forced = true;
+    ms->is_forced = ms->is_forced || is_flush;
     ms_recompute_due_locked(s, ms);
 }
 
@@ -166,13 +172,29 @@ static void flush(struct sched *s, const struct span *nexthop)
         }
     }
     HASH_ITER(hh, s->by_id, ms, mtmp)
-        make_due_locked(s, ms, nexthop, now_us);
+        make_due_locked(s, ms, NULL, nexthop, true, now_us);
     s->flush_stamp_us = now_us;
     s->flushes_out++;
     sched_kick_locked(s);
     lock_drop(&s->m);
     sched_after(s, &a);
     index_make_due(s->ix, now_us, nexthop, made_due_cb, s);
+}
+
+void sched_make_due(struct sched *s, const struct span *transport, const struct span *nexthop)
+{
+    int64_t now_us = clock_wall_us();
+    struct msg_sched *ms, *tmp;
+    lock_take(&s->m);
+    HASH_ITER(hh, s->by_id, ms, tmp)
+        make_due_locked(s, ms, transport, nexthop, false, now_us);
+    s->flushes_out++;
+    sched_kick_locked(s);
+    lock_drop(&s->m);
+    if (transport != NULL)
+        index_make_due_transport(s->ix, now_us, *transport, made_due_cb, s);
+    else
+        index_make_due(s->ix, now_us, nexthop, made_due_cb, s);
 }
 
 void sched_flush_all(struct sched *s)
@@ -196,7 +218,7 @@ enum sched_cmd_status sched_flush_id(struct sched *s, uint64_t id)
     bool hold = ms->is_hold;
     if (ms->m != NULL && !hold) {
         ms->is_reviving = true;
-        make_due_locked(s, ms, NULL, clock_wall_us());
+        make_due_locked(s, ms, NULL, NULL, true, clock_wall_us());
         sched_kick_locked(s);
     }
     ms_unpin_locked(s, ms);
@@ -430,17 +452,35 @@ static struct msg *find_in_memory(struct sched *s, uint64_t id, enum sched_where
     *known = ms != NULL;
     if (ms != NULL && ms->m != NULL) {
         m = snapshot_locked(ms->m);
+        pauses_explain_locked(s, m);
         *w = where_locked(ms);
     }
     lock_drop(&s->m);
     return m;
 }
 
-static bool list_row(struct msg **m, bool hold, const uint64_t *ids, size_t n, bool (*fn)(void *, struct msg *, enum sched_where), void *arg)
+/* Rows have no routes; who asks why a recipient waits wants them. */
+static void explain_row(struct sched *s, struct msg *m, bool always)
+{
+    lock_take(&s->m);
+    bool any = s->pauses.n > 0;
+    lock_drop(&s->m);
+    if (!any && !always)
+        return;
+    index_fill_routes(s->ix, m);
+    lock_take(&s->m);
+    pauses_explain_locked(s, m);
+    lock_drop(&s->m);
+}
+
+static bool list_row(struct sched *s, struct msg **m, bool hold, const uint64_t *ids, size_t n, bool (*fn)(void *, struct msg *, enum sched_where), void *arg)
 {
     bool go_on = true;
     uint64_t id = (*m)->env.id;
-    if (bsearch(&id, ids, n, sizeof *ids, by_number) == NULL)
+    bool is_new = bsearch(&id, ids, n, sizeof *ids, by_number) == NULL;
+    if (is_new)
+        explain_row(s, *m, false);
+    if (is_new)
         go_on = fn(arg, *m, where_row(*m, hold));
     msg_unref(m);
     return go_on;
@@ -461,6 +501,8 @@ void sched_list(struct sched *s, bool (*fn)(void *arg, struct msg *m, enum sched
         if (c == NULL && !known) { /* dropped since: the row is up to date */
             c = fetch_row(s, ids[i], hold, &e);
             w = c ? where_row(c, hold[0]) : SCHED_DEFERRED;
+            if (c != NULL)
+                explain_row(s, c, false);
         }
         if (c != NULL)
             go_on = fn(arg, c, w);
@@ -471,7 +513,7 @@ void sched_list(struct sched *s, bool (*fn)(void *arg, struct msg *m, enum sched
         after_id = m[n - 1]->env.id;
         for (int i = 0; i < n; i++) {
             if (go_on)
-                go_on = list_row(&m[i], hold[i], ids, count, fn, arg);
+                go_on = list_row(s, &m[i], hold[i], ids, count, fn, arg);
             else
                 msg_unref(&m[i]);
         }
@@ -489,8 +531,10 @@ struct msg *sched_find(struct sched *s, uint64_t id, enum sched_where *w)
     if (m != NULL || known)
         return m;
     m = fetch_row(s, id, &hold, &e);
-    if (m != NULL)
+    if (m != NULL) {
         *w = where_row(m, hold);
+        explain_row(s, m, true);
+    }
     return m;
 }
 

@@ -29,6 +29,7 @@
 #include "queue/bounce.h"
 #include "queue/concurrency.h"
 #include "queue/index.h"
+#include "queue/pauses.h"
 #include "queue/retry.h"
 #include "queue/sched.h"
 #include "queue/sched_heap.h"
@@ -73,7 +74,7 @@ struct dest {
     struct flow *flows;         /* DL, used as a ring */
     struct flow own;            /* the first flow needs no memory of its own */
     uint32_t other_flows;       /* in sched.flows */
-    bool is_own_used, is_ready, is_idle, is_draining;
+    bool is_own_used, is_ready, is_idle, is_draining, is_paused;
     struct heap_item timer;     /* sched.dest_timers: end of death, or rate delay */
     int64_t not_before_ms;      /* rate delay */
     int64_t idle_since_ms;
@@ -201,7 +202,10 @@ struct sched {
     struct msg_sched *active;       /* DL2 */
     struct msg_sched *warn;         /* DL2: a delay warning is to be sent; pinned */
     struct entry *suspended;        /* DL: to be deferred without an attempt */
-    struct dest *draining;          /* DL2: dead, with entries: one without leaves at once */
+    struct dest *draining;          /* DL2: dead or paused, with entries: one without leaves at once */
+    struct pauses pauses;           /* what an administrator has paused; see sched_pause.c */
+    bool is_pausing;                /* somebody writes the file of it */
+    char *pauses_path;              /* owned; immutable; NULL: not kept */
     struct dest *idle_dests;        /* DL: oldest first */
     struct heap due, dest_timers, transport_timers;
     struct notice *notices;         /* answered */
@@ -266,6 +270,23 @@ void dest_release_locked(struct sched *s, struct dest *d);
 void dest_revive_locked(struct sched *s, struct dest *d, struct after *a);
 /* Timers that are over. */
 void sched_timers_locked(struct sched *s, int64_t now_ms, struct after *a);
+
+/* is_paused has changed: starts what may start, or lets the thread empty the queue. */
+void dest_pause_changed_locked(struct sched *s, struct dest *d, struct after *a);
+/* The first entry of a paused destination: its recipients are idle again, for long. */
+void dest_park_first_locked(struct sched *s, struct dest *d, struct after *a);
+
+/* ---- sched_pause.c ---- */
+void pauses_begin(struct sched *s, const char *path);
+void pauses_end(struct sched *s);
+/* The idle recipient waits, without an attempt, until it is resumed (or looked at again after long). */
+void sched_park_locked(struct sched *s, struct msg_sched *ms, uint32_t rcpt);
+bool sched_is_paused_locked(const struct sched *s, const struct transport *t, const struct dest *d);
+void pauses_explain_locked(const struct sched *s, struct msg *copy);
+
+/* ---- sched_cmd.c ---- */
+/* What waits for this transport or next hop (NULL: any) is due now; no more than that, unlike a flush. */
+void sched_make_due(struct sched *s, const struct span *transport, const struct span *nexthop);
 
 /* ---- sched_msg.c: messages ---- */
 struct msg_sched *ms_new_locked(struct sched *s, struct msg *m);

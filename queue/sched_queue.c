@@ -166,7 +166,7 @@ void dest_update_locked(struct sched *s, struct dest *d)
 {
     struct transport *t = d->transport;
     bool delayed = d->not_before_ms > 0 && clock_mono_ms() < d->not_before_ms;
-    bool may = d->flows != NULL && !d->window.is_dead && d->busy < d->window.size && !delayed;
+    bool may = d->flows != NULL && !d->window.is_dead && !d->is_paused && d->busy < d->window.size && !delayed;
     if (may != d->is_ready) {
         d->is_ready = may;
         if (may)
@@ -359,6 +359,11 @@ void sched_enqueue_locked(struct sched *s, struct msg_sched *ms, uint32_t i, str
     } else {
         d = dest_get(t, r);
         dest_unidle(s, d);
+        if (s->pauses.n > 0 && (d->is_paused = sched_is_paused_locked(s, t, d))) {
+            sched_park_locked(s, ms, i);
+            dest_release_locked(s, d);
+            return;
+        }
         if (ms->is_reviving && d->window.is_dead)
             dest_revive_locked(s, d, a);
         if (t->is_deferred && !ms->is_forced) {
@@ -478,6 +483,14 @@ static void set_text(char **to, struct span v)
     *to = xstrndup(v.p ? v.p : "", v.n);
 }
 
+static void dest_drain(struct sched *s, struct dest *d)
+{
+    if (d->flows == NULL || d->is_draining)
+        return;
+    d->is_draining = true;
+    DL_APPEND2(s->draining, d, drain_prev, drain_next);
+}
+
 static void dest_die(struct sched *s, struct dest *d, const struct sjob *j)
 {
     const struct params *p = sched_params_locked(s);
@@ -486,10 +499,7 @@ static void dest_die(struct sched *s, struct dest *d, const struct sjob *j)
     set_text(&d->dead_reason, known ? j->last_reason : SPAN_LIT("unavailable"));
     set_text(&d->dead_mta, j->last_mta);
     heap_put(&s->dest_timers, &d->timer, clock_mono_ms() + retry_jitter_ms(p->minimal_backoff_time, &s->rng));
-    if (d->flows != NULL && !d->is_draining) {
-        d->is_draining = true;
-        DL_APPEND2(s->draining, d, drain_prev, drain_next);
-    }
+    dest_drain(s, d);
     sched_kick_locked(s);
 }
 
@@ -501,6 +511,33 @@ static void wake_for(struct dest *d, struct after *a)
         a->wake += room < d->entries ? room : d->entries;
 }
 
+void dest_pause_changed_locked(struct sched *s, struct dest *d, struct after *a)
+{
+    if (d->is_paused)
+        dest_drain(s, d);
+    else if (!d->window.is_dead)
+        dest_end_draining(s, d);
+    dest_update_locked(s, d);
+    wake_for(d, a);
+}
+
+void dest_park_first_locked(struct sched *s, struct dest *d, struct after *a)
+{
+    struct entry *e = d->flows->entries;
+    struct msg_sched *ms = e->ms;
+    for (uint32_t i = e->first, next; i != UINT32_MAX; i = next) {
+        next = ms->rx[i].next;
+        ms->rx[i].flags &= (uint8_t)~RX_QUEUED;
+        ms->queued--;
+        ms->idle++;
+        sched_park_locked(s, ms, i);
+    }
+    entry_free(s, e);
+    dest_update_locked(s, d);
+    dest_release_locked(s, d);
+    ms_settle_locked(s, ms, a);
+}
+
 /* The end of a back-off, of a rate delay, or of both by command. */
 void dest_revive_locked(struct sched *s, struct dest *d, struct after *a)
 {
@@ -508,7 +545,8 @@ void dest_revive_locked(struct sched *s, struct dest *d, struct after *a)
         window_revive(&d->window, &d->transport->limits);
     heap_remove(&s->dest_timers, &d->timer);
     d->not_before_ms = 0;
-    dest_end_draining(s, d);
+    if (!d->is_paused)
+        dest_end_draining(s, d);
     dest_update_locked(s, d);
     wake_for(d, a);
 }

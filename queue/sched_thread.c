@@ -247,8 +247,24 @@ static void describe(struct suspension *x, enum suspend_why why, const struct de
     }
 }
 
+/* The queue of a paused destination is emptied, an entry at a time. */
+static bool park_next(struct sched *s)
+{
+    struct after a = AFTER_INIT;
+    lock_take(&s->m);
+    struct dest *d = s->draining;
+    bool did = !s->is_stopping && d != NULL && d->is_paused && d->flows != NULL;
+    if (did)
+        dest_park_first_locked(s, d, &a);
+    lock_drop(&s->m);
+    sched_after(s, &a);
+    return did;
+}
+
 static bool suspend_next(struct sched *s)
 {
+    if (park_next(s))
+        return true;
     struct suspension x;
     struct sjob *j = NULL;
     lock_take(&s->m);
@@ -262,7 +278,7 @@ static bool suspend_next(struct sched *s)
         snprintf(name, sizeof name, "%.*s", SPAN_ARG(t));
         describe(&x, (enum suspend_why)e->why, e->dest, name);
         j = own_job_from_entry_locked(s, e);
-    } else if (d != NULL) {
+    } else if (d != NULL && !d->is_paused) {
         describe(&x, SUSPEND_DEAD, d, "");
         j = own_job_from_entry_locked(s, d->flows->entries);
     }

@@ -52,6 +52,10 @@ static void print_status(const json_t *s)
                " refused; %" JSON_INTEGER_FORMAT " workers, %" JSON_INTEGER_FORMAT " idle\n", number(s, "sessions", "open"),
                number(s, "sessions", "accepted"), number(s, "sessions", "refused"), number(s, "sessions", "workers"),
                number(s, "sessions", "workers_idle"));
+    size_t i;
+    json_t *j;
+    json_array_foreach(json_object_get(s, "paused"), i, j)
+        printf("paused           %s %s\n", json_string_value(json_object_get(j, "kind")), json_string_value(json_object_get(j, "name")));
     if (number(s, NULL, "log_lines_dropped") > 0)
         printf("log              %" JSON_INTEGER_FORMAT " lines dropped\n", number(s, NULL, "log_lines_dropped"));
 }

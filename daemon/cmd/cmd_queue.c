@@ -276,11 +276,12 @@ static int flush_ids(struct ctl *ctl, int argc, char **argv)
 
 int ctl_queue_cmd_flush(struct ctl *ctl, int argc, char **argv)
 {
+    static const struct option longopts[] = { { "destination", required_argument, NULL, 's' }, { 0 } };
     const char *site = NULL;
     int c;
-    while ((c = getopt(argc, argv, "s:")) != -1) {
+    while ((c = getopt_long(argc, argv, "s:", longopts, NULL)) != -1) {
         if (c != 's')
-            return usage_error("usage: queue flush [ID... | -s SITE]");
+            return usage_error("usage: queue flush [ID... | -s NEXTHOP | --destination NEXTHOP]");
         site = optarg;
     }
     if (site != NULL && optind < argc)
@@ -442,10 +443,11 @@ int ctl_cmd_queue(struct ctl *ctl, int argc, char **argv)
         { "list", ctl_queue_cmd_list },     { "show", ctl_queue_cmd_show },      { "cat", ctl_queue_cmd_cat },
         { "flush", ctl_queue_cmd_flush },   { "hold", ctl_queue_cmd_change },    { "release", ctl_queue_cmd_change },
         { "delete", ctl_queue_cmd_change }, { "requeue", ctl_queue_cmd_change },
+        { "pause", ctl_queue_cmd_pause },   { "resume", ctl_queue_cmd_resume },
         { "check", ctl_queue_cmd_check },   { "compact", ctl_queue_cmd_compact }, { "rebuild", ctl_queue_cmd_rebuild },
     };
     if (argc < 2)
-        return usage_error("usage: queue list|show|cat|flush|hold|release|delete|requeue|check|compact|rebuild ...");
+        return usage_error("usage: queue list|show|cat|flush|hold|release|delete|requeue|pause|resume|check|compact|rebuild ...");
     for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
         if (strcmp(argv[1], verbs[i].name) == 0)
             return verbs[i].run(ctl, argc - 1, argv + 1);

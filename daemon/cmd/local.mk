@@ -18,6 +18,7 @@ sbin_PROGRAMS += posthousectl sendmail
 posthousectl_SOURCES = \
 	daemon/cmd/cmd_check.c \
 	daemon/cmd/cmd_daemon.c \
+	daemon/cmd/cmd_pause.c \
 	daemon/cmd/cmd_queue.c \
 	daemon/cmd/cmd_spool.c \
 	daemon/cmd/long_work.c daemon/cmd/long_work.h \

@@ -24,6 +24,8 @@ static void usage(FILE *to)
           "  queue cat ID                 the message itself\n"
           "  queue flush [ID... | -s SITE]  try now\n"
           "  queue hold|release|delete|requeue ID... | - | ALL\n"
+          "  queue pause [-j] | --destination NEXTHOP | --transport NAME\n"
+          "  queue resume --destination NEXTHOP | --transport NAME | --all\n"
           "  queue check [-j] [-v]        verify the spool's files and compare them\n"
           "  queue compact [-j] [-v]      give disk space back now\n"
           "  queue rebuild [-v] [--at-start]  make the index anew from the journal\n"

@@ -72,8 +72,11 @@ struct queue_offline *queue_offline_open(struct conf *c, struct err *e)
     q->conf = c;
     q->log = (struct log_src){ .name = "posthouse", .prog = "posthousectl" };
     if (open_spool(q, e)) {
-        struct sched_options so = { .spool = q->spool, .conf = c, .log = &q->log, .resolve = no_route, .wake = no_wake };
+        char *pauses_path = xasprintf("%s/paused", conf_global(c)->queue_directory);
+        struct sched_options so = { .spool = q->spool, .conf = c, .log = &q->log, .resolve = no_route, .wake = no_wake,
+                                    .pauses_path = pauses_path };
         q->sched = sched_new(&so, e);
+        free(pauses_path);
         struct spool_sink sink = { .committed = sched_committed, .arg = q->sched };
         if (q->sched != NULL && spool_start(q->spool, &sink, e))
             return q;

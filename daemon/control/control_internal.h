@@ -73,6 +73,9 @@ typedef bool ctl_command_fn(struct ctl_client *cl, json_t *request);
 ctl_command_fn ctl_queue_list, ctl_queue_show, ctl_queue_cat;                     /* ctl_queue.c */
 ctl_command_fn ctl_queue_flush;
 ctl_command_fn ctl_queue_hold, ctl_queue_release, ctl_queue_delete, ctl_queue_requeue; /* ctl_admin.c */
+ctl_command_fn ctl_queue_pause, ctl_queue_resume, ctl_queue_pauses;                /* ctl_pause.c */
+struct pause;
+json_t *pause_json(const struct pause *p);
 ctl_command_fn ctl_queue_compact;                                                 /* ctl_compact.c */
 ctl_command_fn ctl_status, ctl_reload, ctl_stop;                                  /* ctl_daemon.c */
 ctl_command_fn ctl_submit, ctl_smtp;                                              /* ctl_submit.c */

@@ -24,6 +24,11 @@ static json_t *session_counts(struct reactor *r)
                      (json_int_t)n.refused, "workers", (json_int_t)n.workers, "workers_idle", (json_int_t)n.workers_idle);
 }
 
+static void add_pause(void *arg, const struct pause *p)
+{
+    json_array_append_new(arg, pause_json(p));
+}
+
 bool ctl_status(struct ctl_client *cl, json_t *request)
 {
     (void)request;
@@ -41,6 +46,9 @@ bool ctl_status(struct ctl_client *cl, json_t *request)
     json_object_set_new(s, "uptime", json_integer((json_int_t)((now_us - o->started_us) / 1000000)));
     json_object_set_new(s, "has_room", json_boolean(spool_has_room(o->spool, 0)));
     json_object_set_new(s, "queue", queue_counts(o->sched));
+    json_t *paused = json_array();
+    sched_each_pause(o->sched, add_pause, paused);
+    json_object_set_new(s, "paused", paused);
     if (o->reactor != NULL)
         json_object_set_new(s, "sessions", session_counts(o->reactor));
     json_object_set_new(s, "log_lines_dropped", json_integer(o->log->log != NULL ? (json_int_t)log_dropped(o->log->log) : 0));

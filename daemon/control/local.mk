@@ -6,6 +6,7 @@ libcontrol_a_SOURCES = \
 	daemon/control/ctl_client.c \
 	daemon/control/ctl_compact.c \
 	daemon/control/ctl_daemon.c \
+	daemon/control/ctl_pause.c \
 	daemon/control/ctl_queue.c \
 	daemon/control/ctl_reply.c \
 	daemon/control/ctl_submit.c \

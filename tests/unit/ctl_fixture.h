@@ -111,6 +111,20 @@ enum sched_cmd_status sched_admin(struct sched *s, enum spool_admin what, uint64
     return found ? s->admin_status : SCHED_CMD_NOT_FOUND;
 }
 
+enum sched_cmd_status sched_pause(struct sched *s UNUSED, enum pause_kind k UNUSED, struct span name UNUSED, struct err *e UNUSED)
+{
+    return SCHED_CMD_OK;
+}
+
+enum sched_cmd_status sched_resume(struct sched *s UNUSED, enum pause_kind k UNUSED, struct span name UNUSED, struct err *e UNUSED)
+{
+    return SCHED_CMD_NOT_FOUND;
+}
+
+void sched_each_pause(struct sched *s UNUSED, void (*fn)(void *arg, const struct pause *p) UNUSED, void *arg UNUSED)
+{
+}
+
 void sched_flush_all(struct sched *s)
 {
     s->flushes++;
