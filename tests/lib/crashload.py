@@ -69,8 +69,8 @@ class Load:
 
 
 def maildir_numbers(hub):
-    found = collections.Counter()
-    for path in (hub.dir / "mail" / "user" / "new").iterdir():
+    found, new = collections.Counter(), hub.dir / "mail" / "user" / "new"
+    for path in new.iterdir() if new.is_dir() else ():
         with open(path, "rb") as f:
             found[int(re.search(rb"^X-Number: (\d+)", f.read(4096), re.M).group(1))] += 1
     return found
@@ -79,7 +79,7 @@ def maildir_numbers(hub):
 class CrashHub(Hub):
     """With the places that the messages go to, and a small spool so that everything in it happens soon."""
 
-    def __init__(self, smtp, lmtp, main=None):
+    def __init__(self, smtp, lmtp, main=None, start=True):
         self.later_port = free_port()
         super().__init__(dict({
             "minimal_backoff_time": "300s", "maximal_backoff_time": "300s", "queue_run_delay": "1s",
@@ -87,7 +87,7 @@ class CrashHub(Hub):
         }, **(main or {})), routes={
             "smtp.example": f"smtp:[127.0.0.1]:{smtp.port}", "lmtp.example": f"lmtp:inet:[127.0.0.1]:{lmtp.port}",
             "later.example": f"smtp:[127.0.0.1]:{self.later_port}",
-        })
+        }, start=start)
 
     def drain(self, answers_file):
         """Opens the place that was not there, waits for an empty queue and stops; returns what came there."""

@@ -1,0 +1,269 @@
+#!/usr/bin/env python3
+"""kill -9 at every step: before, in the middle of and after each write, flush, rename and removal of the spool and each statement of
+its index.
+
+A scripted run fills segments, has them used again, compacted, checkpointed and recovered. It is made once to count the steps
+of each kind (lib/shim_kill.c), then once for each step that is chosen: there the daemon is killed. After the next start every
+message that was answered 250 must be delivered or queued, and what the operator was told is done must be done. $POSTHOUSE_STEPS
+says how many steps (default 12, chosen at random but at least one of each sort as far as they go; 0: all, with at most 15
+of one kind), $POSTHOUSE_SEED repeats one, $POSTHOUSE_JOBS (2) how many runs at a time.
+"""
+import collections
+import concurrent.futures
+import os
+import pathlib
+import random
+import shlex
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+import cases
+from client import Client
+from crashload import LATER, CrashHub, maildir_numbers
+from hub import wait_for
+from witness import Witness
+
+STEPS = int(os.environ.get("POSTHOUSE_STEPS", "12"))
+SEED = int(os.environ.get("POSTHOUSE_SEED", str(random.randrange(1 << 30))))
+JOBS = int(os.environ.get("POSTHOUSE_JOBS", "2"))
+OF_ONE_KIND = 15
+LIB = pathlib.Path(__file__).resolve().parent.parent / "lib"
+KIND = struct.Struct("56sII")
+KINDS = 96
+# Else the run is not what it is for.
+MUST_HAPPEN = {
+    "compaction": "pwritev copy", "a segment given back": "rename segment-to-spare", "a segment used again": "rename spare-to-segment",
+    "a checkpoint": "rename checkpoint-to-checkpoint", "a large file removed": "unlink large",
+    "an administrative record": "pwritev admin", "a result": "pwritev results", "an index transaction": "exec COMMIT",
+}
+
+Step = collections.namedtuple("Step", "kind n when")
+
+
+class Died(Exception):
+    """The daemon has been killed where it was told to."""
+
+
+class StepHub(CrashHub):
+    def __init__(self, shim, step, smtp, lmtp):
+        self.shim = shim
+        self.step = step
+        super().__init__(smtp, lmtp, {}, start=False)
+        self.counts_file = self.dir / "counts"
+        self.counts_file.write_bytes(bytes(KIND.size * KINDS))
+
+    def arm(self):
+        self.env.update({"LD_PRELOAD": str(self.shim), "SHIM_KILL_DIR": str(self.dir / "spool"),
+                         "SHIM_KILL_COUNTS": str(self.counts_file),
+                         "SHIM_KILL": f"{self.step.kind}={self.step.n}={self.step.when}" if self.step else "",
+                         "ASAN_OPTIONS": f"{os.environ.get('ASAN_OPTIONS', '')}:verify_asan_link_order=0".lstrip(":")})
+
+    def disarm(self):
+        for name in [n for n in self.env if n == "LD_PRELOAD" or n.startswith("SHIM_KILL")]:
+            del self.env[name]
+
+    def ctl(self, *args, **kw):
+        env, self.env = self.env, dict(os.environ)  # only the daemon is to be killed
+        try:
+            return super().ctl(*args, **kw)
+        finally:
+            self.env = env
+
+    def counts(self):
+        data = self.counts_file.read_bytes()
+        rows = [KIND.unpack_from(data, i * KIND.size) for i in range(KINDS)]
+        return {name.rstrip(b"\0").decode(): n for name, state, n in rows if state == 2}
+
+    def is_dead(self):
+        return self.proc is None or self.proc.poll() is not None
+
+
+class Run:
+    """The scripted run. What it was told is in `accepted` (number to places), `held` and `deleted` (queue IDs)."""
+
+    def __init__(self, hub):
+        self.hub = hub
+        self.accepted = {}
+        self.ids = {}
+        self.held, self.released, self.deleted = set(), set(), set()
+        self.asked = collections.defaultdict(set)
+        self.number = 0
+
+    def send(self, client, size, rcpts):
+        self.number += 1
+        body = f"From: a@example.org\r\nSubject: number {self.number}\r\nX-Number: {self.number}\r\n\r\n".encode()
+        qid = client.send_mail("a@example.org", rcpts, body + (b"x" * 70 + b"\r\n") * (size // 72 + 1))
+        self.accepted[self.number] = rcpts
+        self.ids[self.number] = qid
+        return qid
+
+    def order(self, what, qid, done):
+        self.asked[what].add(qid)
+        if self.hub.ctl("queue", what, qid, check=False).returncode == 0:
+            done.add(qid)
+        elif self.hub.is_dead():
+            raise Died
+        else:
+            raise AssertionError(f"queue {what} {qid} was refused")
+
+    def fill(self, rounds):
+        with Client("127.0.0.1", self.hub.port, timeout=20) as c:
+            for i in range(rounds):
+                for _ in range(3):
+                    self.send(c, 240000, ["user@example.com"])
+                qid = self.send(c, 500, ["user@example.com", "r@smtp.example", LATER])
+                self.order("hold", qid, self.held)
+                if i % 2 == 0:
+                    self.order("release", qid, self.released)
+            self.send(c, 400000, ["user@example.com", "r@smtp.example"])
+            self.send(c, 400000, ["user@example.com", LATER])
+            self.order("delete", self.send(c, 500, [LATER]), self.deleted)
+
+    def wait_kinds(self, *kinds):
+        """Until each has happened (or the daemon was killed in it)."""
+        def there():
+            if self.hub.is_dead():
+                raise Died
+            counts = self.hub.counts()
+            return all(counts.get(k) for k in kinds)
+        wait_for(f"steps of {kinds}", there)
+
+    def play(self):
+        """True when it came to its end."""
+        try:
+            self.hub.start()
+            self.fill(14)
+            self.wait_kinds("rename segment-to-spare", "pwritev copy", "unlink large", "step index")
+            with Client("127.0.0.1", self.hub.port, timeout=20) as c:
+                for _ in range(6):  # into what was given back
+                    self.send(c, 240000, ["user@example.com"])
+            self.hub.kill()
+            self.hub.start()  # recovery
+            self.fill(1)
+            self.wait_kinds("create checkpoint", "rename checkpoint-to-checkpoint")
+            self.hub.proc.send_signal(signal.SIGTERM)
+            if self.hub.proc.wait(60) != 0:
+                raise Died
+            return True
+        except (OSError, EOFError, ValueError, AssertionError, Died) as why:
+            self.why = why
+            if not self.hub.is_dead() and not self.wait_dead():
+                raise
+            return False
+
+    def wait_dead(self):
+        try:
+            return wait_for("the end of the daemon", self.hub.is_dead, 5)
+        except AssertionError:
+            return False
+
+    def check(self, smtp, extra):
+        """After the next start: nothing lost, and what was ordered is so."""
+        hub = self.hub
+        hub.disarm()
+        hub.proc = None
+        hub.start()
+        queued = {m["queue_id"]: m for m in hub.queue()}
+        for qid in self.held - self.asked["release"]:
+            assert queued[qid]["queue_name"] == "hold", f"{qid} was put on hold and is not: {queued[qid]}"
+        for qid in self.released:
+            assert queued[qid]["queue_name"] != "hold", f"{qid} was released and is on hold"
+        gone = self.deleted & queued.keys()
+        assert not gone, f"deleted and still there: {gone}"
+        for qid, m in queued.items():
+            if m["queue_name"] == "hold":
+                hub.ctl("queue", "release", qid)
+        answers = {"r@smtp.example": smtp, LATER: hub.drain(f"{extra}/later")}
+        smtp.close()
+        found = {place: collections.Counter(a.number for a in (w.answers() if place != LATER else w))
+                 for place, w in answers.items()}
+        found["user@example.com"] = maildir_numbers(hub)
+        for n, rcpts in self.accepted.items():
+            for rcpt in rcpts:
+                if not found[rcpt][n]:  # a deletion that was under way may have been done
+                    assert self.ids[n] in self.asked["delete"], f"message {n} ({self.ids[n]}) to {rcpt} is lost"
+        twice = [n for n, c in found["user@example.com"].items() if c > 1]
+        assert not twice, f"twice in the Maildir: {twice}"
+        again = sum(c - 1 for c in found["r@smtp.example"].values())
+        assert again <= 1, f"{again} SMTP deliveries repeated; at most the one that was under way may be"
+
+
+def one_run(shim, step):
+    """Returns (the counts of steps, whether the daemon was killed). Fails when something was lost."""
+    with tempfile.TemporaryDirectory(prefix="posthouse-crash-") as extra, Witness(f"{extra}/smtp") as smtp, \
+            Witness(f"{extra}/lmtp", lmtp=True) as lmtp, StepHub(shim, step, smtp, lmtp) as hub:
+        hub.write_conf()
+        hub.arm()
+        run = Run(hub)
+        try:
+            finished = run.play()
+            counts = hub.counts()
+            run.check(smtp, extra)
+        except BaseException as e:
+            hub.show()
+            raise AssertionError(f"killed at {step}: {e}") from e
+        assert finished or step, f"the run did not come to its end: {run.why}"
+        return counts, not finished
+
+
+def choose(counts, rng):
+    """Of each kind some or all, and all its moments."""
+    steps = []
+    for kind, count in sorted(counts.items()):
+        moments = ["before", "after"] + (["half"] if kind.startswith(("pwrite", "write")) else [])
+        of = range(1, count + 1) if count <= OF_ONE_KIND else sorted(rng.sample(range(1, count + 1), OF_ONE_KIND))
+        steps.append([Step(kind, n, when) for n in of for when in moments])
+    if STEPS == 0:
+        return [s for of_kind in steps for s in of_kind]
+    for of_kind in steps:
+        rng.shuffle(of_kind)
+    rng.shuffle(steps)
+    return [of_kind[i] for i in range(max(map(len, steps))) for of_kind in steps if i < len(of_kind)][:STEPS]
+
+
+def build_shim(directory):
+    if sys.maxsize < 2**32:
+        raise cases.Skip("the shim is made for 64-bit systems")
+    out = pathlib.Path(directory) / "shim_kill.so"
+    cc = shlex.split(os.environ.get("CC", "cc"))
+    try:
+        subprocess.run([*cc, "-O1", "-fPIC", "-shared", "-Wall", "-o", str(out), str(LIB / "shim_kill.c"), "-ldl", "-lpthread"],
+                       check=True, timeout=60)
+    except FileNotFoundError:
+        raise cases.Skip("no C compiler")
+    return out
+
+
+def test_every_step():
+    rng = random.Random(SEED)
+    with tempfile.TemporaryDirectory(prefix="posthouse-shim-") as directory:
+        os.chmod(directory, 0o755)
+        shim = build_shim(directory)
+        counts, _ = one_run(shim, None)
+        for what, kind in MUST_HAPPEN.items():
+            assert counts.get(kind), f"the scripted run has no {what}: {counts}"
+        steps = choose(counts, rng)
+        print(f"seed {SEED}; {sum(counts.values())} steps of {len(counts)} kinds in a run; kills at {len(steps)} of them", flush=True)
+        killed, begun = collections.Counter(), time.monotonic()
+        with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
+            try:
+                for i, (step, (_, was_killed)) in enumerate(zip(steps, pool.map(lambda s: one_run(shim, s), steps))):
+                    killed[step.kind] += was_killed
+                    if (i + 1) % 50 == 0:
+                        print(f"{i + 1} of {len(steps)} runs, {time.monotonic() - begun:.0f} s", flush=True)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        for kind in sorted({s.kind for s in steps}):
+            print(f"  {kind}: killed {killed[kind]} times, of {counts[kind]} steps")
+        print(f"killed at {killed.total()} of {len(steps)} steps (the others did not come), nothing lost", flush=True)
+        assert killed.total() >= len(steps) // 2
+
+
+if __name__ == "__main__":
+    cases.main(globals())
