@@ -31,6 +31,7 @@ posthoused_SOURCES = \
 	daemon/main.c \
 	daemon/notify.c daemon/notify.h \
 	daemon/trim.c daemon/trim.h \
+	daemon/trim_watch.c daemon/trim_watch.h \
 	daemon/postmaster.c daemon/postmaster.h \
 	daemon/privileges.c daemon/privileges.h
 # The parts in the order of their layers: each uses those behind it.

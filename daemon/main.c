@@ -20,6 +20,7 @@
 #include "daemon/daemon.h"
 #include "daemon/notify.h"
 #include "daemon/trim.h"
+#include "daemon/trim_watch.h"
 
 /* glibc would give each of the first 8 threads a processor an arena of its own; memory freed in one is not used by others. */
 #define MALLOC_ARENAS 2
@@ -185,11 +186,14 @@ static int open_signals(void)
 /* Returns when it is time to stop. */
 static void wait_for_orders(struct daemon *d, int sigfd)
 {
+    struct trim_watch trim = { 0 };
     for (;;) {
         struct pollfd p[2] = { { .fd = sigfd, .events = POLLIN }, { .fd = d->order_pipe[0], .events = POLLIN } };
         struct signalfd_siginfo si;
         char order = 0;
-        if (poll(p, 2, -1) < 0)
+        int ready = poll(p, 2, TRIM_LOOK_MS);
+        trim_watch_look(&trim);
+        if (ready <= 0)
             continue;
         if (p[0].revents && read(sigfd, &si, sizeof si) == sizeof si) {
             if (si.ssi_signo == SIGHUP) {
