@@ -53,6 +53,7 @@ struct daemon {
     struct control *control;
     struct pickup *pickup;
     struct notices *notices;
+    const struct limit *limits[SMTPD_LIMITS + 2]; /* for the status */
     int order_pipe[2];             /* the control thread asks main to stop or reload: one byte 't' or 'h' */
     struct cond reload_done;       /* with m: reloads_done rose, or is_stopping */
     unsigned reloads_asked;        /* guarded by m: by control clients */

@@ -296,8 +296,9 @@ static bool start_reactor(struct daemon *d, struct err *e)
 {
     const struct params *p = conf_global(d->conf);
     d->smtpd_env = (struct smtpd_env){ .spool = d->spool, .dns = d->dns, .log = d->log, .clients = client_counts_new(CLIENT_COUNT_MAX),
-                                       .is_stressed = is_stressed_cb, .stress_arg = d, .resume = sess_resume,
+                                       .is_stressed = is_stressed_cb, .stress_arg = d, .resume = sess_resume, .will_block = reactor_will_block,
                                        .notice = notice_cb, .notice_arg = d->notices };
+    smtpd_limits_init(&d->smtpd_env);
     unsigned workers = p->default_process_limit < d->sessions_max ? (unsigned)p->default_process_limit : d->sessions_max;
     struct reactor_options ro = { .workers = workers, .session_limit = d->sessions_max,
                                   .create = smtpd_create, .create_arg = &d->smtpd_env, .log = &d->src,
@@ -372,12 +373,25 @@ void daemon_reload_over(struct daemon *d, bool ok, const struct buf *text)
     lock_drop(&d->m);
 }
 
+/* Returns how many. */
+static size_t gather_limits(struct daemon *d)
+{
+    size_t n = 0;
+    d->limits[n++] = reactor_session_limit(d->reactor);
+    d->limits[n++] = spool_memory_limit(d->spool);
+    for (int i = 0; i < SMTPD_LIMITS; i++)
+        d->limits[n++] = &d->smtpd_env.limits[i];
+    return n;
+}
+
 bool daemon_start_control(struct daemon *d, struct err *e)
 {
+    size_t limit_count = gather_limits(d);
     const struct params *p = conf_global(d->conf);
     struct control_options o = {
         .socket_path = p->control_socket, .queue_dir = p->queue_directory, .conf_dir = d->conf_dir,
-        .started_us = d->started_us, .sched = d->sched, .spool = d->spool, .reactor = d->reactor, .log = &d->src,
+        .started_us = d->started_us, .sched = d->sched, .spool = d->spool, .reactor = d->reactor, .limits = d->limits,
+        .limit_count = limit_count, .log = &d->src,
         .conf = conf_cb, .policy = policy_cb, .reload = reload_cb, .stop = stop_cb, .arg = d,
     };
     d->control = control_start(&o, e);

@@ -88,6 +88,7 @@ struct reactor *reactor_new(const struct reactor_options *o, struct err *e)
 {
     struct reactor *r = xcalloc(1, sizeof *r);
     r->o = *o;
+    r->session_limit.parameter = "session_limit";
     r->epfd = epoll_create1(EPOLL_CLOEXEC);
     r->wakefd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     struct epoll_event ev = { .events = EPOLLIN, .data.u64 = KEY_WAKE };
@@ -201,13 +202,10 @@ static void sess_end(struct reactor *r, struct sess *s)
 static void refuse_over_limit(struct reactor *r, int fd)
 {
     static const char text[] = "421 4.3.2 All server ports are busy\r\n";
-    uint64_t missed = 0;
     if (send(fd, text, sizeof text - 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) { /* it is told, or it is gone */ }
     close(fd);
     atomic_fetch_add_explicit(&r->refused, 1, memory_order_relaxed);
-    if (log_once_a_minute(&r->limit_told_ms, &r->limit_untold, &missed))
-        log_warn(r->o.log, "session_limit (%u) reached: connections are refused (%llu more since the last such line)",
-                 r->o.session_limit, (unsigned long long)missed);
+    limit_reached(&r->session_limit, r->o.log, r->o.session_limit, "connections are refused");
 }
 
 static void accept_one(struct reactor *r, struct listener *l, int fd, const struct sockaddr_storage *ss,
@@ -474,6 +472,11 @@ void sess_resume(struct sess *s)
     s->wake = WAKE_CALLBACK;
     run_list_push(&one, s);
     workers_push(s->reactor, &one, true);
+}
+
+const struct limit *reactor_session_limit(const struct reactor *r)
+{
+    return &r->session_limit;
 }
 
 bool reactor_is_crowded(struct reactor *r)

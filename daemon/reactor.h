@@ -16,6 +16,7 @@
 #pragma once
 #include <stdbool.h>
 #include "common/base/err.h"
+#include "common/base/limit.h"
 #include "common/base/log.h"
 #include "daemon/sess.h"
 
@@ -47,6 +48,8 @@ bool reactor_drain(struct reactor *r, int64_t deadline_ms);
 /* Ends the threads and closes what is left. */
 void reactor_free(struct reactor **r);
 struct reactor_stats reactor_stats(struct reactor *r);
+/* session_limit: how often it was reached. */
+const struct limit *reactor_session_limit(const struct reactor *r);
 /* More than nine tenths of session_limit are in use. Any thread; cheap. */
 bool reactor_is_crowded(struct reactor *r);
 /* A session step is about to wait for something outside (a policy server): another thread takes over polling. */

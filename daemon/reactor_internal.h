@@ -60,8 +60,9 @@ struct reactor {
 
     atomic_uint sessions;
     _Atomic uint64_t accepted, refused, steps, polls, wakeups;
-    _Atomic int64_t limit_told_ms, pause_told_ms;
-    _Atomic uint64_t limit_untold, pause_untold;
+    struct limit session_limit;
+    _Atomic int64_t pause_told_ms;
+    _Atomic uint64_t pause_untold;
 };
 
 /* reactor.c */

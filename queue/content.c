@@ -1,6 +1,7 @@
 /*
  * Receiving: a buffer that doubles, charged to the pool as it grows. When it would exceed the limit for the journal, or
- * the pool refuses, what there is goes to large/ID and the rest follows it, in pieces of SPILL_BYTES.
+ * the pool refuses, what there is goes to large/ID and the rest follows it, in pieces of SPILL_BYTES, or of
+ * SPILL_LEAST_BYTES (not charged) when the pool has not so much either.
  *
  * Reading: from memory when it is there; else from the journal (checksum verified; kept in memory for the next
  * reader if the pool allows); a large file is mapped, and its checksum verified by the first reader of the message.
@@ -18,7 +19,9 @@
 #include "queue/spool_internal.h"
 
 #define FIRST_BYTES 4096u
+#define BEGIN_BYTES 16384u /* most messages are smaller */
 #define SPILL_BYTES 65536u
+#define SPILL_LEAST_BYTES 2048u
 
 void content_pool_init(struct content_pool *p, int64_t limit_bytes)
 {
@@ -31,13 +34,23 @@ void content_pool_destroy(struct content_pool *p)
     lock_destroy(&p->m);
 }
 
-bool content_pool_charge(struct content_pool *p, size_t n)
+static bool charge(struct content_pool *p, size_t n, int64_t limit_bytes)
 {
     int64_t now = atomic_fetch_add_explicit(&p->used_bytes, (int64_t)n, memory_order_relaxed) + (int64_t)n;
-    if (now <= p->limit_bytes)
+    if (now <= limit_bytes)
         return true;
     content_pool_uncharge(p, n);
     return false;
+}
+
+bool content_pool_charge(struct content_pool *p, size_t n)
+{
+    return charge(p, n, p->limit_bytes);
+}
+
+bool content_pool_charge_large(struct content_pool *p, size_t n)
+{
+    return charge(p, n, p->limit_bytes - p->limit_bytes / 8);
 }
 
 void content_pool_uncharge(struct content_pool *p, size_t n)
@@ -62,6 +75,30 @@ char *spool_large_path(const struct spool *s, uint64_t id)
     return xasprintf("%s/large/%016llx", s->o.dir, (unsigned long long)id);
 }
 
+static void budget_refused(struct spool *s)
+{
+    limit_reached(&s->memory_limit, s->o.log, s->pool.limit_bytes,
+                  "messages are received into files, envelopes that grow large are refused");
+}
+
+bool spool_memory_take(struct spool *s, size_t n)
+{
+    if (content_pool_charge_large(&s->pool, n))
+        return true;
+    budget_refused(s);
+    return false;
+}
+
+void spool_memory_give(struct spool *s, size_t n)
+{
+    content_pool_uncharge(&s->pool, n);
+}
+
+const struct limit *spool_memory_limit(const struct spool *s)
+{
+    return &s->memory_limit;
+}
+
 /* ---- receiving ---- */
 
 struct content_writer {
@@ -70,7 +107,8 @@ struct content_writer {
     uint64_t total;          /* bytes so far */
     uint32_t crc;
     char *p;                 /* owned: all of it, or what waits to be written to the file */
-    size_t n, cap;           /* cap is charged to the pool while there is no file */
+    size_t n, cap;
+    size_t charged;          /* to the pool */
     int fd;                  /* large file, or -1 */
     enum spool_status status;
 };
@@ -85,6 +123,11 @@ struct content_writer *content_begin(struct spool *s, uint64_t id)
 uint64_t content_bytes(const struct content_writer *w)
 {
     return w->total;
+}
+
+bool content_is_file(const struct content_writer *w)
+{
+    return w->fd >= 0;
 }
 
 static enum spool_status fail(struct content_writer *w, const char *what)
@@ -112,9 +155,10 @@ static enum spool_status to_file(struct content_writer *w)
         return fail(w, "create");
     if (spill(w) != SPOOL_OK)
         return w->status;
-    content_pool_uncharge(&w->s->pool, w->cap);
+    content_pool_uncharge(&w->s->pool, w->charged);
     free(w->p);
-    w->cap = SPILL_BYTES;
+    w->charged = content_pool_charge_large(&w->s->pool, SPILL_BYTES) ? SPILL_BYTES : 0;
+    w->cap = w->charged > 0 ? SPILL_BYTES : SPILL_LEAST_BYTES;
     w->p = xmalloc(w->cap);
     return SPOOL_OK;
 }
@@ -130,15 +174,18 @@ static bool grow(struct content_writer *w, size_t n)
     size_t cap = w->cap ? w->cap : FIRST_BYTES;
     while (cap < need)
         cap *= 2;
-    if (!content_pool_charge(&w->s->pool, cap - w->cap))
+    struct content_pool *pool = &w->s->pool;
+    if (cap <= BEGIN_BYTES ? !content_pool_charge(pool, cap - w->cap) : !content_pool_charge_large(pool, cap - w->cap)) {
+        budget_refused(w->s);
         return false;
+    }
     char *q = realloc(w->p, cap);
     if (q == NULL) {
-        content_pool_uncharge(&w->s->pool, cap - w->cap);
+        content_pool_uncharge(pool, cap - w->cap);
         return false;
     }
     w->p = q;
-    w->cap = cap;
+    w->cap = w->charged = cap;
     return true;
 }
 
@@ -171,17 +218,18 @@ static void finish_in_memory(struct content_writer *w, struct msg *m)
         char *q = realloc(w->p, w->n ? w->n : 1);
         if (q != NULL) {
             size_t keep = w->n ? w->n : 1;
-            if (w->cap > keep)
-                content_pool_uncharge(&w->s->pool, w->cap - keep);
-            w->cap = w->cap > keep ? keep : w->cap;
+            if (w->charged > keep) {
+                content_pool_uncharge(&w->s->pool, w->charged - keep);
+                w->charged = keep;
+            }
             w->p = q;
         }
     }
     m->content = w->p;
     m->pool = &w->s->pool;
-    m->content_charged = w->cap;
+    m->content_charged = w->charged;
     w->p = NULL;
-    w->cap = 0;
+    w->cap = w->charged = 0;
 }
 
 static enum spool_status finish_file(struct content_writer *w)
@@ -213,6 +261,7 @@ enum spool_status content_finish(struct content_writer **wp, struct msg *m)
     m->is_large = w->fd >= 0;
     if (m->is_large) {
         m->pool = &w->s->pool;
+        content_pool_uncharge(m->pool, w->charged);
         free(w->p);
         io_close(&w->fd);
     } else {
@@ -234,9 +283,8 @@ void content_abort(struct content_writer **wp)
         io_close(&w->fd);
         w->s->io->unlink(w->s->io->arg, path);
         free(path);
-    } else {
-        content_pool_uncharge(&w->s->pool, w->cap);
     }
+    content_pool_uncharge(&w->s->pool, w->charged);
     free(w->p);
     free(w);
 }

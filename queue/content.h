@@ -23,6 +23,8 @@ void content_pool_init(struct content_pool *p, int64_t limit_bytes);
 void content_pool_destroy(struct content_pool *p);
 /* False, and nothing is charged, when the budget would be exceeded. */
 bool content_pool_charge(struct content_pool *p, size_t n) MUST_CHECK;
+/* The same for what is large already: an eighth of the budget is left for the beginnings of others. */
+bool content_pool_charge_large(struct content_pool *p, size_t n) MUST_CHECK;
 /* p may be NULL. */
 void content_pool_uncharge(struct content_pool *p, size_t n);
 /* More is in use than what waits for its delivery may keep: what is on disk already should not stay in memory as well. */

@@ -191,6 +191,7 @@ static struct spool *spool_new(const struct spool_options *o)
     s->lock_fd = -1;
     s->content_limit = o->buffer_limit_bytes < o->segment_bytes / CONTENT_SHARE ? o->buffer_limit_bytes
                                                                                : o->segment_bytes / CONTENT_SHARE;
+    s->memory_limit.parameter = "spool_memory_limit";
     content_pool_init(&s->pool, o->memory_limit_bytes);
     char *journal = in_dir(s, "journal"), *results = in_dir(s, "results");
     journal_init(&s->journal, s->io, s->o.log, journal, (uint64_t)o->segment_bytes);

@@ -19,6 +19,7 @@
 #include <stdint.h>
 #include "common/base/attrs.h"
 #include "common/base/err.h"
+#include "common/base/limit.h"
 #include "common/base/log.h"
 #include "queue/msg.h"
 
@@ -105,6 +106,15 @@ struct qid_source *spool_qids(struct spool *s);
 /* True while space is above minfree and the last write succeeded: MAIL FROM answers 452 otherwise. `need_bytes` is SIZE=. */
 bool spool_has_room(struct spool *s, uint64_t need_bytes);
 
+/*
+ * The budget of spool_memory_limit for what else a session holds (an envelope, input that cannot be used yet): false when it
+ * is used up, and nothing was taken. What was taken is given back by the same amount.
+ */
+bool spool_memory_take(struct spool *s, size_t n) MUST_CHECK;
+void spool_memory_give(struct spool *s, size_t n);
+/* How often the budget refused something. */
+const struct limit *spool_memory_limit(const struct spool *s);
+
 /* ---- receiving content ---- */
 /*
  * Content arrives piece by piece; it stays in memory up to buffer_limit_bytes while the process is within
@@ -115,6 +125,8 @@ struct content_writer *content_begin(struct spool *s, uint64_t id);
 /* SPOOL_OK, SPOOL_FULL or SPOOL_IO; after a failure further appends are ignored (the caller goes on reading the client). */
 enum spool_status content_append(struct content_writer *w, struct span bytes);
 uint64_t content_bytes(const struct content_writer *w);
+/* It went to a file: content_finish() will wait for the disk. */
+bool content_is_file(const struct content_writer *w);
 /* Moves the content into m (fsyncs a large file and its directory) and frees *w. On failure frees it too. */
 enum spool_status content_finish(struct content_writer **w, struct msg *m) MUST_CHECK;
 /* Throws the content away; NULL is fine. */

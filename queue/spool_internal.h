@@ -82,6 +82,7 @@ struct spool {
     int lock_fd;
     struct qid_source qids;
     struct content_pool pool;
+    struct limit memory_limit; /* spool_memory_limit: how often something was kept out of memory */
     struct journal journal;
     struct result_log results;
     struct index *index;     /* owned */

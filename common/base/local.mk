@@ -8,6 +8,7 @@ libbase_a_SOURCES = \
 	common/base/crc32c.c common/base/crc32c.h \
 	common/base/err.c common/base/err.h \
 	common/base/io.c common/base/io.h \
+	common/base/limit.c common/base/limit.h \
 	common/base/lock.c common/base/lock.h common/base/locks.def \
 	common/base/log.c common/base/log.h \
 	common/base/mem.c common/base/mem.h \

@@ -34,6 +34,17 @@ static void uptime_text(int64_t s, char *out, size_t size)
         snprintf(out, size, "%" PRId64 " min %" PRId64 " s", s / 60, s % 60);
 }
 
+static void print_limits(const json_t *s)
+{
+    const char *limit;
+    json_t *times;
+    const char *label = "limits reached  ";
+    json_object_foreach(json_object_get(s, "limits_reached"), limit, times) {
+        printf("%s %s %" JSON_INTEGER_FORMAT " times\n", label, limit, json_integer_value(times));
+        label = "                ";
+    }
+}
+
 static void print_status(const json_t *s)
 {
     char date[MAIL_DATE_MAX], up[64];
@@ -56,6 +67,7 @@ static void print_status(const json_t *s)
     json_t *j;
     json_array_foreach(json_object_get(s, "paused"), i, j)
         printf("paused           %s %s\n", json_string_value(json_object_get(j, "kind")), json_string_value(json_object_get(j, "name")));
+    print_limits(s);
     if (number(s, NULL, "log_lines_dropped") > 0)
         printf("log              %" JSON_INTEGER_FORMAT " lines dropped\n", number(s, NULL, "log_lines_dropped"));
 }

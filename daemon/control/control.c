@@ -190,6 +190,7 @@ struct control *control_start(const struct control_options *o, struct err *e)
     c->control_fd = c->submit_fd = c->wake[0] = c->wake[1] = -1;
     /* Their numbers in log lines begin far from those of sessions that come in by TCP. */
     c->smtpd = (struct smtpd_env){ .spool = o->spool, .log = o->log->log, .resume = smtpd_run_resume, .next_pid = LOCAL_PID_FIRST };
+    smtpd_limits_init(&c->smtpd);
     lock_init(&c->m, LOCK_CONTROL);
     c->socket_path = xstrdup(o->socket_path);
     if (!make_public(o->queue_dir, &c->submit_path, e))

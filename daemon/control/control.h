@@ -40,6 +40,8 @@ struct control_options {
     struct sched *sched;
     struct spool *spool;
     struct reactor *reactor;       /* NULL: no sessions to count */
+    const struct limit *const *limits; /* borrowed: those that are counted */
+    size_t limit_count;
     const struct log_src *log;     /* borrowed; its log and name serve for the lines of other programs too */
     struct conf *(*conf)(void *arg);     /* the current snapshot, one reference */
     struct policy *(*policy)(void *arg); /* the current policy, one reference; NULL: no alias expansion,

@@ -29,6 +29,16 @@ static void add_pause(void *arg, const struct pause *p)
     json_array_append_new(arg, pause_json(p));
 }
 
+/* Limits that were reached, and how often, by the parameter's name. */
+static json_t *limit_counts(const struct control_options *o)
+{
+    json_t *j = json_object();
+    for (size_t i = 0; i < o->limit_count; i++)
+        if (limit_count(o->limits[i]) > 0)
+            json_object_set_new(j, o->limits[i]->parameter, json_integer((json_int_t)limit_count(o->limits[i])));
+    return j;
+}
+
 bool ctl_status(struct ctl_client *cl, json_t *request)
 {
     (void)request;
@@ -51,6 +61,7 @@ bool ctl_status(struct ctl_client *cl, json_t *request)
     json_object_set_new(s, "paused", paused);
     if (o->reactor != NULL)
         json_object_set_new(s, "sessions", session_counts(o->reactor));
+    json_object_set_new(s, "limits_reached", limit_counts(o));
     json_object_set_new(s, "log_lines_dropped", json_integer(o->log->log != NULL ? (json_int_t)log_dropped(o->log->log) : 0));
     conf_unref(&c);
     return ctl_send(cl, s) && ctl_ok(cl, NULL);

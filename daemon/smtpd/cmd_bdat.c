@@ -52,6 +52,7 @@ static bool may_take(struct smtpd_sess *S)
         char qid[QID_TEXT_MAX];
         log_line(&S->log, LOG_LV_WARNING, "%s: BDAT request from %s exceeds message size limit", smtpd_qid(S, qid),
                  S->namaddr);
+        smtpd_limit_reached(S, SMTPD_LIMIT_SIZE, S->p->message_size_limit);
         smtpd_reply(S, 552, "5.3.4", "Chunk exceeds message size limit");
         tx->bdat_failed = tx->is_bdat = true;
         return false;

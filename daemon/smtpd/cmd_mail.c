@@ -85,6 +85,7 @@ static bool take_param(struct smtpd_sess *S, struct span name, struct span value
 static bool has_room(struct smtpd_sess *S, uint64_t size)
 {
     if (S->p->message_size_limit > 0 && size > (uint64_t)S->p->message_size_limit) {
+        smtpd_limit_reached(S, SMTPD_LIMIT_SIZE, S->p->message_size_limit);
         smtpd_reply(S, 552, "5.3.4", "Message size exceeds fixed limit");
         return false;
     }
@@ -106,7 +107,8 @@ static bool may_begin(struct smtpd_sess *S)
         smtpd_reply(S, 503, "5.5.1", "Error: nested MAIL command");
         return false;
     }
-    if (smtpd_over_rate(S, CLIENT_MESSAGE, S->p->smtpd_client_message_rate_limit, "Message delivery request")) {
+    if (smtpd_over_rate(S, CLIENT_MESSAGE, SMTPD_LIMIT_MESSAGE_RATE, S->p->smtpd_client_message_rate_limit,
+                        "Message delivery request")) {
         struct policy_client c;
         smtpd_policy_client(S, &c);
         smtpd_reply(S, 450, "4.7.1", "Error: too much mail from %.*s", SPAN_ARG(c.addr_text));

@@ -75,13 +75,32 @@ static bool take_param(struct smtpd_sess *S, struct span name, struct span value
     return false;
 }
 
-/* One more recipient fits, else replied. Within the overshoot that is not yet an error. */
+/* A recipient that is one too many: within the overshoot not yet an error. */
+static enum cmd_result overshoot(struct smtpd_sess *S)
+{
+    return S->tx->overshoot++ < (unsigned)S->p->smtpd_recipient_overshoot_limit ? CMD_OK : CMD_ERROR;
+}
+
+/* One more recipient fits, else replied. */
 static bool has_room(struct smtpd_sess *S, enum cmd_result *res)
 {
     if (S->tx->accepted < (unsigned)S->p->smtpd_recipient_limit)
         return true;
+    smtpd_limit_reached(S, SMTPD_LIMIT_RECIPIENTS, S->p->smtpd_recipient_limit);
     smtpd_reply(S, 452, "4.5.3", "Error: too many recipients");
-    *res = S->tx->overshoot++ < (unsigned)S->p->smtpd_recipient_overshoot_limit ? CMD_OK : CMD_ERROR;
+    *res = overshoot(S);
+    return false;
+}
+
+/* Within the budget for all sessions, else replied. The array of recipients doubles (msg_add_rcpt). */
+static bool has_memory(struct smtpd_sess *S, enum cmd_result *res)
+{
+    size_t n = S->tx->msg->env.rcpt_count;
+    size_t growth = (n & (n - 1)) == 0 ? 2 * n * sizeof(struct msg_rcpt) : 0;
+    if (smtpd_may_hold(S, smtpd_envelope_bytes(S) + growth))
+        return true;
+    smtpd_reply(S, 452, "4.3.1", "Insufficient system storage");
+    *res = overshoot(S);
     return false;
 }
 
@@ -170,7 +189,7 @@ static bool read_arguments(struct smtpd_sess *S, struct span arg, struct rcpt_ct
         smtpd_reply(S, 501, "5.5.4", "Syntax: RCPT TO:<address>");
         return false;
     }
-    if (smtpd_over_rate(S, CLIENT_RCPT, S->p->smtpd_client_recipient_rate_limit, "Recipient address")) {
+    if (smtpd_over_rate(S, CLIENT_RCPT, SMTPD_LIMIT_RCPT_RATE, S->p->smtpd_client_recipient_rate_limit, "Recipient address")) {
         struct policy_client c;
         smtpd_policy_client(S, &c);
         smtpd_reply(S, 450, "4.7.1", "Error: too many recipients from %.*s", SPAN_ARG(c.addr_text));
@@ -200,7 +219,7 @@ enum cmd_result smtpd_cmd_RCPT(struct smtpd_sess *S, struct span arg)
         smtpd_reply(S, 503, "5.5.1", "Error: RCPT after BDAT");
         return CMD_ERROR;
     }
-    if (!read_arguments(S, arg, &x) || !has_room(S, &res))
+    if (!read_arguments(S, arg, &x) || !has_room(S, &res) || !has_memory(S, &res))
         return res;
     x.as_given = addr_quoted(smtpd_scratch(S), x.addr.text);
     if (!smtpd_rcpt_is_welcome(S, STAGE_RCPT, x.as_given, x.addr.text, &x.route))

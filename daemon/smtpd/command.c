@@ -213,8 +213,10 @@ static enum flow run_line(struct smtpd_sess *S, struct span line)
         smtpd_reply(S, 500, "5.5.2", "Error: bad UTF-8 syntax");
     else
         r = dispatch(S, cmd, verb, arg, line);
-    if (cmd != CMD_UNKNOWN && (commands[cmd].flags & CMD_JUNK) && S->junk++ > (unsigned)S->p->smtpd_junk_command_limit)
+    if (cmd != CMD_UNKNOWN && (commands[cmd].flags & CMD_JUNK) && S->junk++ > (unsigned)S->p->smtpd_junk_command_limit) {
+        smtpd_limit_reached(S, SMTPD_LIMIT_JUNK, S->p->smtpd_junk_command_limit);
         S->errors++;
+    }
     if (r == CMD_LATER)
         S->pending_cmd = (uint8_t)cmd;
     else
@@ -228,9 +230,11 @@ static enum flow run_line(struct smtpd_sess *S, struct span line)
 static enum flow skip_long_line(struct smtpd_sess *S, const char *lf)
 {
     struct span in = smtpd_input(S);
-    if (!S->skipping)
+    if (!S->skipping) {
+        smtpd_limit_reached(S, SMTPD_LIMIT_LINE, S->p->line_length_limit);
         log_line(&S->log, LOG_LV_WARNING, "%s: request longer than %lld: %.*s...", S->namaddr,
                  (long long)S->p->line_length_limit, (int)(in.n < 30 ? in.n : 30), in.p);
+    }
     if (lf == NULL) {
         S->skipping = true;
         S->in_pos = S->in.n;
@@ -251,6 +255,7 @@ enum flow smtpd_command_run(struct smtpd_sess *S)
 {
     if (S->errors >= (unsigned)S->p->smtpd_hard_error_limit) {
         log_line(&S->log, LOG_LV_INFO, "too many errors after %s from %s", smtpd_state_word(S), S->namaddr);
+        smtpd_limit_reached(S, SMTPD_LIMIT_ERRORS, S->p->smtpd_hard_error_limit);
         smtpd_notify_error(S, NOTIFY_CLASS_PROTOCOL);
         smtpd_reply(S, 421, "4.7.0", "%s Error: too many errors", S->p->myhostname);
         return FLOW_ON;

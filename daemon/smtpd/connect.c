@@ -160,6 +160,8 @@ static bool check_client_limits(struct smtpd_sess *S)
     char addr[IP_TEXT_MAX];
     const char *kind = NULL;
     unsigned seen = 0;
+    enum smtpd_limit which = SMTPD_LIMIT_CONNECTIONS;
+    int64_t count_limit = S->p->smtpd_client_connection_count_limit, rate_limit = S->p->smtpd_client_connection_rate_limit;
     is_named(S);
     if (!S->has_limits)
         return true;
@@ -168,12 +170,13 @@ static bool check_client_limits(struct smtpd_sess *S)
         S->has_limits = false;
         return true;
     }
-    if (S->p->smtpd_client_connection_count_limit > 0 && S->client_connections > S->p->smtpd_client_connection_count_limit)
+    if (count_limit > 0 && S->client_connections > count_limit)
         kind = "concurrency", seen = S->client_connections;
-    else if (S->p->smtpd_client_connection_rate_limit > 0 && S->client_rate > S->p->smtpd_client_connection_rate_limit)
-        kind = "rate", seen = S->client_rate;
+    else if (rate_limit > 0 && S->client_rate > rate_limit)
+        kind = "rate", seen = S->client_rate, which = SMTPD_LIMIT_CONNECTION_RATE;
     if (kind == NULL)
         return true;
+    smtpd_limit_reached(S, which, which == SMTPD_LIMIT_CONNECTIONS ? count_limit : rate_limit);
     atomic_fetch_add_explicit(&S->env->counters.limit_refusals, 1, memory_order_relaxed);
     smtpd_reply(S, 421, "4.7.0", "%s Error: too many connections from %s", S->p->myhostname, ip_print(&S->s.peer, addr));
     log_line(&S->log, LOG_LV_WARNING, "Connection %s limit exceeded: %u from %s for service %s", kind, seen, S->namaddr,
@@ -181,13 +184,14 @@ static bool check_client_limits(struct smtpd_sess *S)
     return false;
 }
 
-bool smtpd_over_rate(struct smtpd_sess *S, enum client_event ev, int64_t limit, const char *what)
+bool smtpd_over_rate(struct smtpd_sess *S, enum client_event ev, enum smtpd_limit which, int64_t limit, const char *what)
 {
     if (!S->has_limits || limit <= 0)
         return false;
     unsigned n = client_count_event(S->env->clients, S->svc->number, &S->s.peer, ev);
     if (n <= limit)
         return false;
+    smtpd_limit_reached(S, which, limit);
     atomic_fetch_add_explicit(&S->env->counters.limit_refusals, 1, memory_order_relaxed);
     log_line(&S->log, LOG_LV_WARNING, "%s rate limit exceeded: %u from %s for service %s", what, n, S->namaddr,
              S->svc->svc->name);

@@ -138,6 +138,7 @@ static void after_feed(struct smtpd_sess *S, size_t used)
     smtpd_request_earned(S, used);
     if (!tx->too_big && S->p->message_size_limit > 0 && tx->scan.taken > (uint64_t)S->p->message_size_limit) {
         tx->too_big = true;
+        smtpd_limit_reached(S, SMTPD_LIMIT_SIZE, S->p->message_size_limit);
         content_abort(&tx->writer);
     }
 }
@@ -294,6 +295,8 @@ enum flow smtpd_message_end(struct smtpd_sess *S)
         return refuse(S);
     complete_envelope(S);
     tx->msg->env.content_bytes = content_bytes(tx->writer);
+    if (content_is_file(tx->writer) && S->env->will_block != NULL)
+        S->env->will_block(&S->s);
     tx->failed = content_finish(&tx->writer, tx->msg);
     if (has_fault(S))
         return refuse(S);

@@ -237,10 +237,49 @@ static enum sess_wait on_shutdown(struct smtpd_sess *S)
     return WAIT_DONE;
 }
 
+/* ---- memory ---- */
+
+bool smtpd_may_hold(struct smtpd_sess *S, size_t bytes)
+{
+    size_t want = bytes > SESS_FREE_BYTES ? bytes - SESS_FREE_BYTES : 0;
+    if (want > S->charged && !spool_memory_take(S->env->spool, want - S->charged))
+        return false;
+    if (want < S->charged)
+        spool_memory_give(S->env->spool, S->charged - want);
+    S->charged = want;
+    return true;
+}
+
+size_t smtpd_envelope_bytes(const struct smtpd_sess *S)
+{
+    const struct smtpd_tx *tx = S->tx;
+    return tx == NULL ? 0 : arena_bytes(tx->msg->arena) + tx->seen_cap * sizeof *tx->seen + tx->carry.cap;
+}
+
+/* The session is going to wait for its client. False: not with so much in its hands. */
+static bool may_wait(struct smtpd_sess *S)
+{
+    size_t buffers = S->in.n - S->in_pos + S->out.n;
+    /* An envelope that grew too large has what it has; its next recipient is refused. */
+    return smtpd_may_hold(S, smtpd_envelope_bytes(S) + buffers) || buffers <= SESS_FREE_BYTES;
+}
+
+static enum sess_wait on_no_memory(struct smtpd_sess *S)
+{
+    abandon_command(S);
+    if (S->state != SMTPD_END && S->out.n == 0) {
+        smtpd_reply(S, 421, "4.3.1", "%s Error: insufficient memory, try later", S->p->myhostname);
+        (void)flush_out(S);
+    }
+    return WAIT_DONE;
+}
+
 /* ---- the step ---- */
 
 static enum sess_wait wait_output(struct smtpd_sess *S)
 {
+    if (!may_wait(S))
+        return on_no_memory(S);
     S->s.deadline_ms = deadline(S, &S->reply_deadline_ms);
     return WAIT_OUTPUT;
 }
@@ -303,6 +342,8 @@ static enum sess_wait run(struct smtpd_sess *S)
         if (w != WAIT_AGAIN)
             return w;
         if (f == FLOW_INPUT) {
+            if (!may_wait(S))
+                return on_no_memory(S);
             S->s.deadline_ms = deadline(S, &S->request_deadline_ms);
             return WAIT_INPUT;
         }
@@ -344,13 +385,10 @@ static enum sess_wait smtpd_step(struct sess *base, enum sess_wake why)
 static void smtpd_park(struct sess *base)
 {
     struct smtpd_sess *S = (struct smtpd_sess *)base;
-    if (S->in_pos == S->in.n) {
-        buf_reset(&S->in);
-        S->in_pos = 0;
-        buf_shrink(&S->in, 0);
-    }
-    if (S->out.n == 0)
-        buf_shrink(&S->out, 0);
+    buf_consume(&S->in, S->in_pos);
+    S->in_pos = 0;
+    buf_shrink(&S->in, 0);
+    buf_shrink(&S->out, 0);
     arena_free(&S->scratch);
 }
 
@@ -358,6 +396,7 @@ static void smtpd_destroy(struct sess *base)
 {
     struct smtpd_sess *S = (struct smtpd_sess *)base;
     smtpd_tx_drop(S);
+    spool_memory_give(S->env->spool, S->charged);
     smtpd_notify_end(S);
     smtpd_client_gone(S);
     if (S->is_connected)

@@ -16,6 +16,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include "common/base/err.h"
+#include "common/base/limit.h"
 #include "common/base/log.h"
 #include "common/dns/dns.h"
 #include "daemon/sess.h"
@@ -31,6 +32,14 @@ struct smtpd_counters {
     _Atomic uint64_t lost, timeouts, limit_refusals;
 };
 
+/* Limits of a session or client that have a place in the status. */
+enum smtpd_limit {
+#define LIMIT(id, parameter, what) SMTPD_LIMIT_##id,
+#include "daemon/smtpd/limits.def"
+#undef LIMIT
+    SMTPD_LIMITS
+};
+
 /* What all sessions share. Set up before the first session, then unchanged but for the atomics. */
 struct smtpd_env {
     struct spool *spool;
@@ -40,9 +49,11 @@ struct smtpd_env {
     bool (*is_stressed)(void *arg);        /* NULL: never. Asked once when a session begins. */
     void *stress_arg;
     void (*resume)(struct sess *s);        /* sess_resume, or a test's */
+    void (*will_block)(struct sess *s);    /* reactor_will_block; NULL: nobody needs to know */
     void (*notice)(void *arg, const struct notice *x); /* NULL: nobody is told of errors of clients */
     void *notice_arg;
     struct smtpd_counters counters;
+    struct limit limits[SMTPD_LIMITS];     /* smtpd_limits_init() */
     atomic_uint next_pid;                  /* number of the next session in log lines */
 };
 
@@ -52,6 +63,9 @@ struct smtpd_service;
 struct smtpd_service *smtpd_service_new(const struct conf_service *svc, struct policy *policy, struct err *e) MUST_CHECK;
 struct smtpd_service *smtpd_service_ref(struct smtpd_service *v);
 void smtpd_service_unref(struct smtpd_service **v);
+
+/* Names the limits of env; before the first session. */
+void smtpd_limits_init(struct smtpd_env *env);
 
 /* The sess_create_fn: listener->arg is a struct smtpd_service, arg a struct smtpd_env. */
 sess_create_fn smtpd_create;

@@ -31,6 +31,7 @@
 #define IN_BUF_DATA_BYTES 65536   /* while a message comes in fast */
 #define OUT_FLUSH_BYTES 8192      /* replies gathered before they are written in the middle of a step */
 #define COMMANDS_PER_STEP 100     /* then others get their turn */
+#define SESS_FREE_BYTES 4096      /* of envelope and buffers that a session may hold beside the budget */
 #define UNAUTH_PIPELINE_SHOWN 100 /* bytes of early input in the log */
 
 enum smtpd_state { SMTPD_CONNECT, SMTPD_COMMAND, SMTPD_DATA, SMTPD_BDAT, SMTPD_COMMIT, SMTPD_END };
@@ -154,6 +155,7 @@ struct smtpd_sess {
     bool bdat_last, bdat_skip;
     uint64_t commit_id;            /* of the message being committed */
     uint64_t commit_bytes;
+    size_t charged;                /* bytes of the spool's memory budget that this session holds */
     struct { uint16_t ok, total; } count[CMD_COUNT];
 };
 
@@ -184,6 +186,10 @@ const char *smtpd_state_word(const struct smtpd_sess *S);
 /* Content came: smtpd_min_data_rate says how much time that buys, never more than smtpd_timeout from now. */
 void smtpd_request_earned(struct smtpd_sess *S, size_t bytes);
 
+/* What the session keeps while it waits is charged to spool_memory_limit. False: there is no room for so much. */
+bool smtpd_may_hold(struct smtpd_sess *S, size_t bytes);
+size_t smtpd_envelope_bytes(const struct smtpd_sess *S);
+
 /* reply.c: replies and the lines that go with them */
 void smtpd_reply(struct smtpd_sess *S, int code, const char *dsn, const char *fmt, ...) PRINTF_FMT(4, 5);
 void smtpd_reply_raw(struct smtpd_sess *S, struct span text); /* whole lines, 2xx or 3xx */
@@ -203,13 +209,16 @@ void smtpd_log_message_id(struct smtpd_sess *S);
 void smtpd_log_event(struct smtpd_sess *S, const char *what, const char *stage, struct span rcpt, struct span text);
 void smtpd_log_pipelining(struct smtpd_sess *S, const char *after);
 
+/* limits.c */
+void smtpd_limit_reached(struct smtpd_sess *S, enum smtpd_limit which, int64_t value);
+
 /* connect.c */
 enum flow smtpd_connect_run(struct smtpd_sess *S);
 bool smtpd_connect_begin(struct smtpd_sess *S);
 void smtpd_lookup_free(struct connect_lookup **l);
 /* The session no longer counts as one of its client. */
 void smtpd_client_gone(struct smtpd_sess *S);
-bool smtpd_over_rate(struct smtpd_sess *S, enum client_event ev, int64_t limit, const char *what);
+bool smtpd_over_rate(struct smtpd_sess *S, enum client_event ev, enum smtpd_limit which, int64_t limit, const char *what);
 
 /* command.c */
 enum flow smtpd_command_run(struct smtpd_sess *S);

@@ -18,6 +18,7 @@ struct fake_spool {
     struct msg *last;              /* counted; NULL before the first */
     struct buf content;            /* of last */
     unsigned messages, begun, ended;
+    size_t memory, memory_used;    /* budget beside content */
     struct qid_source qids;
 };
 

@@ -406,6 +406,7 @@ static void test_early_input_keeps_the_line(void **state)
     fixture_open(f, NULL);
     struct smtpd_sess *S = (struct smtpd_sess *)f->s;
     SAY(f, "RSET");                      /* in the buffer, not run yet */
+    assert_true(buf_reserve(&S->in, 100)); /* as after a read */
     struct span line = smtpd_input(S);
     S->in_pos = S->in.n;                 /* as while a line is run */
     assert_int_equal(send(f->client, "MAIL FROM", 9, MSG_NOSIGNAL), 9);
@@ -493,6 +494,98 @@ static void test_client_limits_before_the_name(void **state)
     HEARD(f, "421 4.7.0 ");
     dns_stop(&f->env.dns);
     responder_stop(&r);
+    fixture_free(&f);
+}
+
+/* What a session keeps while it waits is the budget's: an envelope that grows, input that cannot be used yet. */
+static void test_memory_budget(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new("");
+    char rcpt[200], part[5001];
+    unsigned taken = 0, refused = 0;
+    f->spool->memory = 20000;
+    fixture_open(f, NULL);
+    SAY(f, "EHLO client.example\r\n");
+    SAY(f, "MAIL FROM:<a@b.example>\r\n");
+    SAY(f, "RCPT TO:<joe@example.com>\r\n");
+    assert_int_equal(f->spool->memory_used, 0); /* an ordinary message needs nothing of it */
+    fixture_said(f);
+    for (int i = 0; i < 300; i++) {
+        snprintf(rcpt, sizeof rcpt, "RCPT TO:<joe@example.com> ORCPT=rfc822;%d%0100d\r\n", i, 0);
+        SAY(f, rcpt);
+        const char *said = fixture_said(f);
+        taken += strncmp(said, "250 ", 4) == 0;
+        refused += strcmp(said, "452 4.3.1 Insufficient system storage\r\n") == 0;
+    }
+    if (taken <= 20 || refused <= 100 || taken + refused != 300)
+        fail_msg("%u taken, %u refused: %s", taken, refused, fixture_said(f));
+    assert_true(f->spool->memory_used > 10000 && f->spool->memory_used <= 20000);
+    SAY(f, "DATA\r\n"); /* what was taken can still be sent */
+    SAY(f, "Subject: x\r\n\r\nx\r\n.\r\n");
+    HEARD(f, "250 2.0.0 Ok: queued as ");
+    assert_int_equal(f->spool->memory_used, 0);
+    assert_int_equal(f->spool->last->env.rcpt_count, taken + 1);
+    fixture_free(&f);
+
+    f = fixture_new("line_length_limit = 5000\n");
+    memset(part, 'x', sizeof part - 1);
+    part[sizeof part - 1] = '\0';
+    f->spool->memory = 500;
+    fixture_open(f, NULL);
+    fixture_send(f, span_of(part, 4500));
+    assert_int_equal(f->spool->memory_used, 404);
+    assert_true(((struct smtpd_sess *)f->s)->in.cap <= 4500);
+    fixture_send(f, span_of(part, 200));
+    HEARD(f, "421 4.3.1 mx.example.com Error: insufficient memory, try later\r\n");
+    assert_false(f->is_open);
+    assert_int_equal(f->spool->memory_used, 0);
+    fixture_free(&f);
+}
+
+static uint64_t reached(const struct fixture *f, enum smtpd_limit which)
+{
+    return limit_count(&f->env.limits[which]);
+}
+
+/* Each is counted, and logged with the parameter's name, but not more than once a minute. */
+static void test_limits_are_told(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new("smtpd_recipient_limit = 1\nline_length_limit = 100\nmessage_size_limit = 50\n"
+                                    "queue_minfree = 0\nsmtpd_junk_command_limit = 1\nsmtpd_hard_error_limit = 3\n"
+                                    "smtpd_error_sleep_time = 0\n");
+    char line[300] = "";
+    memset(line, 'x', 200);
+    fixture_open(f, NULL);
+    say_envelope(f);
+    SAY(f, "0123456789012345678901234567890123456789012345678901234567890123456789\r\n.\r\n");
+    SAY(f, "MAIL FROM:<a@b.example>\r\n");
+    for (int i = 0; i < 3; i++)
+        SAY(f, "RCPT TO:<joe@example.com>\r\n");
+    fixture_open(f, NULL);
+    SAY(f, line);
+    SAY(f, "\r\n");
+    for (int i = 0; i < 4 && f->is_open; i++)
+        SAY(f, "RSET\r\n");
+    assert_false(f->is_open);
+    assert_int_equal(reached(f, SMTPD_LIMIT_SIZE), 1);
+    assert_int_equal(reached(f, SMTPD_LIMIT_RECIPIENTS), 2);
+    assert_int_equal(reached(f, SMTPD_LIMIT_LINE), 1);
+    assert_int_equal(reached(f, SMTPD_LIMIT_JUNK), 2);
+    assert_int_equal(reached(f, SMTPD_LIMIT_ERRORS), 1);
+    assert_int_equal(reached(f, SMTPD_LIMIT_CONNECTIONS), 0);
+    assert_logged(f, "warning: smtpd_recipient_limit (1) reached: further recipients of a message are deferred\n");
+    assert_logged(f, "warning: message_size_limit (50) reached: a message is rejected\n");
+    char *log = fixture_log(f), *at = strstr(log, "smtpd_junk_command_limit");
+    assert_non_null(at);
+    assert_null(strstr(at + 1, "smtpd_junk_command_limit"));
+    free(log);
+    clock_advance_for_test(60001, 0);
+    fixture_open(f, NULL);
+    for (int i = 0; i < 3; i++)
+        SAY(f, "RSET\r\n");
+    assert_logged(f, "smtpd_junk_command_limit (1) reached: commands count as errors (1 more since the last such line)\n");
     fixture_free(&f);
 }
 
@@ -703,7 +796,8 @@ int main(void)
         cmocka_unit_test(test_log_lines), cmocka_unit_test(test_errors_and_tarpit), cmocka_unit_test(test_timeouts),
         cmocka_unit_test(test_commit), cmocka_unit_test(test_hang_up_during_commit),
         cmocka_unit_test(test_early_input_keeps_the_line), cmocka_unit_test(test_client_limits),
-        cmocka_unit_test(test_request_deadline_everywhere), cmocka_unit_test(test_reply_deadline),
+        cmocka_unit_test(test_request_deadline_everywhere), cmocka_unit_test(test_memory_budget),
+        cmocka_unit_test(test_limits_are_told), cmocka_unit_test(test_reply_deadline),
         cmocka_unit_test(test_client_limits_before_the_name), cmocka_unit_test(test_pipelining_split),
         cmocka_unit_test(test_data_split), cmocka_unit_test(test_idle_is_small), cmocka_unit_test(test_shutdown),
         cmocka_unit_test(test_large), cmocka_unit_test(test_client_name),

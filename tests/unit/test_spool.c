@@ -206,6 +206,43 @@ static void over_budget_content_goes_to_files(void **state)
     assert_true(fixture_content_is_right(f, m));
 }
 
+/* Many large messages at a time: their write buffers are the budget's too, and an eighth of it is left for beginnings. */
+static void many_files_stay_within_the_budget(void **state)
+{
+    struct fixture *f = *state;
+    struct content_writer *w[20];
+    char block[5000] = "x";
+    f->o.memory_limit_bytes = 400000;
+    fixture_restart(f);
+    for (size_t i = 0; i < ARRAY_LEN(w); i++) {
+        w[i] = content_begin(f->s, 1000 + i);
+        for (int k = 0; k < 80; k++) {
+            assert_int_equal(content_append(w[i], span_of(block, sizeof block)), SPOOL_OK);
+            assert_true(atomic_load(&f->s->pool.used_bytes) <= 350000);
+        }
+        assert_true(content_is_file(w[i]));
+    }
+    assert_true(limit_count(spool_memory_limit(f->s)) > 0);
+    uint64_t id;
+    assert_int_equal(fixture_send(f, 1, 10000, &id), SPOOL_OK); /* an ordinary message beside them stays in memory */
+    assert_false(fixture_find(f, id)->is_large);
+    assert_false(spool_memory_take(f->s, 400000));
+    for (size_t i = 0; i < ARRAY_LEN(w); i++) {
+        if (i % 2) {
+            content_abort(&w[i]);
+            continue;
+        }
+        struct msg *m = msg_new();
+        assert_int_equal(content_finish(&w[i], m), SPOOL_OK);
+        assert_int_equal(m->env.content_bytes, 400000);
+        msg_unref(&m);
+    }
+    fixture_forget(f);
+    for (int i = 0; i < 500 && atomic_load(&f->s->pool.used_bytes) != 0; i++)
+        usleep(10000);
+    assert_int_equal(atomic_load(&f->s->pool.used_bytes), 0);
+}
+
 static void an_aborted_file_leaves_nothing(void **state)
 {
     struct fixture *f = *state;
@@ -336,6 +373,7 @@ int main(void)
         T(journal_space_is_reused),
         T(content_can_be_dropped_while_somebody_reads),
         T(over_budget_content_goes_to_files),
+        T(many_files_stay_within_the_budget),
         T(an_aborted_file_leaves_nothing),
         T(a_second_daemon_is_refused),
         T(a_newer_format_is_refused),
