@@ -375,6 +375,18 @@ static enum addr_status check_domain(const struct parser *s, const struct addr *
 }
 
 /*
+ * Quotes can hold any byte of RFC 822, those of RFC 5321 (qtextSMTP) cannot: a line feed or an escape would go on into log
+ * lines, header fields and commands of ours. In a phrase or comment, which is thrown away, they do no harm.
+ */
+static bool has_control(struct span s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if ((unsigned char)s.p[i] < 32 || s.p[i] == 127)
+            return true;
+    return false;
+}
+
+/*
  * The domain is found again in the internal form, not remembered from the tokens: for "a@b" in quotes and without a
  * domain everybody who gets the address sees the domain b, so relay control must see it too.
  */
@@ -386,7 +398,7 @@ static enum addr_status finish(struct parser *s, struct arena *a, struct addr *o
     if (s->at >= 0 && r.text.n > (size_t)s->at + 2 && s->out[s->n - 1] == '.' && s->out[s->n - 2] != '.')
         r.text.n--;
     r.has_domain = addr_split(r.text, &r.local, &r.domain);
-    if (r.has_domain && r.local.n == 0)
+    if ((r.has_domain && r.local.n == 0) || has_control(r.text))
         return ADDR_SYNTAX;
     r.is_literal = r.domain.n > 0 && r.domain.p[0] == '[';
     r.is_ascii = span_is_ascii(r.text);

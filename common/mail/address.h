@@ -24,7 +24,7 @@
 
 enum addr_status {
     ADDR_OK,
-    ADDR_SYNTAX,      /* not an address */
+    ADDR_SYNTAX,      /* not an address, or one with control characters */
     ADDR_BAD_DOMAIN,  /* an address whose domain cannot exist (or an unparsable literal) */
     ADDR_NOT_ASCII,   /* bytes over 127 that are not UTF-8, or that ADDR_UTF8 did not allow */
     ADDR_TOO_LONG,

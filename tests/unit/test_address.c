@@ -79,6 +79,12 @@ static const struct parse_case parse_cases[] = {
     { "utf8 domain", "<j@ex\xc3\xa4mple.com>", ADDR_UTF8, ADDR_OK, "j@ex\xc3\xa4mple.com", "ex\xc3\xa4mple.com" },
     { "utf8 domain bad", "<j@ex\xe2\x80\xaemple.com>", ADDR_UTF8, ADDR_BAD_DOMAIN, NULL, NULL },
     { "control byte", "<j\x01@example.com>", 0, ADDR_SYNTAX, NULL, NULL },
+    { "control byte in quotes", "<\"j\x1b[2J\"@example.com>", 0, ADDR_SYNTAX, NULL, NULL },
+    { "CR in quotes", "<\"a\rb\"@example.com>", 0, ADDR_SYNTAX, NULL, NULL },
+    { "quoted LF in quotes", "<\"a\\\nRCPT TO:\"@example.com>", 0, ADDR_SYNTAX, NULL, NULL },
+    { "tab in quotes", "<\"a\tb\"@example.com>", 0, ADDR_SYNTAX, NULL, NULL },
+    { "quoted DEL", "<a\\\177@example.com>", 0, ADDR_SYNTAX, NULL, NULL },
+    { "tab in a phrase", "\"Joe\tUser\" (\x01) <joe@example.com>", 0, ADDR_OK, "joe@example.com", "example.com" },
     { "colon", "<a:b@example.com>", 0, ADDR_SYNTAX, NULL, NULL },
     { "percent and bang", "<a%b!c@example.com>", 0, ADDR_OK, "a%b!c@example.com", "example.com" },
 };
@@ -111,6 +117,7 @@ static void test_nul(void **state)
     struct addr r;
     assert_int_equal(addr_parse(span_of("<a\0b@c.d>", 9), 0, a, &r), ADDR_SYNTAX);
     assert_int_equal(addr_parse(span_of("<a@c.d\0>", 8), 0, a, &r), ADDR_SYNTAX);
+    assert_int_equal(addr_parse(span_of("<\"a\0b\"@c.d>", 11), 0, a, &r), ADDR_SYNTAX);
     arena_free(&a);
 }
 
