@@ -7,17 +7,15 @@
 #include "daemon/smtp/request.h"
 
 #define XFORWARD_VALUE_MAX 255
+#define ENVID_MAX 100 /* RFC 3461 4.4 */
 
-/* The text of a path; control characters, which would end the command, never pass. */
+/* The text of a path. Its length was looked at, and that there are no control characters: transact.c. */
 static void put_path(const struct smtp_request *r, struct buf *b, struct span addr)
 {
-    if (r->cp->quote_rfc821_envelope) {
+    if (r->cp->quote_rfc821_envelope)
         addr_quote(b, addr);
-        return;
-    }
-    for (size_t i = 0; i < addr.n; i++)
-        if ((unsigned char)addr.p[i] >= ' ' && addr.p[i] != 127)
-            buf_putc(b, addr.p[i]);
+    else
+        buf_add_span(b, addr);
 }
 
 static void send_line(struct smtp_request *r, struct buf *b)
@@ -42,7 +40,7 @@ void command_mail(struct smtp_request *r, bool use_8bit, bool use_utf8)
     if (use_8bit)
         buf_puts(b, " BODY=8BITMIME");
     if (f & FEAT_DSN) {
-        if (env->envid.n > 0) {
+        if (env->envid.n > 0 && env->envid.n <= ENVID_MAX) {
             buf_puts(b, " ENVID=");
             xtext_encode(b, env->envid);
         }

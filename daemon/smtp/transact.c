@@ -18,6 +18,7 @@
 
 #define GROUP_BYTES      8192
 #define CHUNK_WITH_GROUP (64 * 1024)
+#define PATH_MAX_BYTES   (2 * ADDR_MAX) /* with what completed it; twice as long in quotes, it fits a command */
 
 enum step_kind { STEP_RSET, STEP_XFORWARD_NAME, STEP_XFORWARD_PROTO, STEP_MAIL, STEP_RCPT, STEP_DATA, STEP_END };
 
@@ -478,12 +479,41 @@ static bool plan_downgrade(struct smtp_request *r)
     return true;
 }
 
+/* Addresses are checked when they come; whatever the spool holds, none may end a command or begin another. */
+static bool is_sendable(struct span addr)
+{
+    for (size_t i = 0; i < addr.n; i++)
+        if ((unsigned char)addr.p[i] < 32 || addr.p[i] == 127)
+            return false;
+    return addr.n <= PATH_MAX_BYTES;
+}
+
+/* False: nobody is left. */
+static bool refuse_unsendable(struct smtp_request *r)
+{
+    const struct envelope *env = &r->job->msg->env;
+    if (!is_sendable(env->sender)) {
+        fail_words(r, "5.1.7", "the sender address is too long, or has control characters");
+        report_left_failed(r);
+        return false;
+    }
+    for (uint32_t i = 0; i < r->job->rcpt_count; i++) {
+        if (r->mark[i] == MARK_DONE || is_sendable(env->rcpts[r->job->rcpts[i].index].addr))
+            continue;
+        fail_words(r, "5.1.3", "the recipient address is too long, or has control characters");
+        report_failed(r, i);
+    }
+    return r->left > 0;
+}
+
 static bool prepare(struct transaction *t)
 {
     struct smtp_request *r = t->r;
     const struct envelope *env = &r->job->msg->env;
     uint32_t f = r->conn->features;
     struct err e = ERR_INIT;
+    if (!refuse_unsendable(r))
+        return false;
     if ((f & FEAT_SIZE) && r->conn->size_limit > 0 && env->content_bytes > r->conn->size_limit) {
         fail_words(r, "5.3.4", "message size %llu exceeds size limit %llu of server %s",
                    (unsigned long long)env->content_bytes, (unsigned long long)r->conn->size_limit, r->conn->namaddr);
