@@ -1,4 +1,7 @@
-/* /etc/hosts, read once per configuration snapshot: names that DNS is not asked for. Sorted by address. */
+/*
+ * /etc/hosts, read once per configuration snapshot: names that DNS is not asked for. Sorted by address, each of which
+ * has the name of its first line. A name that is none goes no further: it would get into header fields and log lines.
+ */
 #include "common/base/io.h"
 #include "daemon/smtpd/smtpd_internal.h"
 
@@ -7,13 +10,21 @@
 struct host {
     struct ip_addr addr;
     const char *name; /* in arena */
+    size_t line;      /* order in the file */
 };
 
 struct hosts_file {
     struct arena *arena;
     struct host *items; /* owned */
-    size_t count;
+    size_t count, cap;
 };
+
+static int by_addr_and_line(const void *a, const void *b)
+{
+    const struct host *x = a, *y = b;
+    int by = ip_cmp(&x->addr, &y->addr);
+    return by != 0 ? by : x->line < y->line ? -1 : x->line > y->line;
+}
 
 static int by_addr(const void *a, const void *b)
 {
@@ -27,13 +38,15 @@ static void add_line(struct hosts_file *h, struct span line)
     ptrdiff_t hash = span_find(line, '#');
     if (hash >= 0)
         line.n = (size_t)hash;
-    if (!span_next_token(&line, " \t\r", &addr) || !span_next_token(&line, " \t\r", &name) || !ip_parse(addr, &item.addr))
+    if (!span_next_token(&line, " \t\r", &addr) || !span_next_token(&line, " \t\r", &name) || !ip_parse(addr, &item.addr) ||
+        !addr_domain_is_valid(name, false, false) || ip_looks_like(name))
         return;
-    for (size_t i = 0; i < h->count; i++) /* the first line of an address counts */
-        if (ip_eq(&h->items[i].addr, &item.addr))
-            return;
     item.name = arena_strndup(h->arena, name.p, name.n);
-    h->items = xrealloc(h->items, (h->count + 1) * sizeof *h->items);
+    item.line = h->count;
+    if (h->count == h->cap) {
+        h->cap = h->cap ? 2 * h->cap : 16;
+        h->items = xrealloc(h->items, h->cap * sizeof *h->items);
+    }
     h->items[h->count++] = item;
 }
 
@@ -49,7 +62,12 @@ struct hosts_file *hosts_file_load(const char *path)
     }
     buf_free(&b);
     if (h->count > 1)
-        qsort(h->items, h->count, sizeof *h->items, by_addr);
+        qsort(h->items, h->count, sizeof *h->items, by_addr_and_line);
+    size_t kept = 0;
+    for (size_t i = 0; i < h->count; i++)
+        if (kept == 0 || !ip_eq(&h->items[kept - 1].addr, &h->items[i].addr))
+            h->items[kept++] = h->items[i];
+    h->count = kept;
     return h;
 }
 

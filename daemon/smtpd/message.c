@@ -110,7 +110,7 @@ static void header_end_cb(void *arg)
 void smtpd_message_begin(struct smtpd_sess *S, bool dots)
 {
     struct smtpd_tx *tx = S->tx;
-    char text[2048];
+    char text[4096]; /* more than the field can have: received.c */
     struct buf received = { .p = text, .cap = sizeof text, .max = sizeof text - 1 };
     struct content_options o = {
         .dots = dots,

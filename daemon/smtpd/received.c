@@ -3,11 +3,16 @@
 #include "common/mail/maildate.h"
 #include "daemon/smtpd/smtpd_internal.h"
 
+#define HELO_SHOWN 255 /* more is no name (RFC 5321 4.5.3.1.2), and the line must stay below 998 bytes */
+#define FOR_SHOWN  900
+
 static void put_from(struct smtpd_sess *S, struct buf *b)
 {
     char addr[IP_TEXT_MAX];
     buf_puts(b, "from ");
-    buf_puts(b, S->helo ? S->helo : S->client_name);
+    const char *helo = S->helo ? S->helo : S->client_name;
+    for (size_t i = 0; helo[i] != '\0' && i < HELO_SHOWN; i++)
+        buf_putc(b, ascii_is_8bit(helo[i]) ? '?' : helo[i]);
     buf_puts(b, " (");
     buf_puts(b, S->client_name);
     buf_puts(b, S->s.peer.family == IP_V6 ? " [IPv6:" : " [");
@@ -32,7 +37,8 @@ void smtpd_put_received(struct smtpd_sess *S, struct buf *b)
         buf_puts(b, tx->is_smtputf8 ? " with UTF8SMTP" : S->is_esmtp ? " with ESMTP" : " with SMTP");
     buf_puts(b, " id ");
     buf_puts(b, smtpd_qid(S, qid));
-    if (tx->accepted == 1) {
+    /* The field is of seven bits, so that nobody needs SMTPUTF8 for it. */
+    if (tx->accepted == 1 && tx->first_rcpt.n <= FOR_SHOWN && span_is_ascii(tx->first_rcpt)) {
         buf_puts(b, "\r\n\tfor <");
         buf_add_span(b, tx->first_rcpt);
         buf_puts(b, ">; ");

@@ -107,6 +107,69 @@ static void test_received(void **state)
     fixture_free(&f);
 }
 
+/* However long the client's names are, the field is whole, has short lines and seven bits. */
+static void test_received_is_whole(void **state)
+{
+    (void)state;
+    static char helo[1100], rcpt[1100];
+    struct fixture *f = fixture_new("local_recipient_maps =\nmydestination = example.com\n");
+    static const struct { const char *local; bool is_shown; } cases[] = {
+        { "joe", true }, { "\"\"", false }, { "j\xc3\xb6", false },
+    };
+    memset(helo, 'h', sizeof helo - 1);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        if (cases[i].local[0] == '"') { /* all that an address may have, each byte of it quoted */
+            rcpt[0] = '"';
+            for (size_t k = 1; k <= 1080; k++)
+                rcpt[k] = k % 2 ? '\\' : '"';
+            rcpt[1081] = '"';
+        } else {
+            snprintf(rcpt, sizeof rcpt, "%s", cases[i].local);
+        }
+        char *ehlo = xasprintf("EHLO %s\xc3\xb6\r\n", i ? "h" : helo);
+        char *envelope = xasprintf("MAIL FROM:<> SMTPUTF8\r\nRCPT TO:<%s@example.com>\r\nDATA\r\n", rcpt);
+        fixture_open(f, NULL);
+        SAY(f, ehlo);
+        SAY(f, envelope);
+        HEARD(f, "354 ");
+        free(ehlo);
+        free(envelope);
+        SAY(f, "Subject: x\r\n\r\nbody\r\n.\r\n");
+        assert_int_equal(f->spool->messages, i + 1);
+        const char *subject = strstr(content(f), "Subject: x\r\n");
+        assert_non_null(subject);
+        assert_true(subject[-1] == '\n' && subject[-2] == '\r');
+        assert_true((strstr(content(f), "\tfor <") != NULL) == cases[i].is_shown);
+        size_t line = 0;
+        for (const char *p = content(f); p < subject; p++) {
+            assert_false(*p & 0x80);
+            line = *p == '\n' ? 0 : line + 1;
+            assert_true(line < 998);
+        }
+        fixture_close(f);
+    }
+    fixture_free(&f);
+}
+
+/* What RFC 5321 has no place for in a path is refused at the door, quoted or not. */
+static void test_control_characters_in_paths(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new("");
+    fixture_open(f, NULL);
+    SAY(f, "EHLO x\r\n");
+    fixture_said(f);
+    SAY(f, "MAIL FROM:<\"a\rb\"@c.example>\r\n");
+    assert_string_equal(fixture_said(f), "501 5.1.7 Bad sender address syntax\r\n");
+    SAY(f, "MAIL FROM:<\"a\x1b[2J\"@c.example>\r\n");
+    assert_string_equal(fixture_said(f), "501 5.1.7 Bad sender address syntax\r\n");
+    SAY(f, "MAIL FROM:<>\r\n");
+    fixture_said(f);
+    SAY(f, "RCPT TO:<\"joe\\\r\"@example.com>\r\n");
+    assert_string_equal(fixture_said(f), "501 5.1.3 Bad recipient address syntax\r\n");
+    fixture_free(&f);
+}
+
 static void test_missing_headers(void **state)
 {
     (void)state;
@@ -742,6 +805,32 @@ static void test_large(void **state)
 }
 
 /* The name comes from the PTR, and counts only when it leads back to the address. */
+/* /etc/hosts: the first line of an address counts, and what is no host name is not there. */
+static void test_hosts_file(void **state)
+{
+    (void)state;
+    static const char text[] = "# 10.0.0.9 no\n10.0.0.2 b.example x\n10.0.0.1 first.example\n10.0.0.1 second.example\n10.0.0.3\n"
+                               "10.0.0.4 <a(b>\n10.0.0.5 10.0.0.6\n::1 localhost # y\nnonsense\n10.0.0.7\tc.example\r\n";
+    static const struct { const char *addr, *name; } want[] = {
+        { "10.0.0.1", "first.example" }, { "10.0.0.2", "b.example" }, { "10.0.0.3", NULL }, { "10.0.0.4", NULL }, { "10.0.0.5", NULL },
+        { "10.0.0.7", "c.example" }, { "::1", "localhost" }, { "10.0.0.9", NULL },
+    };
+    char path[] = "/tmp/hostsXXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0 && write(fd, text, sizeof text - 1) == (ssize_t)sizeof text - 1);
+    close(fd);
+    struct hosts_file *h = hosts_file_load(path);
+    unlink(path);
+    for (size_t i = 0; i < ARRAY_LEN(want); i++) {
+        struct ip_addr a;
+        assert_true(ip_parse(span_cstr(want[i].addr), &a));
+        const char *name = hosts_file_name(h, &a);
+        if ((name == NULL) != (want[i].name == NULL) || (name && strcmp(name, want[i].name) != 0))
+            fail_msg("%s: %s", want[i].addr, name ? name : "(none)");
+    }
+    hosts_file_free(&h);
+}
+
 static void test_client_name(void **state)
 {
     (void)state;
@@ -792,7 +881,8 @@ static void test_client_name(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_envelope), cmocka_unit_test(test_received), cmocka_unit_test(test_missing_headers),
+        cmocka_unit_test(test_envelope), cmocka_unit_test(test_received), cmocka_unit_test(test_hosts_file), cmocka_unit_test(test_received_is_whole),
+        cmocka_unit_test(test_control_characters_in_paths), cmocka_unit_test(test_missing_headers),
         cmocka_unit_test(test_log_lines), cmocka_unit_test(test_errors_and_tarpit), cmocka_unit_test(test_timeouts),
         cmocka_unit_test(test_commit), cmocka_unit_test(test_hang_up_during_commit),
         cmocka_unit_test(test_early_input_keeps_the_line), cmocka_unit_test(test_client_limits),
