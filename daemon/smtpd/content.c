@@ -166,6 +166,13 @@ static void mend_stray_cr(struct content_scan *c, char *p, size_t n)
     }
 }
 
+/* More of a header line of which look_at_header() has seen the beginning. */
+static void note_rest_of_header_line(struct content_scan *c, const char *p, size_t n)
+{
+    if (c->in_header && c->mid_line && !c->hdr.has_8bit)
+        c->hdr.has_8bit = content_has_8bit(p, n);
+}
+
 static void note_length(struct content_scan *c, size_t n)
 {
     c->line_n += n;
@@ -195,6 +202,7 @@ static bool take_line(struct content_scan *c, char *p, char *lf, const char **ru
             c->flags |= CONTENT_HAS_DOT_LINE;
     }
     mend_stray_cr(c, p, (size_t)(end - p));
+    note_rest_of_header_line(c, p, (size_t)(end - p));
     if (c->in_header && !c->mid_line)
         look_at_header(c, span_of(p, (size_t)(end - p)), run);
     note_length(c, (size_t)(end - p));
@@ -233,6 +241,7 @@ static size_t take_part(struct content_scan *c, char *p, size_t n, const char **
             c->flags |= CONTENT_HAS_DOT_LINE;
     }
     mend_stray_cr(c, p, n);
+    note_rest_of_header_line(c, p, n);
     if (c->in_header && !c->mid_line)
         look_at_header(c, span_of(p, n), run);
     note_length(c, n);
@@ -288,6 +297,7 @@ void content_scan_finish(struct content_scan *c, char *p, size_t n)
             c->flags |= CONTENT_HAS_DOT_LINE;
         if (!c->mid_line)
             c->line_n = 0;
+        note_rest_of_header_line(c, p, n);
         if (c->in_header && !c->mid_line)
             look_at_header(c, span_of(p, n), &run);
         note_length(c, n);

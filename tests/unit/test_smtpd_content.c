@@ -22,6 +22,10 @@ struct content_case {
 #define H "a: b\r\n^\r\n"  /* a header as it comes out */
 #define I "a: b\r\n\r\n"   /* and goes in */
 
+#define LONG_64 "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+#define LONG_1K LONG_64 LONG_64 LONG_64 LONG_64 LONG_64 LONG_64 LONG_64 LONG_64 LONG_64 LONG_64 LONG_64 LONG_64 LONG_64 LONG_64 LONG_64 LONG_64
+#define LONG_4K LONG_1K LONG_1K LONG_1K LONG_1K
+
 static const struct content_case cases[] = {
     { "plain", I "x\r\n.\r\nQUIT\r\n", 0, H "x\r\n", "QUIT\r\n", 0 },
     { "empty", ".\r\nQ", 0, "^", "Q", 0 },
@@ -37,6 +41,8 @@ static const struct content_case cases[] = {
     { "dot in the header", "..a: b\r\n.c: d\r\n\r\n.\r\n", 0, ".a: b\r\nc: d\r\n^\r\n", "", CONTENT_HAS_DOT_LINE },
     { "8-bit", I "\xc3\xb6\r\n.\r\n", 0, H "\xc3\xb6\r\n", "", CONTENT_HAS_8BIT },
     { "8-bit header", "a: \xc3\xb6\r\n\r\n.\r\n", 0, "a: \xc3\xb6\r\n^\r\n", "", CONTENT_HAS_8BIT | CONTENT_HAS_8BIT_HEADER },
+    { "8-bit behind the part of a long header line that is looked at", "a: " LONG_4K "\xc3\xb6\r\n\r\n.\r\n", 0, "a: " LONG_4K "\xc3\xb6\r\n^\r\n", "",
+      CONTENT_HAS_8BIT | CONTENT_HAS_8BIT_HEADER | CONTENT_HAS_LONG_LINE },
     { "stray CR", I "a\rb\r\r\n\r\r\n.\r\n", 0, H "a b \r\n \r\n", "", 0 },
     { "stray CR kept", I "a\rb\r\r\n.\r\n", KEEP_CR, H "a\rb\r\r\n", "", CONTENT_HAS_BARE_CR },
     { "bare LF", I "a\nb\n\r\n.\r\n", BARE_LF, H "a\r\nb\r\n\r\n", "", 0 },
