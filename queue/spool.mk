@@ -52,4 +52,3 @@ tests_fuzz_fuzz_journal_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 endif
 
 dist_man_MANS += man/posthouse-spool.5 man/posthouse-index.5
-EXTRA_DIST += tests/fuzz/corpus/fuzz_journal

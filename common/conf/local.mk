@@ -19,7 +19,7 @@ libconf_a_SOURCES = \
 	common/conf/param_table.c common/conf/param_table.h \
 	common/conf/param_value.c common/conf/param_value.h \
 	common/conf/params.h common/conf/params_undef.h
-EXTRA_DIST += common/conf/README.md tests/conf tests/fuzz/corpus/fuzz_main_cf
+EXTRA_DIST += common/conf/README.md tests/conf
 
 # The tables as text: for the ledger and the manual page.
 noinst_PROGRAMS += common/conf/param_print

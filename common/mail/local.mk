@@ -7,7 +7,7 @@ libmail_a_SOURCES = \
 	common/mail/smtpreply.c common/mail/smtpreply.h \
 	common/mail/transcript.c common/mail/transcript.h \
 	common/mail/xtext.c common/mail/xtext.h
-EXTRA_DIST += common/mail/README.md tests/fuzz/corpus/fuzz_address tests/fuzz/corpus/fuzz_mime
+EXTRA_DIST += common/mail/README.md
 
 if HAVE_CMOCKA
 check_PROGRAMS += tests/unit/test_address tests/unit/test_xtext tests/unit/test_mailtext tests/unit/test_mime

@@ -10,7 +10,7 @@ libtable_a_SOURCES = \
 	common/table/table_simple.c \
 	common/table/table_text.c \
 	common/table/table_types.c
-EXTRA_DIST += common/table/README.md tests/fuzz/corpus/fuzz_table_text
+EXTRA_DIST += common/table/README.md
 
 # What a program that uses tables needs, in link order.
 TABLE_LIBS = libtable.a libconf.a libnet.a libbase.a $(IDN2_LIBS) $(PCRE2_LIBS)

@@ -7,7 +7,7 @@ libctl_a_SOURCES = \
 	daemon/cmd/queue_offline.c daemon/cmd/queue_offline.h \
 	daemon/cmd/sendmail_options.c daemon/cmd/sendmail_options.h \
 	daemon/cmd/submit.c daemon/cmd/submit.h
-EXTRA_DIST += daemon/cmd/README.md tests/fuzz/corpus/fuzz_local_mail
+EXTRA_DIST += daemon/cmd/README.md
 dist_man_MANS += man/mailq.1 man/posthouse-sendmail.1 man/posthousectl.8
 
 # The parts in the order of their layers: each uses those behind it.

@@ -23,7 +23,7 @@ libsmtpd_a_SOURCES = \
 	daemon/smtpd/slog.c \
 	daemon/smtpd/smtpd.h daemon/smtpd/smtpd_internal.h \
 	daemon/smtpd/tx.c
-EXTRA_DIST += daemon/smtpd/README.md tests/fuzz/corpus/fuzz_smtp_command
+EXTRA_DIST += daemon/smtpd/README.md
 
 # What a program with the server session needs besides the spool, in link order.
 SMTPD_LIBS = libsmtpd.a libpolicy.a libtable.a libconf.a libdns.a libmail.a libnet.a libbase.a $(LDNS_LIBS) $(IDN2_LIBS) $(PCRE2_LIBS)

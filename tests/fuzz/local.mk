@@ -1,0 +1,44 @@
+# Fuzz targets whose parsers lie in several folders, and what runs all of them. tests/fuzz/run finds the programs itself.
+EXTRA_DIST += tests/fuzz/README.md tests/fuzz/run tests/fuzz/corpus tests/fuzz/fuzz.h $(FUZZ_DICTS)
+FUZZ_DICTS =
+
+# FUZZ_SECONDS for each target, FUZZ_TARGETS for some of them: a build of its own, with clang.
+fuzz:
+	@if test '$(FUZZERS_ARE_ON)' = yes; then $(MAKE) $(AM_MAKEFLAGS) all && '$(srcdir)/tests/fuzz/run' . $(FUZZ_TARGETS); else \
+	  mkdir -p fuzz-build && cd fuzz-build && { test -f Makefile || CC="$${FUZZ_CC:-clang}" '$(abs_srcdir)/configure' -q --enable-fuzzers; } && \
+	  $(MAKE) $(AM_MAKEFLAGS) -s all && '$(abs_srcdir)/tests/fuzz/run' . $(FUZZ_TARGETS); fi
+.PHONY: fuzz
+
+if FUZZERS
+FUZZERS_ARE_ON = yes
+FUZZ_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+noinst_PROGRAMS += tests/fuzz/fuzz_content tests/fuzz/fuzz_encodings tests/fuzz/fuzz_net_text tests/fuzz/fuzz_dsn \
+	tests/fuzz/fuzz_master_cf tests/fuzz/fuzz_expand tests/fuzz/fuzz_command_line tests/fuzz/fuzz_smtp_client
+tests_fuzz_fuzz_content_SOURCES = tests/fuzz/fuzz_content.c
+tests_fuzz_fuzz_content_LDADD = libsmtpd.a libmail.a libnet.a libbase.a $(IDN2_LIBS)
+tests_fuzz_fuzz_content_LDFLAGS = $(FUZZ_LDFLAGS)
+tests_fuzz_fuzz_encodings_SOURCES = tests/fuzz/fuzz_encodings.c
+tests_fuzz_fuzz_encodings_LDADD = libspool.a libmail.a libnet.a libbase.a $(IDN2_LIBS)
+tests_fuzz_fuzz_encodings_LDFLAGS = $(FUZZ_LDFLAGS)
+tests_fuzz_fuzz_net_text_SOURCES = tests/fuzz/fuzz_net_text.c
+tests_fuzz_fuzz_net_text_LDADD = libsmtpd.a libdns.a libmail.a libnet.a libbase.a $(IDN2_LIBS)
+tests_fuzz_fuzz_net_text_LDFLAGS = $(FUZZ_LDFLAGS)
+tests_fuzz_fuzz_dsn_SOURCES = tests/fuzz/fuzz_dsn.c
+tests_fuzz_fuzz_dsn_LDADD = libsched.a libspool.a libconf.a libmail.a libnet.a libbase.a $(IDN2_LIBS)
+tests_fuzz_fuzz_dsn_LDFLAGS = $(FUZZ_LDFLAGS)
+tests_fuzz_fuzz_master_cf_SOURCES = tests/fuzz/fuzz_master_cf.c
+tests_fuzz_fuzz_master_cf_LDADD = libconf.a libbase.a $(IDN2_LIBS)
+tests_fuzz_fuzz_master_cf_LDFLAGS = $(FUZZ_LDFLAGS)
+tests_fuzz_fuzz_expand_SOURCES = tests/fuzz/fuzz_expand.c
+tests_fuzz_fuzz_expand_LDADD = libconf.a libbase.a $(IDN2_LIBS)
+tests_fuzz_fuzz_expand_LDFLAGS = $(FUZZ_LDFLAGS)
+tests_fuzz_fuzz_command_line_SOURCES = tests/fuzz/fuzz_command_line.c
+tests_fuzz_fuzz_command_line_LDADD = libctl.a libbase.a
+tests_fuzz_fuzz_command_line_LDFLAGS = $(FUZZ_LDFLAGS)
+tests_fuzz_fuzz_smtp_client_SOURCES = tests/fuzz/fuzz_smtp_client.c tests/unit/client_fake.c tests/unit/client_fake.h
+tests_fuzz_fuzz_smtp_client_LDADD = libdeliver.a libclient.a libdeliver.a libhosts.a libsched.a libtable.a libconf.a libdns.a libmail.a \
+	libnet.a libbase.a $(PCRE2_LIBS) $(IDN2_LIBS)
+tests_fuzz_fuzz_smtp_client_LDFLAGS = $(FUZZ_LDFLAGS)
+else
+FUZZERS_ARE_ON = no
+endif
