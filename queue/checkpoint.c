@@ -5,11 +5,13 @@
  *
  * File "checkpoint", integers big-endian, written beside and renamed:
  *    0  8  "PHchkp1\n"              32  8  mark: position in the result log
- *    8  4  version (1)   12  4 zero 40  8  messages
+ *    8  4  version (2)   12  4 zero 40  8  messages
  *   16  8  mark: segment            48  -  messages, then 4 bytes CRC-32C of all before
  *   24  8  mark: offset
- * A message: 8 id, 8 segment, 8 offset, 4 flags (1 hold, 2 delay warned, 4 forced expiry), 4 recipients that follow;
- * each: 4 number, 1 state (2: done), 1 zero, 2 attempts, 8 due.
+ * A message: 8 id, 8 segment, 8 offset, 4 flags (1 hold, 2 delay warned, 4 forced expiry, 8 deleted), 4 recipients that follow;
+ * each: 4 number, 1 state (2: done), 1 flags (1 readdressed), 2 attempts, 8 due. Then, when it is deleted, 8 bytes that
+ * say when; then for each readdressed recipient 4 bytes of length and the address.
+ * Version 1 had neither deleted messages nor new addresses, and is read.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -24,7 +26,9 @@
 #define HEAD_BYTES 48
 #define PIECE (256u << 10)
 #define MESSAGES_PER_COMMIT 20000
-enum { CP_HOLD = 1, CP_WARNED = 2, CP_EXPIRE = 4 };
+enum { CP_HOLD = 1, CP_WARNED = 2, CP_EXPIRE = 4, CP_DELETED = 8 };
+enum { CP_READDRESSED = 1 };
+#define CP_VERSION 2
 
 static const char magic[] = "PHchkp1\n";
 
@@ -50,7 +54,7 @@ static void out_flush(struct out *o)
 static void put_head(struct out *o, const struct index_mark *k, uint64_t count)
 {
     buf_add(&o->b, magic, 8);
-    buf_put_u32be(&o->b, 1);
+    buf_put_u32be(&o->b, CP_VERSION);
     buf_put_u32be(&o->b, 0);
     buf_put_u64be(&o->b, k->journal.segment);
     buf_put_u64be(&o->b, k->journal.offset);
@@ -58,22 +62,32 @@ static void put_head(struct out *o, const struct index_mark *k, uint64_t count)
     buf_put_u64be(&o->b, count);
 }
 
-static void put_rcpts(struct out *o, sqlite3_stmt *r, bool *more, int64_t id)
+static void put_rcpts(struct out *o, sqlite3_stmt *r, bool *more, int64_t id, int64_t deleted_us)
 {
-    struct buf rows = BUF_INIT(0);
+    struct buf rows = BUF_INIT(0), addresses = BUF_INIT(0);
     uint32_t n = 0;
     for (; *more && sqlite3_column_int64(r, 0) <= id; *more = sqlite3_step(r) == SQLITE_ROW) {
         if (sqlite3_column_int64(r, 0) < id)
             continue; /* of no message: cannot be, and does no harm */
-        int attempts = sqlite3_column_int(r, 3);
+        int attempts = sqlite3_column_int(r, 3), is_readdressed = sqlite3_column_int(r, 5) != 0;
         buf_put_u32be(&rows, (uint32_t)sqlite3_column_int64(r, 1));
-        buf_put_u32be(&rows, (uint32_t)sqlite3_column_int(r, 2) << 24 | (uint32_t)(attempts & 0xffff));
+        buf_put_u32be(&rows, (uint32_t)sqlite3_column_int(r, 2) << 24 | (uint32_t)(is_readdressed ? CP_READDRESSED : 0) << 16 |
+                                 (uint32_t)(attempts & 0xffff));
         buf_put_u64be(&rows, (uint64_t)sqlite3_column_int64(r, 4));
+        if (is_readdressed) {
+            struct span addr = span_cstr((const char *)sqlite3_column_text(r, 6));
+            buf_put_u32be(&addresses, (uint32_t)addr.n);
+            buf_add_span(&addresses, addr);
+        }
         n++;
     }
     buf_put_u32be(&o->b, n);
     buf_add_span(&o->b, buf_span(&rows));
+    if (deleted_us != 0)
+        buf_put_u64be(&o->b, (uint64_t)deleted_us);
+    buf_add_span(&o->b, buf_span(&addresses));
     buf_free(&rows);
+    buf_free(&addresses);
 }
 
 /* Two scans in the order of id, side by side, in one read transaction. */
@@ -86,8 +100,8 @@ static void put_messages(struct out *o, sqlite3_stmt *m, sqlite3_stmt *r)
         buf_put_u64be(&o->b, (uint64_t)sqlite3_column_int64(m, 1));
         buf_put_u64be(&o->b, (uint64_t)sqlite3_column_int64(m, 2));
         buf_put_u32be(&o->b, (sqlite3_column_int(m, 3) ? CP_HOLD : 0) | (sqlite3_column_int(m, 4) ? CP_WARNED : 0) |
-                                 (sqlite3_column_int(m, 5) ? CP_EXPIRE : 0));
-        put_rcpts(o, r, &more, id);
+                                 (sqlite3_column_int(m, 5) ? CP_EXPIRE : 0) | (sqlite3_column_int64(m, 6) ? CP_DELETED : 0));
+        put_rcpts(o, r, &more, id, sqlite3_column_int64(m, 6));
         if (o->b.n >= PIECE)
             out_flush(o);
     }
@@ -113,7 +127,7 @@ static bool put_snapshot(struct out *o, struct index_conn *c, struct index_mark 
     uint64_t count;
     if (!read_number(c, IX_META_GET, "mark_segment", &k->journal.segment, e) ||
         !read_number(c, IX_META_GET, "mark_offset", &k->journal.offset, e) ||
-        !read_number(c, IX_META_GET, "mark_results", &k->results, e) || !read_number(c, IX_COUNT, NULL, &count, e))
+        !read_number(c, IX_META_GET, "mark_results", &k->results, e) || !read_number(c, IX_SNAP_COUNT, NULL, &count, e))
         return false;
     sqlite3_stmt *m = index_stmt(c, IX_SNAP_MESSAGES, e), *r = index_stmt(c, IX_SNAP_RCPTS, e);
     if (m == NULL || r == NULL)
@@ -180,7 +194,7 @@ static bool read_all(struct spool *s, struct buf *b, struct index_mark *k)
         log_warn(s->o.log, "%s", e.text);
         ok = false;
     } else if (ok) {
-        ok = b->n >= HEAD_BYTES + 4 && memcmp(b->p, magic, 8) == 0 && be_read(b->p + 8, 4) == 1 &&
+        ok = b->n >= HEAD_BYTES + 4 && memcmp(b->p, magic, 8) == 0 && be_read(b->p + 8, 4) <= CP_VERSION &&
              be_read(b->p + b->n - 4, 4) == crc32c(0, b->p, b->n - 4);
         if (!ok)
             log_warn(s->o.log, "%s is damaged: not used", path);
@@ -211,7 +225,7 @@ bool checkpoint_read_mark(struct spool *s, struct index_mark *mark, uint64_t *by
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     off_t size = fd >= 0 ? lseek(fd, 0, SEEK_END) : 0;
     bool ok = size >= HEAD_BYTES + 4 && is_whole(fd, (uint64_t)size, piece) && io_pread_all(fd, piece, HEAD_BYTES, 0) &&
-              memcmp(piece, magic, 8) == 0 && be_read(piece + 8, 4) == 1;
+              memcmp(piece, magic, 8) == 0 && be_read(piece + 8, 4) <= CP_VERSION;
     if (ok) {
         *mark = mark_of(piece);
         *bytes = (uint64_t)size;
@@ -224,28 +238,78 @@ bool checkpoint_read_mark(struct spool *s, struct index_mark *mark, uint64_t *by
     return ok;
 }
 
-static void to_replay(struct replay *r, struct replay_msg *p, uint32_t flags, const char *rows, uint32_t n)
+/* A message of the file. */
+struct cp_message {
+    uint64_t id;
+    struct journal_pos pos;
+    uint32_t flags, n;
+    int64_t deleted_us;
+    const char *rows;      /* n times 16 bytes */
+    struct span addresses; /* of those that were readdressed */
+};
+
+/* The message at *p, and *p behind it. False when the bytes end within it. */
+static bool next_message(const char **p, const char *end, struct cp_message *m)
 {
+    const char *q = *p;
+    if (end - q < 32)
+        return false;
+    *m = (struct cp_message){ .id = be_read(q, 8), .pos = { be_read(q + 8, 8), be_read(q + 16, 8) },
+                              .flags = (uint32_t)be_read(q + 24, 4), .n = (uint32_t)be_read(q + 28, 4), .rows = q + 32 };
+    q += 32;
+    if (m->n > (size_t)(end - q) / 16)
+        return false;
+    q += 16 * (size_t)m->n;
+    if (m->flags & CP_DELETED) {
+        if (end - q < 8)
+            return false;
+        m->deleted_us = (int64_t)be_read(q, 8);
+        q += 8;
+    }
+    m->addresses.p = q;
+    for (uint32_t i = 0; i < m->n; i++) {
+        if (!(m->rows[16 * (size_t)i + 5] & CP_READDRESSED))
+            continue;
+        if (end - q < 4 || be_read(q, 4) > (size_t)(end - q - 4))
+            return false;
+        q += 4 + be_read(q, 4);
+    }
+    m->addresses.n = (size_t)(q - m->addresses.p);
+    *p = q;
+    return true;
+}
+
+static void to_replay(struct replay *r, struct replay_msg *p, const struct cp_message *m)
+{
+    const char *a = m->addresses.p;
     p->hold_known = true;
-    p->hold = flags & CP_HOLD;
-    p->expired = flags & CP_EXPIRE;
-    p->delay_warned = flags & CP_WARNED;
-    for (uint32_t i = 0; i < n; i++) {
-        const char *q = rows + 16 * (size_t)i;
+    p->hold = m->flags & CP_HOLD;
+    p->expired = m->flags & CP_EXPIRE;
+    p->delay_warned = m->flags & CP_WARNED;
+    p->trash_known = true;
+    p->trashed_us = m->deleted_us;
+    for (uint32_t i = 0; i < m->n; i++) {
+        const char *q = m->rows + 16 * (size_t)i;
         struct rcpt_progress *t = replay_rcpt(r, p, (uint32_t)be_read(q, 4));
         t->done = q[4] == RCPT_DONE;
+        t->has_result = true;
         t->attempts = (uint16_t)be_read(q + 6, 2);
         t->is_total = true;
         t->due_us = (int64_t)be_read(q + 8, 8);
         p->done += t->done;
+        if (q[5] & CP_READDRESSED) {
+            size_t n = be_read(a, 4);
+            t->addr = arena_dup_span(r->arena, span_of(a + 4, n));
+            a += 4 + n;
+        }
     }
 }
 
 /* One message of the checkpoint into the index, or among the orphans. */
-static bool restore_one(struct spool *s, struct replay *r, const char *p, uint32_t n, uint64_t *restored, struct err *e)
+static bool restore_one(struct spool *s, struct replay *r, const struct cp_message *c, uint64_t *restored, struct err *e)
 {
-    uint64_t id = be_read(p, 8);
-    struct journal_pos pos = { be_read(p + 8, 8), be_read(p + 16, 8) };
+    uint64_t id = c->id;
+    struct journal_pos pos = c->pos;
     struct frame f;
     char *meta;
     struct replay one;
@@ -259,14 +323,14 @@ static bool restore_one(struct spool *s, struct replay *r, const char *p, uint32
     if (m == NULL || m->env.id != id) {
         struct replay_msg *q = replay_get(r, id);
         q->is_orphan = true;
-        to_replay(r, q, (uint32_t)be_read(p + 24, 4), p + 32, n);
+        to_replay(r, q, c);
     } else {
         replay_init(&one, s);
         struct replay_msg *q = replay_get(&one, id);
-        to_replay(&one, q, (uint32_t)be_read(p + 24, 4), p + 32, n);
+        to_replay(&one, q, c);
         m->pos = pos;
         if (replay_apply(q, m) > 0) {
-            ok = index_put_msg(s->index, m, e);
+            ok = index_put_msg(s->index, m, e) && (c->deleted_us == 0 || index_trash(s->index, id, c->deleted_us, e));
             ++*restored;
         }
         replay_free(&one);
@@ -286,13 +350,10 @@ bool checkpoint_restore(struct spool *s, struct replay *r, uint64_t *restored, s
         return true;
     }
     ok = index_exec(s->index->writer, "BEGIN IMMEDIATE", e);
-    size_t end = b.n - 4, at = HEAD_BYTES;
-    for (uint64_t i = 1; ok && at + 32 <= end; i++) {
-        uint32_t n = (uint32_t)be_read(b.p + at + 28, 4);
-        if (n > (end - at - 32) / 16)
-            break;
-        ok = restore_one(s, r, b.p + at, n, restored, e);
-        at += 32 + 16 * (size_t)n;
+    struct cp_message m;
+    const char *at = b.p + HEAD_BYTES;
+    for (uint64_t i = 1; ok && next_message(&at, b.p + b.n - 4, &m); i++) {
+        ok = restore_one(s, r, &m, restored, e);
         if (ok && i % MESSAGES_PER_COMMIT == 0)
             ok = index_exec(s->index->writer, "COMMIT; BEGIN IMMEDIATE", e);
     }

@@ -22,7 +22,7 @@ struct index_rcpt {
     struct span transport, nexthop, dsn, mta, reason;
 };
 
-enum index_kind { INDEX_UPSERT, INDEX_DELETE };
+enum index_kind { INDEX_UPSERT, INDEX_DELETE, INDEX_TRASH /* as UPSERT, then to the deleted ones */ };
 
 /* Tells the index of one message. UPSERT: m must be committed; all recipients that changed are listed. */
 struct index_change {
@@ -30,7 +30,9 @@ struct index_change {
     uint64_t id;
     struct msg *m;          /* UPSERT: borrowed until the call returns (what is needed is copied) */
     bool is_new;            /* UPSERT: no row exists yet: envelope and all recipients are inserted */
+    bool was_deleted;       /* its rows may be among the deleted ones */
     bool on_hold, forced_expire;
+    int64_t deleted_us;     /* TRASH */
     int64_t due_us;         /* earliest due of its recipients */
     bool delay_warned;
     const struct index_rcpt *rcpts;
@@ -69,6 +71,15 @@ void index_make_due(struct index *ix, int64_t due_us, const struct span *nexthop
 void index_make_due_transport(struct index *ix, int64_t due_us, struct span transport, void (*cb)(void *arg, int status), void *arg);
 /* Fills in the routes that the rows of m's recipients have, for people: the scheduler finds its own. */
 void index_fill_routes(struct index *ix, struct msg *m);
+
+/* ---- deleted messages that can be restored ---- */
+/* One of them, like index_fetch(); *deleted_us is when. NULL when not there. */
+struct msg *index_fetch_deleted(struct index *ix, uint64_t id, int64_t *deleted_us, bool *on_hold, struct err *e) MUST_CHECK;
+/* Ids of those deleted at or before until_us, at most limit; *next_us: when the first one after those was, INT64_MAX none. -1 with *e. */
+int index_deleted_until(struct index *ix, int64_t until_us, uint64_t *ids, int limit, int64_t *next_us, struct err *e) MUST_CHECK;
+/* They go for good: their rows, then their place in the journal and their large files. cb as in index_flush(). */
+void index_purge(struct index *ix, const uint64_t *ids, size_t n, void (*cb)(void *arg, int status), void *arg);
+
 /* How often a row was passed over because its record could not be read; it may be readable later. */
 uint64_t index_passed_over(struct index *ix);
 /* Messages on hold. */

@@ -11,13 +11,14 @@
 #include "queue/index_internal.h"
 #include "queue/recover.h"
 
-enum { COL_ID, COL_SEGMENT, COL_OFFSET, COL_ON_HOLD, COL_DUE, COL_WARNED, COL_EXPIRE };
+enum { COL_ID, COL_SEGMENT, COL_OFFSET, COL_ON_HOLD, COL_DUE, COL_WARNED, COL_EXPIRE, COL_DELETED };
 
 /* A row of messages, copied so that the statement can go on. */
 struct row {
     uint64_t id;
     struct journal_pos pos;
     int64_t due_us;
+    int64_t deleted_us;     /* of a deleted one, else 0 */
     bool on_hold, delay_warned, forced_expire;
 };
 
@@ -30,6 +31,7 @@ static struct row read_row(sqlite3_stmt *st)
         .on_hold = sqlite3_column_int(st, COL_ON_HOLD) != 0,
         .delay_warned = sqlite3_column_int(st, COL_WARNED) != 0,
         .forced_expire = sqlite3_column_int(st, COL_EXPIRE) != 0,
+        .deleted_us = sqlite3_column_count(st) > COL_DELETED ? sqlite3_column_int64(st, COL_DELETED) : 0,
     };
 }
 
@@ -59,9 +61,9 @@ static void fill_rcpt(struct msg *m, sqlite3_stmt *st)
     r->is_readdressed = sqlite3_column_int(st, 8) != 0;
 }
 
-static bool fill_rcpts(struct index_conn *c, struct msg *m, struct err *e)
+static bool fill_rcpts(struct index_conn *c, struct msg *m, bool is_deleted, struct err *e)
 {
-    sqlite3_stmt *st = index_stmt(c, IX_FETCH_RCPTS, e);
+    sqlite3_stmt *st = index_stmt(c, is_deleted ? IX_FETCH_DELETED_RCPTS : IX_FETCH_RCPTS, e);
     int rc;
     if (st == NULL)
         return false;
@@ -139,7 +141,7 @@ static struct msg *read_envelope(struct index *ix, struct row *row)
 }
 
 /* *out stays NULL when the record cannot be read or nothing is left to do. False: database error. */
-static bool load(struct index *ix, struct index_conn *c, struct row *row, struct msg **out, struct err *e)
+static bool load_row(struct index *ix, struct index_conn *c, struct row *row, struct msg **out, struct err *e)
 {
     struct msg *m = read_envelope(ix, row);
     *out = NULL;
@@ -150,14 +152,23 @@ static bool load(struct index *ix, struct index_conn *c, struct row *row, struct
     m->env.flags &= ~(uint32_t)ENV_HOLD;
     m->env.flags |= (row->on_hold ? (uint32_t)ENV_HOLD : 0) | (row->delay_warned ? (uint32_t)ENV_NO_DELAY_WARNING : 0) |
                     (row->forced_expire ? (uint32_t)ENV_FORCED_EXPIRE : 0);
-    if (!fill_rcpts(c, m, e)) {
+    if (!fill_rcpts(c, m, row->deleted_us != 0, e)) {
         msg_unref(&m);
         return false;
     }
     pull_due(m, row->due_us);
+    *out = m;
+    return true;
+}
+
+static bool load(struct index *ix, struct index_conn *c, struct row *row, struct msg **out, struct err *e)
+{
+    struct msg *m;
+    if (!load_row(ix, c, row, &m, e))
+        return false;
     const struct replay_msg *p = ix->s->overlay != NULL ? replay_find(ix->s->overlay, row->id) : NULL;
-    if (p != NULL) {
-        if (replay_apply(p, m) == 0)
+    if (m != NULL && p != NULL) {
+        if (replay_apply(p, m) == 0 || (replay_deleted_us(p, row->deleted_us) != 0) != (row->deleted_us != 0))
             msg_unref(&m);
         else
             row->on_hold = (m->env.flags & ENV_HOLD) != 0;
@@ -279,6 +290,45 @@ struct msg *index_fetch(struct index *ix, uint64_t id, bool *on_hold, struct err
         sqlite3_bind_int64(st, 1, (int64_t)id);
         if (read_rows(c, st, &row, 1, e) == 1 && load(ix, c, &row, &m, e) && m != NULL && on_hold != NULL)
             *on_hold = row.on_hold;
+    }
+    index_conn_give(ix, c);
+    return m;
+}
+
+struct msg *index_fetch_any(struct index *ix, uint64_t id, int64_t *deleted_us, struct err *e)
+{
+    struct index_conn *c = index_conn_take(ix, e);
+    struct msg *m = NULL;
+    struct row row;
+    int n = 0;
+    for (int i = 0; c != NULL && i < 2 && n == 0; i++) {
+        sqlite3_stmt *st = index_stmt(c, i == 0 ? IX_FETCH_ONE : IX_FETCH_DELETED, e);
+        if (st == NULL)
+            break;
+        sqlite3_bind_int64(st, 1, (int64_t)id);
+        n = read_rows(c, st, &row, 1, e);
+    }
+    if (n == 1 && load_row(ix, c, &row, &m, e) && m != NULL)
+        *deleted_us = row.deleted_us;
+    if (c != NULL)
+        index_conn_give(ix, c);
+    return m;
+}
+
+struct msg *index_fetch_deleted(struct index *ix, uint64_t id, int64_t *deleted_us, bool *on_hold, struct err *e)
+{
+    struct index_conn *c = index_conn_take(ix, e);
+    struct msg *m = NULL;
+    struct row row;
+    if (c == NULL)
+        return NULL;
+    sqlite3_stmt *st = index_stmt(c, IX_FETCH_DELETED, e);
+    if (st != NULL) {
+        sqlite3_bind_int64(st, 1, (int64_t)id);
+        if (read_rows(c, st, &row, 1, e) == 1 && load(ix, c, &row, &m, e) && m != NULL) {
+            *on_hold = row.on_hold;
+            *deleted_us = row.deleted_us;
+        }
     }
     index_conn_give(ix, c);
     return m;

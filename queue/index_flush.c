@@ -44,7 +44,7 @@ static void copy_change(struct arena *a, const struct index_change *from, struct
     to->rcpts = r;
 }
 
-static struct index_job *job_new(enum index_job_kind k, void (*cb)(void *arg, int status), void *arg)
+struct index_job *index_job_new(enum index_job_kind k, void (*cb)(void *arg, int status), void *arg)
 {
     struct index_job *j = xcalloc(1, sizeof *j);
     *j = (struct index_job){ .kind = k, .arena = arena_new(16384), .cb = cb, .arg = arg };
@@ -53,14 +53,14 @@ static struct index_job *job_new(enum index_job_kind k, void (*cb)(void *arg, in
 
 static void job_free(struct index_job *j)
 {
-    for (size_t i = 0; i < j->n; i++)
+    for (size_t i = 0; j->changes != NULL && i < j->n; i++)
         msg_unref(&j->changes[i].m);
     free(j->changes);
     arena_free(&j->arena);
     free(j);
 }
 
-static void submit(struct index *ix, struct index_job *j)
+void index_submit(struct index *ix, struct index_job *j)
 {
     lock_take(&ix->m);
     bool late = ix->stopping;
@@ -80,32 +80,32 @@ static void submit(struct index *ix, struct index_job *j)
 void index_flush(struct index *ix, const struct index_change *c, size_t n, const struct index_mark *mark,
                  void (*cb)(void *arg, int status), void *arg)
 {
-    struct index_job *j = job_new(INDEX_JOB_FLUSH, cb, arg);
+    struct index_job *j = index_job_new(INDEX_JOB_FLUSH, cb, arg);
     j->changes = xcalloc(n ? n : 1, sizeof *j->changes);
     j->n = n;
     j->mark = *mark;
     for (size_t i = 0; i < n; i++)
         copy_change(j->arena, &c[i], &j->changes[i]);
-    submit(ix, j);
+    index_submit(ix, j);
 }
 
 void index_make_due(struct index *ix, int64_t due_us, const struct span *nexthop, void (*cb)(void *arg, int status), void *arg)
 {
-    struct index_job *j = job_new(INDEX_JOB_MAKE_DUE, cb, arg);
+    struct index_job *j = index_job_new(INDEX_JOB_MAKE_DUE, cb, arg);
     j->due_us = due_us;
     j->has_nexthop = nexthop != NULL;
     if (nexthop != NULL)
         j->nexthop = span_copy(j->arena, *nexthop);
-    submit(ix, j);
+    index_submit(ix, j);
 }
 
 void index_make_due_transport(struct index *ix, int64_t due_us, struct span transport, void (*cb)(void *arg, int status), void *arg)
 {
-    struct index_job *j = job_new(INDEX_JOB_MAKE_DUE, cb, arg);
+    struct index_job *j = index_job_new(INDEX_JOB_MAKE_DUE, cb, arg);
     j->due_us = due_us;
     j->has_transport = true;
     j->nexthop = span_copy(j->arena, transport);
-    submit(ix, j);
+    index_submit(ix, j);
 }
 
 /* ---- rows ---- */
@@ -213,7 +213,7 @@ static bool set_message(struct index *ix, const struct index_change *c, bool *mi
     return true;
 }
 
-static bool delete_by_id(struct index *ix, enum index_stmt k, uint64_t id, struct err *e)
+bool index_by_id(struct index *ix, enum index_stmt k, uint64_t id, struct err *e)
 {
     sqlite3_stmt *st = index_stmt(ix->writer, k, e);
     if (st == NULL)
@@ -224,19 +224,21 @@ static bool delete_by_id(struct index *ix, enum index_stmt k, uint64_t id, struc
 
 bool index_delete(struct index *ix, uint64_t id, struct err *e)
 {
-    if (!delete_by_id(ix, IX_DELETE_MESSAGE, id, e))
+    if (!index_by_id(ix, IX_DELETE_MESSAGE, id, e))
         return false;
     if (sqlite3_changes(ix->writer->db) == 0)
         return true;
     atomic_fetch_sub_explicit(&ix->count, 1, memory_order_relaxed);
-    return delete_by_id(ix, IX_DELETE_RCPTS, id, e) && delete_by_id(ix, IX_DELETE_ATTEMPTS, id, e);
+    return index_by_id(ix, IX_DELETE_RCPTS, id, e) && index_by_id(ix, IX_DELETE_ATTEMPTS, id, e);
 }
 
 bool index_apply_change(struct index *ix, const struct index_change *c, struct err *e)
 {
     bool missing = false;
     if (c->kind == INDEX_DELETE)
-        return index_delete(ix, c->id, e);
+        return (!c->was_deleted || index_restore(ix, c->id, e)) && index_delete(ix, c->id, e);
+    if (c->was_deleted && !index_restore(ix, c->id, e))
+        return false;
     if (!c->is_new && !set_message(ix, c, &missing, e))
         return false;
     if ((c->is_new || missing) && !put_message(ix, c, e))
@@ -246,18 +248,25 @@ bool index_apply_change(struct index *ix, const struct index_change *c, struct e
     for (uint32_t i = 0; i < c->rcpt_count; i++)
         if (!put_rcpt(ix, c->is_new ? IX_PUT_RCPT : IX_SET_RCPT, c, &c->rcpts[i], e))
             return false;
-    return true;
+    return c->kind != INDEX_TRASH || index_trash(ix, c->id, c->deleted_us, e);
 }
 
-bool index_set_place(struct index *ix, uint64_t id, struct journal_pos pos, struct err *e)
+static bool set_place(struct index *ix, enum index_stmt k, uint64_t id, struct journal_pos pos, struct err *e)
 {
-    sqlite3_stmt *st = index_stmt(ix->writer, IX_SET_PLACE, e);
+    sqlite3_stmt *st = index_stmt(ix->writer, k, e);
     if (st == NULL)
         return false;
     sqlite3_bind_int64(st, 1, (int64_t)id);
     sqlite3_bind_int64(st, 2, (int64_t)pos.segment);
     sqlite3_bind_int64(st, 3, (int64_t)pos.offset);
     return index_run(ix->writer, st, e);
+}
+
+bool index_set_place(struct index *ix, uint64_t id, struct journal_pos pos, struct err *e)
+{
+    if (!set_place(ix, IX_SET_PLACE, id, pos, e))
+        return false;
+    return sqlite3_changes(ix->writer->db) > 0 || set_place(ix, IX_SET_DELETED_PLACE, id, pos, e);
 }
 
 bool index_put_msg(struct index *ix, struct msg *m, struct err *e)
@@ -332,6 +341,21 @@ static bool do_make_due(struct index *ix, const struct index_job *j, struct err 
     return run_due(ix, IX_MAKE_RCPTS_DUE, j, e) && run_due(ix, IX_MAKE_HOP_DUE, j, e);
 }
 
+static bool do_job(struct index *ix, struct index_job *j, struct err *e)
+{
+    switch (j->kind) {
+    case INDEX_JOB_FLUSH:
+        return do_flush(ix, j, e);
+    case INDEX_JOB_MAKE_DUE:
+        return do_make_due(ix, j, e);
+    case INDEX_JOB_PURGE:
+        return index_purge_rows(ix, j, e);
+    case INDEX_JOB_SHRINK: /* not in a transaction */
+        break;
+    }
+    return false;
+}
+
 /* The next start shall make a new one. */
 static void mark_as_bad(struct index *ix)
 {
@@ -393,7 +417,7 @@ void index_shrink(struct index *ix)
 {
     struct shrink_wait w = { .m = &ix->m };
     cond_init(&w.done);
-    submit(ix, job_new(INDEX_JOB_SHRINK, shrink_cb, &w));
+    index_submit(ix, index_job_new(INDEX_JOB_SHRINK, shrink_cb, &w));
     lock_take(&ix->m);
     while (!w.is_done)
         cond_wait(&w.done, &ix->m);
@@ -412,8 +436,7 @@ static bool run_job(struct index *ix, struct index_job *j)
     }
     int64_t count = atomic_load(&ix->count);
     bool begun = index_exec(ix->writer, "BEGIN IMMEDIATE", &e);
-    bool ok = begun && (j->kind == INDEX_JOB_FLUSH ? do_flush(ix, j, &e) : do_make_due(ix, j, &e)) &&
-              index_exec(ix->writer, "COMMIT", &e);
+    bool ok = begun && do_job(ix, j, &e) && index_exec(ix->writer, "COMMIT", &e);
     if (!ok) {
         int code = sqlite3_errcode(ix->writer->db);
         log_error(ix->log, "%s", e.text);
@@ -424,6 +447,8 @@ static bool run_job(struct index *ix, struct index_job *j)
         atomic_store(&ix->count, count);
         return false;
     }
+    if (j->kind == INDEX_JOB_PURGE)
+        index_purge_places(ix, j);
     if (j->kind == INDEX_JOB_FLUSH) {
         forget_moves(ix);
         lock_take(&ix->m);

@@ -35,7 +35,14 @@ struct index_conn {
 
 #define ROW_ALONE 3 /* recipients.state beside those of enum rcpt_state: waits, and is tried alone */
 
-enum index_job_kind { INDEX_JOB_FLUSH, INDEX_JOB_MAKE_DUE, INDEX_JOB_SHRINK };
+enum index_job_kind { INDEX_JOB_FLUSH, INDEX_JOB_MAKE_DUE, INDEX_JOB_PURGE, INDEX_JOB_SHRINK };
+/* A deleted message on its way out, and what its place in the journal was. */
+struct index_purged {
+    uint64_t id;
+    struct journal_pos pos;
+    uint64_t size;
+    bool is_large, found;
+};
 struct index_job {
     struct index_job *next;
     enum index_job_kind kind;
@@ -46,6 +53,7 @@ struct index_job {
     int64_t due_us;
     struct span nexthop;
     bool has_nexthop, has_transport; /* nexthop is the one or the other */
+    struct index_purged *purged; /* PURGE: [n] */
     void (*cb)(void *arg, int status);
     void *arg;
 };
@@ -92,6 +100,9 @@ struct index_mark index_durable_mark(struct index *ix);
 void *index_thread(void *index);
 /* Gives free pages back to the file system, when there are enough of them, and waits for it. */
 void index_shrink(struct index *ix);
+struct index_job *index_job_new(enum index_job_kind k, void (*cb)(void *arg, int status), void *arg);
+/* Takes the job. */
+void index_submit(struct index *ix, struct index_job *j);
 bool index_apply_change(struct index *ix, const struct index_change *c, struct err *e) MUST_CHECK;
 bool index_write_mark(struct index *ix, const struct index_mark *k, struct err *e) MUST_CHECK;
 bool index_read_mark(struct index *ix, struct index_mark *k, struct err *e) MUST_CHECK;
@@ -101,8 +112,21 @@ bool index_has(struct index *ix, uint64_t id);
 bool index_put_msg(struct index *ix, struct msg *m, struct err *e) MUST_CHECK;
 bool index_set_place(struct index *ix, uint64_t id, struct journal_pos pos, struct err *e) MUST_CHECK;
 bool index_delete(struct index *ix, uint64_t id, struct err *e) MUST_CHECK;
+bool index_by_id(struct index *ix, enum index_stmt k, uint64_t id, struct err *e) MUST_CHECK;
+
+/* ---- index_trash.c ---- */
+bool index_has_deleted(struct index *ix, uint64_t id);
+bool index_deleted_us(struct index *ix, uint64_t id, int64_t *deleted_us, struct err *e) MUST_CHECK;
+/* The rows of a message go to the deleted ones, or come back; nothing happens when there are none. */
+bool index_trash(struct index *ix, uint64_t id, int64_t deleted_us, struct err *e) MUST_CHECK;
+bool index_restore(struct index *ix, uint64_t id, struct err *e) MUST_CHECK;
+/* Job PURGE: the rows, within the transaction; then, after its end, the places. */
+bool index_purge_rows(struct index *ix, struct index_job *j, struct err *e) MUST_CHECK;
+void index_purge_places(struct index *ix, const struct index_job *j);
 
 /* ---- index_fetch.c ---- */
+/* A message of the queue or a deleted one (then *deleted_us is not 0), without the overlay; NULL when not there, or with *e. */
+struct msg *index_fetch_any(struct index *ix, uint64_t id, int64_t *deleted_us, struct err *e) MUST_CHECK;
 /* Sets the live bits of the segments from the rows; *lost counts rows whose segment is not there. */
 bool index_load_places(struct index *ix, uint64_t *lost, struct err *e) MUST_CHECK;
 struct replay_msg;

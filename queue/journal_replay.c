@@ -78,6 +78,7 @@ static void one_result(void *arg, uint64_t pos UNUSED, const struct spool_result
     q->attempts = res->attempts != 0 ? res->attempts : (uint16_t)(q->attempts + 1);
     q->is_total = q->is_total || res->attempts != 0;
     q->when_us = res->when_us;
+    q->has_result = true;
     q->due_us = res->due_us;
     q->done = res->outcome != OUTCOME_DEFERRED;
     p->done += q->done;
@@ -100,7 +101,7 @@ static void requeue(const struct replay_msg *p, struct msg *m)
         const struct rcpt_progress *q = p->rcpts;
         while (q != NULL && q->rcpt != i)
             q = q->next;
-        if (q == NULL || q->when_us <= p->requeued_us)
+        if (q == NULL || !q->has_result || q->when_us <= p->requeued_us)
             m->env.rcpts[i].due_us = 0;
     }
 }
@@ -113,11 +114,20 @@ uint32_t replay_apply(const struct replay_msg *p, struct msg *m)
             continue;
         struct msg_rcpt *t = &m->env.rcpts[q->rcpt];
         t->attempts = q->is_total ? q->attempts : (uint16_t)(t->attempts + q->attempts);
-        if (q->done) {
+        if (q->done || t->state == RCPT_DONE) {
             t->state = RCPT_DONE;
             continue;
         }
-        t->due_us = q->due_us;
+        if (q->addr.n > 0) {
+            t->addr = arena_dup_span(m->arena, q->addr);
+            t->is_readdressed = true;
+            t->route = (struct msg_route){ 0 };
+        }
+        if (!q->has_result) {
+            t->due_us = q->readdressed_us != 0 ? 0 : t->due_us;
+            continue;
+        }
+        t->due_us = q->when_us >= q->readdressed_us ? q->due_us : 0;
         t->last_dsn = arena_dup_span(m->arena, q->dsn);
         t->last_mta = arena_dup_span(m->arena, q->mta);
         t->last_reason = arena_dup_span(m->arena, q->reason);
@@ -159,7 +169,8 @@ static bool is_dead_copy(const struct replay *r, const struct frame *f, uint64_t
     if (!(f->flags & RECORD_MOVED) || pos_compare(moved_from, r->from) >= 0)
         return false;
     const struct replay_msg *p = replay_find(r, id);
-    return !(p != NULL && (p->is_orphan || p->found)) && !(r->s->index != NULL && index_has(r->s->index, id));
+    return !(p != NULL && (p->is_orphan || p->found)) &&
+           !(r->s->index != NULL && (index_has(r->s->index, id) || index_has_deleted(r->s->index, id)));
 }
 
 static void found_message(struct replay *r, const struct frame *f, struct span meta, struct journal_pos at)
@@ -178,6 +189,16 @@ static void found_message(struct replay *r, const struct frame *f, struct span m
     p->found = true;
     p->rcpt_count = rcpts;
     p->pos = at;
+}
+
+/* The latest one counts; of a recipient that is done nothing is changed (replay_apply()). */
+static void found_readdress(struct replay *r, struct replay_msg *p, const struct record_admin *a)
+{
+    if (a->detail.n <= 4)
+        return;
+    struct rcpt_progress *q = replay_rcpt(r, p, (uint32_t)be_read(a->detail.p, 4));
+    q->addr = arena_dup_span(r->arena, span_from(a->detail, 4));
+    q->readdressed_us = a->when_us;
 }
 
 static void found_admin(struct replay *r, struct span meta)
@@ -203,6 +224,14 @@ static void found_admin(struct replay *r, struct span meta)
         p->expired = true;
         break;
     case ADMIN_READDRESS:
+        found_readdress(r, p, &a);
+        break;
+    case ADMIN_TRASH:
+    case ADMIN_UNDELETE:
+        p->trash_known = true;
+        p->trashed_us = a.what == ADMIN_TRASH ? a.when_us : 0;
+        if (a.what == ADMIN_UNDELETE)
+            p->requeued_us = a.when_us;
         break;
     }
 }

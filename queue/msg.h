@@ -65,6 +65,7 @@ struct msg_rcpt {
     bool is_alone;           /* to be tried in a job of its own: the last attempt with others ended for all of them */
     uint16_t attempts;
     int64_t due_us;          /* wall clock of the next attempt; 0: now */
+    int64_t last_us;         /* wall clock of the last attempt; 0: not known in this life of the process */
     struct span last_dsn;    /* of the last attempt, e.g. "4.4.1"; malloc'd by the scheduler in the message's arena */
     struct span last_reason; /* of the last attempt, for queue listings and bounces */
     struct span last_mta;    /* host that said it, "" when none */

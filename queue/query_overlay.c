@@ -13,7 +13,7 @@ static const struct { const char *name, *id; } tables[] = {
     { "messages", "id" }, { "recipients", "message" }, { "deleted_messages", "id" }, { "deleted_recipients", "message" },
 };
 
-static bool put_row(struct index *tail, const struct replay_msg *p, struct msg *m, struct err *e)
+static bool put_row(struct index *tail, const struct replay_msg *p, struct msg *m, int64_t deleted_us, struct err *e)
 {
     sqlite3_stmt *st = NULL;
     bool ok = sqlite3_prepare_v2(tail->writer->db, "INSERT OR IGNORE INTO temp.tail_ids VALUES (?1)", -1, &st, NULL) == SQLITE_OK;
@@ -24,7 +24,9 @@ static bool put_row(struct index *tail, const struct replay_msg *p, struct msg *
     if (!ok)
         err_set(e, "index.db: %s", sqlite3_errmsg(tail->writer->db));
     sqlite3_finalize(st);
-    return ok && (m == NULL || index_put_msg(tail, m, e));
+    if (!ok || m == NULL)
+        return ok;
+    return index_put_msg(tail, m, e) && (deleted_us == 0 || index_trash(tail, p->id, deleted_us, e));
 }
 
 static bool put_tail(struct query *q, struct spool *s, struct err *e)
@@ -33,8 +35,9 @@ static bool put_tail(struct query *q, struct spool *s, struct err *e)
     struct index tail = { .s = s, .log = s->o.log, .writer = &conn };
     bool ok = query_run(q, index_schema_temp, e) && query_run(q, "CREATE TEMP TABLE tail_ids (id INTEGER PRIMARY KEY); BEGIN", e);
     for (const struct replay_msg *p = s->overlay != NULL ? s->overlay->msgs : NULL; ok && p != NULL; p = p->hh.next) {
-        struct msg *m = overlay_message(s, p, e);
-        ok = put_row(&tail, p, m, e);
+        int64_t deleted_us;
+        struct msg *m = overlay_message(s, p, &deleted_us, e);
+        ok = put_row(&tail, p, m, deleted_us, e);
         msg_unref(&m);
     }
     for (size_t i = 0; i < IX_STMT_COUNT; i++)

@@ -71,7 +71,7 @@ static struct msg *load(struct spool *s, const struct replay_msg *p)
 
 static bool has_news(const struct replay_msg *p)
 {
-    return p->rcpts != NULL || p->deleted || p->expired || p->hold_known || p->requeued_us != 0;
+    return p->rcpts != NULL || p->deleted || p->expired || p->hold_known || p->requeued_us != 0 || p->trash_known;
 }
 
 /*
@@ -88,7 +88,7 @@ static bool update_row_alone(struct recovery *v, const struct replay_msg *p, str
 }
 
 /* A message the index has: what happened to it since. */
-static bool update_row(struct recovery *v, const struct replay_msg *p, struct err *e)
+static bool update_row(struct recovery *v, const struct replay_msg *p, int64_t row_us, struct err *e)
 {
     struct index *ix = v->s->index;
     if (!has_news(p))
@@ -106,11 +106,21 @@ static bool update_row(struct recovery *v, const struct replay_msg *p, struct er
         ok = index_delete(ix, p->id, e);
         v->removed++;
     } else {
-        ok = index_put_msg(ix, m, e);
+        ok = index_put_msg(ix, m, e) && (replay_deleted_us(p, row_us) == 0 || index_trash(ix, p->id, replay_deleted_us(p, row_us), e));
         v->updated++;
     }
     msg_unref(&m);
     return ok;
+}
+
+/* One that the index has among the deleted ones: as if it were not, and then back. */
+static bool update_deleted_row(struct recovery *v, const struct replay_msg *p, struct err *e)
+{
+    struct index *ix = v->s->index;
+    int64_t row_us;
+    if (!has_news(p))
+        return true;
+    return index_deleted_us(ix, p->id, &row_us, e) && index_restore(ix, p->id, e) && update_row(v, p, row_us, e);
 }
 
 static void keep_for_sink(struct recovery *v, struct msg *m)
@@ -153,8 +163,12 @@ static bool add_row(struct recovery *v, const struct replay_msg *p, struct err *
     }
     v->recovered++;
     bool ok = v->s->o.read_only || index_put_msg(v->s->index, m, e);
-    keep_for_sink(v, m);
-    return ok;
+    if (p->trashed_us == 0) {
+        keep_for_sink(v, m);
+        return ok;
+    }
+    msg_unref(&m);
+    return ok && (v->s->o.read_only || index_trash(v->s->index, p->id, p->trashed_us, e));
 }
 
 /* Moves first, in a transaction of their own, because rows are then read at their new places. */
@@ -180,7 +194,8 @@ static bool apply_all(struct recovery *v, struct err *e)
             ok = false;
             break;
         }
-        ok = index_has(ix, p[i]->id) ? update_row(v, p[i], e) : add_row(v, p[i], e);
+        ok = index_has(ix, p[i]->id) ? update_row(v, p[i], 0, e) : index_has_deleted(ix, p[i]->id) ? update_deleted_row(v, p[i], e)
+                                                                                                   : add_row(v, p[i], e);
         if (ok && i % MESSAGES_PER_COMMIT == MESSAGES_PER_COMMIT - 1)
             ok = index_exec(ix->writer, "COMMIT; BEGIN IMMEDIATE", e);
     }
@@ -205,19 +220,24 @@ static void overlay(struct recovery *v)
     struct replay_msg **p = in_order(v->r, &n);
     struct err e = ERR_INIT;
     for (size_t i = 0; i < n; i++)
-        if ((v->s->index == NULL || !index_has(v->s->index, p[i]->id)) && !add_row(v, p[i], &e))
+        if ((v->s->index == NULL || (!index_has(v->s->index, p[i]->id) && !index_has_deleted(v->s->index, p[i]->id))) &&
+            !add_row(v, p[i], &e))
             log_warn(v->s->o.log, "%s", e.text);
     free(p);
     v->s->overlay = v->r;
 }
 
-struct msg *overlay_message(struct spool *s, const struct replay_msg *p, struct err *e)
+struct msg *overlay_message(struct spool *s, const struct replay_msg *p, int64_t *deleted_us, struct err *e)
 {
-    if (s->index != NULL && index_has(s->index, p->id))
-        return index_fetch(s->index, p->id, NULL, e);
-    struct msg *m = p->found && !p->deleted ? load(s, p) : NULL;
+    struct msg *m = NULL;
+    int64_t row_us = 0;
+    if (s->index != NULL && (index_has(s->index, p->id) || index_has_deleted(s->index, p->id)))
+        m = index_fetch_any(s->index, p->id, &row_us, e);
+    else if (p->found && !p->deleted)
+        m = load(s, p);
     if (m != NULL && (replay_apply(p, m) == 0 || !has_content(s, m)))
         msg_unref(&m);
+    *deleted_us = replay_deleted_us(p, row_us);
     return m;
 }
 
@@ -230,7 +250,8 @@ static void remove_stray_files(struct spool *s)
     unsigned n = 0;
     while (d != NULL && (de = readdir(d)) != NULL) {
         uint64_t id;
-        if (strlen(de->d_name) != 16 || !num_parse_hex(span_cstr(de->d_name), &id) || index_has(s->index, id))
+        if (strlen(de->d_name) != 16 || !num_parse_hex(span_cstr(de->d_name), &id) || index_has(s->index, id) ||
+            index_has_deleted(s->index, id))
             continue;
         char *path = spool_large_path(s, id);
         n += s->io->unlink(s->io->arg, path) == 0;

@@ -16,10 +16,13 @@ struct rcpt_progress {
     struct rcpt_progress *next;
     uint32_t rcpt;
     bool done;
+    bool has_result;            /* else only readdressed: what follows says nothing */
     uint16_t attempts;
     bool is_total;              /* attempts is the whole number, not what was added since the mark */
     int64_t due_us, when_us;
     struct span dsn, mta, reason;
+    struct span addr;           /* empty: not readdressed */
+    int64_t readdressed_us;     /* 0: by the checkpoint */
 };
 
 /* What replay learned of one id. */
@@ -30,6 +33,8 @@ struct replay_msg {
     bool found;                 /* its record is in the part that was read */
     bool deleted, expired, delay_warned, hold_known, hold;
     bool is_orphan;             /* alive in the checkpoint, but its record was moved since, or it has ended */
+    bool trash_known;           /* deleted or restored behind the mark; then trashed_us says which */
+    int64_t trashed_us;         /* 0: it was restored */
     int64_t requeued_us;        /* 0: never */
     uint32_t rcpt_count;        /* when found */
     struct journal_pos pos;     /* when found: the latest copy */
@@ -55,11 +60,19 @@ struct replay_msg *replay_get(struct replay *r, uint64_t id);
 const struct replay_msg *replay_find(const struct replay *r, uint64_t id);
 /* The progress of one recipient, made when missing. */
 struct rcpt_progress *replay_rcpt(struct replay *r, struct replay_msg *p, uint32_t rcpt);
+/* When it was deleted (to be restored perhaps), its rows saying row_us; 0: it is not. */
+static inline int64_t replay_deleted_us(const struct replay_msg *p, int64_t row_us)
+{
+    return p->trash_known ? p->trashed_us : row_us;
+}
 /* Puts the progress into m's recipients and flags; returns how many recipients are not done. */
 uint32_t replay_apply(const struct replay_msg *p, struct msg *m);
 
-/* Read-only mode: a message of the overlay as it is now, with its progress; NULL when it has ended, or (*e) cannot be read. */
-struct msg *overlay_message(struct spool *s, const struct replay_msg *p, struct err *e) MUST_CHECK;
+/*
+ * Read-only mode: a message of the overlay as it is now, with its progress; NULL when it has ended, or (*e) cannot be read.
+ * *deleted_us is not 0 when it was deleted and can be restored.
+ */
+struct msg *overlay_message(struct spool *s, const struct replay_msg *p, int64_t *deleted_us, struct err *e) MUST_CHECK;
 
 /* ---- checkpoint.c ---- */
 /* What the index holds, in a file of its own, so that index.db can be made anew. Keeper; false with *e. */

@@ -94,6 +94,7 @@ void sched_stop(struct sched *s)
     pthread_join(s->thread, NULL);
     lock_take(&s->m);
     s->is_started = false;
+    cond_broadcast(&s->answered);
     lock_drop(&s->m);
     wait_while(s, notices_pending);
     notify_thread(s);
@@ -124,6 +125,7 @@ void sched_free(struct sched **sp)
     heap_free(&s->dest_timers);
     heap_free(&s->transport_timers);
     free(s->flushing);
+    free(s->purging);
     conf_unref(&s->conf);
     cond_destroy(&s->kick);
     cond_destroy(&s->answered);
@@ -204,7 +206,7 @@ void sched_committed(void *arg, struct msg *m)
         log_active(s, conf_global(c), m);
         lock_take(&s->m);
         ms->is_routing = false;
-        for (uint32_t i = 0; i < m->env.rcpt_count && ms->m != NULL && !ms->is_hold && !ms->is_delete_wanted; i++)
+        for (uint32_t i = 0; i < m->env.rcpt_count && ms->m != NULL && !ms_is_stopped(ms) && !ms->is_delete_wanted; i++)
             sched_enqueue_locked(s, ms, i, &a);
         if (ms->m != NULL && ms->queued == 0)
             ms_settle_locked(s, ms, &a);
@@ -223,6 +225,7 @@ void sched_reconfigure(struct sched *s, struct conf *c)
     struct conf *old = s->conf;
     s->conf = conf_ref(c);
     s->gen++;
+    s->purge_at_us = INT64_MIN; /* queue_undelete_time may be another */
     transports_reload_locked(s);
     s->want_walk = true;
     sched_kick_locked(s);

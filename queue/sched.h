@@ -116,8 +116,26 @@ enum sched_cmd_status { SCHED_CMD_OK, SCHED_CMD_NOT_FOUND, SCHED_CMD_BUSY, SCHED
 /* Everything now (queue flush), or one message, or one next hop: due time becomes now, dead-site marks are cleared. */
 void sched_flush_all(struct sched *s);
 enum sched_cmd_status sched_flush_id(struct sched *s, uint64_t id);
+void sched_flush_many(struct sched *s, const uint64_t *ids, size_t n, enum sched_cmd_status *out);
 void sched_flush_nexthop(struct sched *s, struct span nexthop);
-/* Durable when they return. DELETE of a message in delivery takes effect after the attempt: BUSY. */
+struct sched_change {
+    enum spool_admin what;
+    /*
+     * ADMIN_READDRESS: the recipients that wait with address `from` get `to`; "@domain" in both: everybody of that domain, with
+     * their local parts. Those that are done stay as they are.
+     */
+    struct span from, to;
+};
+#define SCHED_CHANGE_MAX 1000
+/*
+ * The same change of up to SCHED_CHANGE_MAX messages, durable (one flush or few for all) and in force when it returns; out[i]
+ * is what became of ids[i]. A deletion of what is in delivery takes effect after the attempt: BUSY. A recipient in delivery is not
+ * readdressed: BUSY, and nothing of that message is changed. UNDELETE: NOT_FOUND when it was not deleted, or too long ago.
+ * FAILED: *e has the reason.
+ */
+void sched_change(struct sched *s, const struct sched_change *c, const uint64_t *ids, size_t n, enum sched_cmd_status *out,
+                  struct err *e);
+/* Of one message. */
 enum sched_cmd_status sched_admin(struct sched *s, enum spool_admin what, uint64_t id, struct err *e);
 
 /*

@@ -7,6 +7,7 @@ libsched_a_SOURCES = \
 	queue/concurrency.c queue/concurrency.h \
 	queue/retry.c queue/retry.h \
 	queue/sched.c queue/sched.h queue/sched_internal.h \
+	queue/sched_admin.c \
 	queue/sched_cmd.c \
 	queue/sched_heap.c queue/sched_heap.h \
 	queue/sched_index.c \
@@ -17,7 +18,8 @@ libsched_a_SOURCES = \
 	queue/sched_notify.c \
 	queue/sched_pause.c \
 	queue/sched_queue.c \
-	queue/sched_thread.c
+	queue/sched_thread.c \
+	queue/sched_trash.c
 # What a program that schedules links, before libspool.a, libmail.a and libconf.a.
 LIBS_SCHED = libsched.a -lm
 

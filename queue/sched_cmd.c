@@ -14,8 +14,10 @@
 
 struct request {
     struct request *next;
-    uint64_t id;
-    struct msg_sched *ms; /* pinned */
+    const uint64_t *ids;
+    struct msg_sched **ms;  /* [n], pinned; NULL: no such message */
+    size_t n, done;
+    bool with_deleted;      /* those too that can be restored */
     bool is_answered, is_failed;
     struct err e;
 };
@@ -28,90 +30,108 @@ static struct msg *fetch_row(struct sched *s, uint64_t id, bool *hold, struct er
 
 /* ---- on the scheduler thread ---- */
 
-static void answer(struct sched *s, struct request *r)
+static struct msg_sched *find_for_locked(struct sched *s, uint64_t id, bool with_deleted, bool *known)
 {
-    bool hold = false;
+    struct msg_sched *ms = ms_find_locked(s, id);
+    *known = ms != NULL;
+    return ms != NULL && ms->m != NULL && (with_deleted || !ms->is_trashed) ? ms : NULL;
+}
+
+/* A message that is not in memory becomes one that is, until the index has it again. */
+static struct msg_sched *admit_row_locked(struct sched *s, struct msg *m, bool hold, int64_t deleted_us)
+{
+    struct msg_sched *ms = ms_new_locked(s, m);
+    if (deleted_us != 0) {
+        trash_admit_locked(s, ms, hold, deleted_us);
+        return ms;
+    }
+    ms->in_index = true;
+    s->n_in_index++;
+    ms->is_hold = hold;
+    s->n_hold += hold;
+    ms->is_row_hold = hold;
+    s->n_row_hold += hold;
+    ms_recompute_due_locked(s, ms);
+    return ms;
+}
+
+static void answer_one(struct sched *s, struct request *r, size_t i)
+{
+    bool hold = false, known;
+    int64_t deleted_us = 0;
     struct msg *m = NULL;
     struct err e = ERR_INIT;
     lock_take(&s->m);
-    struct msg_sched *ms = ms_find_locked(s, r->id);
+    struct msg_sched *ms = find_for_locked(s, r->ids[i], r->with_deleted, &known);
     lock_drop(&s->m);
-    if (ms == NULL)
-        m = fetch_row(s, r->id, &hold, &e);
+    if (!known)
+        m = fetch_row(s, r->ids[i], &hold, &e);
+    if (!known && m == NULL && e.text[0] == '\0' && r->with_deleted && s->ix != NULL && !trash_is_purging(s, r->ids[i]))
+        m = index_fetch_deleted(s->ix, r->ids[i], &deleted_us, &hold, &e);
     lock_take(&s->m);
-    ms = ms_find_locked(s, r->id);
-    if (ms == NULL && m != NULL) {
-        ms = ms_new_locked(s, m);
-        ms->in_index = true;
-        s->n_in_index++;
-        ms->is_hold = hold;
-        s->n_hold += hold;
-        ms->is_row_hold = hold;
-        s->n_row_hold += hold;
-        ms_recompute_due_locked(s, ms);
-    }
-    if (ms != NULL && ms->m != NULL) {
+    ms = find_for_locked(s, r->ids[i], r->with_deleted, &known);
+    if (!known && m != NULL)
+        ms = admit_row_locked(s, m, hold, deleted_us);
+    if (ms != NULL) {
         ms->pins++;
-        r->ms = ms;
+        r->ms[i] = ms;
     } else if (e.text[0] != '\0') {
         r->is_failed = true;
         r->e = e;
     }
-    r->is_answered = true;
-    cond_broadcast(&s->answered);
     lock_drop(&s->m);
     msg_unref(&m);
 }
 
+/* A piece of the first request; true when it did something. */
 bool commands_work(struct sched *s)
 {
     lock_take(&s->m);
     struct request *r = s->requests;
-    if (r != NULL)
-        s->requests = r->next;
     lock_drop(&s->m);
-    if (r != NULL)
-        answer(s, r);
-    return r != NULL;
+    if (r == NULL)
+        return false;
+    for (size_t i = 0; i < SCHED_PIECE && r->done < r->n; i++, r->done++)
+        answer_one(s, r, r->done);
+    if (r->done < r->n)
+        return true;
+    lock_take(&s->m);
+    LL_DELETE(s->requests, r);
+    r->is_answered = true;
+    cond_broadcast(&s->answered);
+    lock_drop(&s->m);
+    return true;
 }
 
 /* ---- fetching for a command ---- */
 
-/* The message, pinned; NULL when there is none (or *e when the index cannot be read). */
-static struct msg_sched *pin(struct sched *s, uint64_t id, bool *failed, struct err *e)
+/* False (*e) when the index could not be read for some of them. ms[i] is NULL when there is no such message. */
+bool cmd_pin(struct sched *s, const uint64_t *ids, size_t n, bool with_deleted, struct msg_sched **ms, struct err *e)
 {
-    struct request r = { .id = id };
+    struct request r = { .ids = ids, .ms = ms, .n = n, .with_deleted = with_deleted };
     lock_take(&s->m);
-    struct msg_sched *ms = ms_find_locked(s, id);
-    if (ms != NULL) {
-        if (ms->m != NULL)
-            ms->pins++;
-        else
-            ms = NULL;
-        lock_drop(&s->m);
-        return ms;
-    }
-    if (!s->is_started) {
-        lock_drop(&s->m);
-        answer(s, &r);
-    } else {
-        r.next = s->requests;
-        s->requests = &r;
+    if (s->is_started) {
+        LL_APPEND(s->requests, &r);
         sched_kick_locked(s);
         while (!r.is_answered)
             cond_wait(&s->answered, &s->m);
         lock_drop(&s->m);
+    } else {
+        lock_drop(&s->m);
+        for (; r.done < n; r.done++)
+            answer_one(s, &r, r.done);
     }
-    *failed = r.is_failed;
     if (r.is_failed)
         err_set(e, "%s", r.e.text);
-    return r.ms;
+    return !r.is_failed;
 }
 
-static void unpin(struct sched *s, struct msg_sched *ms)
+void cmd_unpin(struct sched *s, struct msg_sched **ms, size_t n)
 {
     lock_take(&s->m);
-    ms_unpin_locked(s, ms);
+    for (size_t i = 0; i < n; i++)
+        if (ms[i] != NULL)
+            ms_unpin_locked(s, ms[i]);
     lock_drop(&s->m);
 }
 
@@ -126,7 +146,7 @@ static void make_due_locked(struct sched *s, struct msg_sched *ms, const struct 
                             bool is_flush, int64_t now_us)
 {
     bool any = false;
-    if (ms->m == NULL || ms->is_hold)
+    if (ms->m == NULL || ms_is_stopped(ms))
         return;
     for (uint32_t i = 0; i < ms->m->env.rcpt_count; i++) {
         struct msg_rcpt *r = &ms->m->env.rcpts[i];
@@ -207,157 +227,37 @@ void sched_flush_nexthop(struct sched *s, struct span nexthop)
     flush(s, &nexthop);
 }
 
+void sched_flush_many(struct sched *s, const uint64_t *ids, size_t n, enum sched_cmd_status *out)
+{
+    struct err e = ERR_INIT;
+    struct msg_sched **ms = xcalloc(n + 1, sizeof(struct msg_sched *));
+    int64_t now_us = clock_wall_us();
+    bool ok = cmd_pin(s, ids, n, false, ms, &e);
+    lock_take(&s->m);
+    for (size_t i = 0; i < n; i++) {
+        out[i] = ms[i] != NULL ? SCHED_CMD_OK : ok ? SCHED_CMD_NOT_FOUND : SCHED_CMD_FAILED;
+        if (ms[i] == NULL)
+            continue;
+        if (ms[i]->m == NULL || ms[i]->is_trashed) {
+            out[i] = SCHED_CMD_NOT_FOUND;
+        } else if (ms[i]->is_hold) {
+            out[i] = SCHED_CMD_BUSY;
+        } else {
+            ms[i]->is_reviving = true;
+            make_due_locked(s, ms[i], NULL, NULL, true, now_us);
+        }
+    }
+    sched_kick_locked(s);
+    lock_drop(&s->m);
+    cmd_unpin(s, ms, n);
+    free(ms);
+}
+
 enum sched_cmd_status sched_flush_id(struct sched *s, uint64_t id)
 {
-    bool failed = false;
-    struct err e = ERR_INIT;
-    struct msg_sched *ms = pin(s, id, &failed, &e);
-    if (ms == NULL)
-        return failed ? SCHED_CMD_FAILED : SCHED_CMD_NOT_FOUND;
-    lock_take(&s->m);
-    bool hold = ms->is_hold;
-    if (ms->m != NULL && !hold) {
-        ms->is_reviving = true;
-        make_due_locked(s, ms, NULL, NULL, true, clock_wall_us());
-        sched_kick_locked(s);
-    }
-    ms_unpin_locked(s, ms);
-    lock_drop(&s->m);
-    return hold ? SCHED_CMD_BUSY : SCHED_CMD_OK;
-}
-
-/* ---- hold, release, delete, requeue, expire ---- */
-
-struct admin_wait {
-    struct sched *s;
-    bool is_answered;
-    int status;
-};
-
-static void admin_cb(void *arg, int status)
-{
-    struct admin_wait *w = arg;
-    lock_take(&w->s->m);
-    w->status = status;
-    w->is_answered = true;
-    cond_broadcast(&w->s->answered);
-    lock_drop(&w->s->m);
-}
-
-static void set_hold(struct sched *s, struct msg_sched *ms, bool hold)
-{
-    if (ms->is_hold == hold)
-        return;
-    ms->is_hold = hold;
-    s->n_hold += hold ? 1 : (uint64_t)-1;
-}
-
-static void idle_now(struct sched *s, struct msg_sched *ms, bool new_routes)
-{
-    int64_t now_us = clock_wall_us();
-    for (uint32_t i = 0; i < ms->m->env.rcpt_count; i++) {
-        struct msg_rcpt *r = &ms->m->env.rcpts[i];
-        if (new_routes)
-            ms->rx[i].gen = s->gen - 1;
-        if (r->state != RCPT_TODO || (ms->rx[i].flags & RX_QUEUED))
-            continue;
-        r->due_us = now_us;
-        ms->rx[i].flags |= RX_DIRTY;
-    }
-    ms_recompute_due_locked(s, ms);
-}
-
-static enum sched_cmd_status apply_locked(struct sched *s, struct msg_sched *ms, enum spool_admin what, struct after *a)
-{
-    switch (what) {
-    case ADMIN_HOLD:
-        sched_unqueue_message_locked(s, ms);
-        set_hold(s, ms, true);
-        ms_recompute_due_locked(s, ms);
-        break;
-    case ADMIN_RELEASE:
-        if (!ms->is_hold)
-            return SCHED_CMD_OK;
-        set_hold(s, ms, false);
-        idle_now(s, ms, false);
-        break;
-    case ADMIN_REQUEUE:
-        sched_unqueue_message_locked(s, ms);
-        set_hold(s, ms, false);
-        idle_now(s, ms, true);
-        break;
-    case ADMIN_EXPIRE:
-        sched_unqueue_message_locked(s, ms);
-        set_hold(s, ms, false);
-        ms->is_expire_wanted = true;
-        idle_now(s, ms, false);
-        break;
-    case ADMIN_DELETE:
-        sched_unqueue_message_locked(s, ms);
-        ms->is_delete_wanted = true;
-        break;
-    case ADMIN_READDRESS:
-        return SCHED_CMD_FAILED;
-    }
-    ms_dirty_locked(s, ms);
-    bool is_busy = what == ADMIN_DELETE && (ms->jobs > 0 || ms->pending > 0);
-    ms_settle_locked(s, ms, a);
-    sched_kick_locked(s);
-    return is_busy ? SCHED_CMD_BUSY : SCHED_CMD_OK;
-}
-
-static const char *admin_words(enum spool_admin what)
-{
-    switch (what) {
-    case ADMIN_HOLD: return "placed on hold";
-    case ADMIN_RELEASE: return "released from hold";
-    case ADMIN_REQUEUE: return "requeued";
-    case ADMIN_EXPIRE: return "expired";
-    case ADMIN_DELETE: /* logged when it is gone */
-    case ADMIN_READDRESS: break;
-    }
-    return NULL;
-}
-
-/* Makes it durable first, then true in memory. */
-static enum sched_cmd_status administer(struct sched *s, struct msg_sched *ms, enum spool_admin what, struct err *e)
-{
-    struct admin_wait w = { .s = s };
-    struct after a = AFTER_INIT;
-    enum sched_cmd_status status = SCHED_CMD_NOT_FOUND;
-    spool_admin_submit(s->spool, what, ms->id, (struct span){ 0 }, admin_cb, &w);
-    lock_take(&s->m);
-    while (!w.is_answered)
-        cond_wait(&s->answered, &s->m);
-    if (w.status != 0) {
-        lock_drop(&s->m);
-        err_set(e, "the change cannot be written to the journal");
-        return SCHED_CMD_FAILED;
-    }
-    struct conf *c = conf_ref(s->conf);
-    if (ms->m != NULL)
-        status = apply_locked(s, ms, what, &a);
-    lock_drop(&s->m);
-    if (status == SCHED_CMD_OK && admin_words(what) != NULL)
-        log_simple(&s->log_super, conf_global(c), ms->id, admin_words(what));
-    sched_after(s, &a);
-    conf_unref(&c);
-    return status;
-}
-
-enum sched_cmd_status sched_admin(struct sched *s, enum spool_admin what, uint64_t id, struct err *e)
-{
-    bool failed = false;
-    if (what == ADMIN_READDRESS) {
-        err_set(e, "readdressing is not available");
-        return SCHED_CMD_FAILED;
-    }
-    struct msg_sched *ms = pin(s, id, &failed, e);
-    if (ms == NULL)
-        return failed ? SCHED_CMD_FAILED : SCHED_CMD_NOT_FOUND;
-    enum sched_cmd_status status = administer(s, ms, what, e);
-    unpin(s, ms);
-    return status;
+    enum sched_cmd_status st;
+    sched_flush_many(s, &id, 1, &st);
+    return st;
 }
 
 /* ---- listing ---- */
@@ -450,7 +350,7 @@ static struct msg *find_in_memory(struct sched *s, uint64_t id, enum sched_where
     lock_take(&s->m);
     struct msg_sched *ms = ms_find_locked(s, id);
     *known = ms != NULL;
-    if (ms != NULL && ms->m != NULL) {
+    if (ms != NULL && ms->m != NULL && !ms->is_trashed) {
         m = snapshot_locked(ms->m);
         pauses_explain_locked(s, m);
         *w = where_locked(ms);

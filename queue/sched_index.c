@@ -51,6 +51,7 @@ static void copy_rcpts(struct msg_sched *ms, struct index_change *c, struct aren
             .rcpt = i, .state = r->state == RCPT_BUSY ? RCPT_TODO : r->state, .is_alone = ms->rx[i].flags & RX_ALONE,
             .is_readdressed = r->is_readdressed,
             .attempts = r->attempts, .due_us = r->due_us, .addr = r->addr,
+            .when_us = r->last_us,
             .transport = r->route.transport, .nexthop = r->route.nexthop,
             .dsn = r->last_dsn, .mta = r->last_mta, .reason = r->last_reason,
         };
@@ -74,11 +75,14 @@ static void collect_locked(struct sched *s, struct change_set *x, struct arena *
     struct msg_sched *ms = s->dirty;
     change_room(x);
     struct index_change *c = &x->c[x->n];
-    *c = (struct index_change){ .kind = ms->m ? INDEX_UPSERT : INDEX_DELETE, .id = ms->id };
+    *c = (struct index_change){ .kind = ms->m == NULL ? INDEX_DELETE : ms->is_trashed ? INDEX_TRASH : INDEX_UPSERT, .id = ms->id,
+                                .was_deleted = ms->was_trashed };
     if (ms->m != NULL) {
         c->m = ms->m;
         c->is_new = ms->is_all_dirty;
-        c->on_hold = ms->is_hold;
+        c->deleted_us = ms->trash_us;
+        ms->was_trashed |= ms->is_trashed;
+        c->on_hold = ms->is_trashed ? ms->is_trash_hold : ms->is_hold;
         s->n_row_hold += (uint64_t)ms->is_hold - (uint64_t)ms->is_row_hold;
         ms->is_row_hold = ms->is_hold;
         c->delay_warned = ms->is_delay_warned;
@@ -160,7 +164,7 @@ static bool may_drop(const struct sched *s, const struct msg_sched *ms, int64_t 
 {
     if (ms->is_dirty || ms->is_active || ms->in_inbox || ms->is_routing || ms->pins > 0)
         return false;
-    return ms->is_hold || ms->next_due_us > now_us + SCHED_KEEP_US || sched_room_locked(s, false) == 0;
+    return ms_is_stopped(ms) || ms->next_due_us > now_us + SCHED_KEEP_US || sched_room_locked(s, false) == 0;
 }
 
 static void flushed_locked(struct sched *s, struct msg_sched *ms, bool ok, int64_t now_us)
@@ -170,7 +174,9 @@ static void flushed_locked(struct sched *s, struct msg_sched *ms, bool ok, int64
         redo_locked(s, ms);
         return;
     }
-    bool has_row = ms->m != NULL || ms->is_dirty; /* finished since: its deletion is on the dirty list */
+    if (ms->is_trashed && !ms->is_dirty && ms->trash_us < s->purge_at_us)
+        s->purge_at_us = INT64_MIN;
+    bool has_row = (ms->m != NULL && !ms->is_trashed) || ms->is_dirty; /* finished since: its deletion is on the dirty list */
     if (has_row != ms->in_index) {
         ms->in_index = has_row;
         s->n_in_index += has_row ? 1 : (uint64_t)-1;
@@ -182,7 +188,7 @@ static void flushed_locked(struct sched *s, struct msg_sched *ms, bool ok, int64
     }
     if (!may_drop(s, ms, now_us))
         return;
-    if (!ms->is_hold) {
+    if (!ms->is_hold && !ms->is_trashed) {
         if (ms->next_due_us < s->index_next_due_us)
             s->index_next_due_us = ms->next_due_us;
         if (ms->next_due_us <= s->cursor.due_us)
@@ -209,23 +215,39 @@ static void take_note_of_flush(struct sched *s, bool ok)
     }
 }
 
+/*
+ * A new mark, and a new epoch behind it. Not while a command's records are in the journal and what they say is not in memory
+ * yet: the mark would cover them. Then the old one stays, which claims less.
+ */
+static void take_mark(struct sched *s)
+{
+    struct index_mark k = spool_index_mark(s->spool);
+    lock_take(&s->m);
+    if (s->changes_out == 0) {
+        s->mark = k;
+        s->has_mark = true;
+        s->mark_epoch = s->epoch++;
+    }
+    lock_drop(&s->m);
+}
+
 /* Everything dirty now goes to the index, with a mark taken before. */
 static void flush_now(struct sched *s)
 {
-    s->mark = spool_index_mark(s->spool);
-    s->has_mark = true;
+    take_mark(s);
     lock_take(&s->m);
-    s->mark_epoch = s->epoch++;
+    uint32_t epoch = s->epoch;
     lock_drop(&s->m);
-    flush_epoch(s, s->mark_epoch, &s->mark);
+    flush_epoch(s, epoch, &s->mark);
 }
 
 /* sched_index_sync(): one flush answers all who asked before it began. */
 static bool sync_tick(struct sched *s)
 {
     lock_take(&s->m);
-    bool wanted = s->sync_wanted != s->sync_begun;
-    s->sync_begun = s->sync_wanted;
+    bool wanted = s->sync_wanted != s->sync_begun && (s->has_mark || s->changes_out == 0);
+    if (wanted)
+        s->sync_begun = s->sync_wanted;
     lock_drop(&s->m);
     if (!wanted)
         return false;
@@ -264,11 +286,7 @@ bool index_tick(struct sched *s, bool is_last)
     s->next_tick_ms = now_ms + every_ms;
     if (s->has_mark)
         flush_epoch(s, s->mark_epoch, &s->mark);
-    s->mark = spool_index_mark(s->spool);
-    s->has_mark = true;
-    lock_take(&s->m);
-    s->mark_epoch = s->epoch++;
-    lock_drop(&s->m);
+    take_mark(s);
     return true;
 }
 

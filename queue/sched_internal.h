@@ -132,6 +132,11 @@ struct msg_sched {
     bool is_routing;                       /* somebody enqueues its recipients in pieces: it does not come to rest meanwhile */
     bool is_hold, is_forced, is_reviving;  /* flush: defer_transports does not stop it; nor a dead site */
     bool is_delay_warned, is_warning, is_expiry_logged, is_delete_wanted, is_expire_wanted;
+    int64_t trash_us;                      /* is_delete_wanted, and it can be undone: since when; else 0 */
+    bool is_trashed;                       /* came to rest as deleted: sched_trash.c */
+    bool is_trash_hold;                    /* is_trashed: it was on hold */
+    bool was_trashed;                      /* may have rows among the deleted ones */
+    bool is_frozen;                        /* a command is about to change its recipients: none starts */
     bool is_backlog;                       /* active, fetched because it was due */
     bool is_row_hold;                      /* its row says held */
     bool is_all_dirty;                     /* no row yet: all recipients go to the index */
@@ -240,14 +245,26 @@ struct sched {
     /* guarded by m: what commands ask of the thread; see sched_cmd.c */
     struct request *requests;
     struct cond answered;           /* a request, an admin record, or a flush */
+    unsigned changes_out;           /* commands between their records and what these say: no mark is taken meanwhile */
+    int64_t purge_at_us;            /* when the next deleted message goes for good; INT64_MAX none */
+    uint64_t *purging;              /* owned: sorted, on their way out */
+    size_t purging_n;
+    bool is_purged;                 /* the job has answered */
 };
+
+/* No recipient of it may start. */
+static inline bool ms_is_stopped(const struct msg_sched *ms)
+{
+    return ms->is_hold || ms->is_trashed || ms->is_frozen;
+}
 
 /* What a lock section leaves to be done when the lock is dropped. */
 struct after {
     unsigned wake;
     struct msg *finished;   /* counted: log "removed", spool_message_done() */
-    struct conf *conf;      /* counted: with `finished` */
+    struct conf *conf;      /* counted: with `finished` and `trashed` */
     bool is_deleted;        /* by command, which logs itself */
+    uint64_t trashed;       /* deleted, but can be restored: log it; 0: nothing */
     struct msg *drop;       /* counted: content_drop() */
 };
 #define AFTER_INIT ((struct after){ .wake = 0 })
@@ -334,7 +351,20 @@ bool index_fetch_work(struct sched *s);
 uint64_t sched_fetch_room_locked(const struct sched *s);
 /* All that can be done now; returns the monotonic time at which there is more. */
 int64_t sched_run_once(struct sched *s);
-/* Answers what commands asked of the thread. */
+/* ---- sched_cmd.c: what commands ask of the thread ---- */
 bool commands_work(struct sched *s);
+/* The messages, each pinned, or NULL; those in memory and those that only have rows. False with *e on a database error. */
+bool cmd_pin(struct sched *s, const uint64_t *ids, size_t n, bool with_deleted, struct msg_sched **ms, struct err *e) MUST_CHECK;
+void cmd_unpin(struct sched *s, struct msg_sched **ms, size_t n);
+
+/* ---- sched_trash.c: deleted messages that can be restored ---- */
+/* A message with a wanted deletion has come to rest. */
+void trash_locked(struct sched *s, struct msg_sched *ms, struct after *a);
+void trash_restore_locked(struct sched *s, struct msg_sched *ms);
+/* ms was just made of rows of a deleted message. */
+void trash_admit_locked(struct sched *s, struct msg_sched *ms, bool was_hold, int64_t deleted_us);
+bool trash_is_purging(struct sched *s, uint64_t id);
+/* The thread: what has been deleted for longer than queue_undelete_time goes for good. */
+bool trash_work(struct sched *s);
 void *sched_thread_main(void *arg);
 const struct params *sched_params_locked(const struct sched *s);

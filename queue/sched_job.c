@@ -25,8 +25,10 @@ void sched_after(struct sched *s, struct after *a)
         log_simple(a->is_deleted ? &s->log_super : &s->log, conf_global(a->conf), a->finished->env.id, "removed");
         spool_message_done(s->spool, a->finished);
         msg_unref(&a->finished);
-        conf_unref(&a->conf);
     }
+    if (a->trashed != 0)
+        log_simple(&s->log_super, conf_global(a->conf), a->trashed, "removed");
+    conf_unref(&a->conf);
     if (a->wake > 0 && s->wake != NULL)
         s->wake(s->wake_arg, a->wake);
     *a = AFTER_INIT;
@@ -237,6 +239,7 @@ static void apply_locked(struct sjob *j, uint32_t at, const struct delivery_resu
     ms->busy--;
     if (rc->attempts < UINT16_MAX)
         rc->attempts++;
+    rc->last_us = clock_wall_us();
     if (r->retry_alone && v->outcome == OUTCOME_DEFERRED) {
         ms->rx[i].flags |= RX_ALONE;
         ms->has_alone = true;

@@ -77,7 +77,7 @@ void ms_free_locked(struct sched *s, struct msg_sched *ms)
     if (ms->in_index)
         s->n_in_index--;
     if (ms->m != NULL) {
-        s->n_messages--;
+        s->n_messages -= !ms->is_trashed;
         ms->m->sched = NULL;
         msg_unref(&ms->m);
     } else {
@@ -142,7 +142,7 @@ void ms_to_inbox_locked(struct sched *s, struct msg_sched *ms)
 
 static void set_timer(struct sched *s, struct msg_sched *ms)
 {
-    if (ms->is_hold || ms->next_due_us == INT64_MAX) {
+    if (ms_is_stopped(ms) || ms->next_due_us == INT64_MAX) {
         heap_remove(&s->due, &ms->due);
     } else if (!ms->in_inbox && !ms->is_routing) {
         heap_put(&s->due, &ms->due, ms->next_due_us);
@@ -227,6 +227,11 @@ void ms_settle_locked(struct sched *s, struct msg_sched *ms, struct after *a)
         return;
     if ((ms->in_inbox || ms->is_routing) && ms->idle > 0 && !ms->is_delete_wanted)
         return;
+    if (ms->is_delete_wanted && ms->trash_us != 0 && ms->idle > 0) {
+        deactivate(s, ms);
+        trash_locked(s, ms, a);
+        return;
+    }
     if (ms->is_delete_wanted) {
         for (uint32_t i = 0; i < ms->m->env.rcpt_count; i++)
             ms->m->env.rcpts[i].state = RCPT_DONE;
@@ -253,6 +258,8 @@ void ms_settle_locked(struct sched *s, struct msg_sched *ms, struct after *a)
 
 void ms_unpin_locked(struct sched *s, struct msg_sched *ms)
 {
-    if (--ms->pins == 0 && ms->m == NULL && !ms->in_index && !ms->is_flushing)
+    if (--ms->pins > 0 || ms->in_index || ms->is_flushing)
+        return;
+    if (ms->m == NULL || (ms->is_trashed && !ms->is_dirty))
         ms_free_locked(s, ms);
 }

@@ -78,12 +78,13 @@ static void resolve_one(struct sched *s, struct msg_sched *ms, struct msg *m, ui
     lock_take(&s->m); /* its progress may be changed by a command */
     struct msg_rcpt copy = m->env.rcpts[i];
     lock_drop(&s->m);
-    struct span dsn = { 0 }, why = { 0 };
+    struct span dsn = { 0 }, why = { 0 }, before = copy.addr;
     copy.route = (struct msg_route){ 0 };
     int status = s->resolve(s->resolve_arg, c, m->env.sender, &copy, a, &dsn, &why);
     struct sjob *j = NULL;
     lock_take(&s->m);
-    if (ms->m != NULL && m->env.rcpts[i].state == RCPT_TODO) {
+    /* Readdressed meanwhile: looked up again with its new address. */
+    if (ms->m != NULL && m->env.rcpts[i].state == RCPT_TODO && span_eq(m->env.rcpts[i].addr, before)) {
         struct msg_rcpt *r = &m->env.rcpts[i];
         if (status == 0 && copy.route.transport.n > 0 && copy.route.nexthop.n > 0) {
             if (!span_eq(r->addr, copy.addr))
@@ -93,7 +94,7 @@ static void resolve_one(struct sched *s, struct msg_sched *ms, struct msg *m, ui
             if (!span_eq(r->route.nexthop, copy.route.nexthop))
                 r->route.nexthop = arena_dup_span(m->arena, copy.route.nexthop);
             ms->rx[i].gen = gen;
-        } else if (!ms->is_hold && !ms->is_delete_wanted) {
+        } else if (!ms_is_stopped(ms) && !ms->is_delete_wanted) {
             j = own_job_locked(s, ms, &i, 1);
             status = status == 0 ? -1 : status;
         }
@@ -124,7 +125,7 @@ static void enqueue_piece(struct sched *s, struct msg_sched *ms, uint32_t from, 
 {
     struct after a = AFTER_INIT;
     lock_take(&s->m);
-    for (uint32_t i = from; i < to && ms->m != NULL && !ms->is_hold && !ms->is_delete_wanted; i++)
+    for (uint32_t i = from; i < to && ms->m != NULL && !ms_is_stopped(ms) && !ms->is_delete_wanted; i++)
         if (is_due(ms, i, now_us) && ms->m->env.rcpts[i].route.transport.n > 0)
             sched_enqueue_locked(s, ms, i, &a);
     lock_drop(&s->m);
@@ -183,11 +184,11 @@ static bool route_first(struct sched *s)
     ms->pins++;
     struct msg *m = msg_ref(ms->m);
     struct conf *c = conf_ref(s->conf);
-    bool is_hold = ms->is_hold, is_expired = ms->is_expire_wanted;
+    bool is_stopped = ms_is_stopped(ms), is_expired = ms->is_expire_wanted && !ms->is_frozen && !ms->is_trashed;
     lock_drop(&s->m);
     if (is_expired) {
         expire_recipients(s, ms, m);
-    } else if (!is_hold) {
+    } else if (!is_stopped) {
         log_active(s, conf_global(c), m);
         route_recipients(s, ms, m);
     }
@@ -361,6 +362,8 @@ static int64_t next_time_ms(struct sched *s, int64_t now_us, int64_t now_ms)
         at = it->key;
     /* Without room nothing that is due can start: the end of a message kicks. */
     int64_t due_us = sched_fetch_room_locked(s) > 0 ? s->index_next_due_us : INT64_MAX;
+    if (s->purge_at_us < due_us && s->purging == NULL)
+        due_us = s->purge_at_us;
     if (sched_room_locked(s, false) > 0 && (it = heap_first(&s->due)) != NULL && it->key < due_us)
         due_us = it->key;
     lock_drop(&s->m);
@@ -392,6 +395,7 @@ int64_t sched_run_once(struct sched *s)
         busy |= walk_piece(s);
         busy |= index_tick(s, false);
         busy |= commands_work(s);
+        busy |= trash_work(s);
         busy |= index_fetch_work(s);
         busy |= pop_due(s, now_us);
         for (int n = 0; n < SCHED_PIECE && route_first(s); n++)

@@ -152,8 +152,17 @@ void spool_result_applied(struct spool *s, struct result_token *t);
 /* The message is finished (all recipients done): its journal space may be reused, its large file is unlinked. Called with no lock held. */
 void spool_message_done(struct spool *s, struct msg *m);
 
-/* ---- administrative records (hold, release, delete, requeue); durable before cb ---- */
-enum spool_admin { ADMIN_HOLD = 1, ADMIN_RELEASE, ADMIN_DELETE, ADMIN_REQUEUE, ADMIN_READDRESS, ADMIN_EXPIRE };
+/* ---- administrative records; durable before cb ---- */
+enum spool_admin {
+    ADMIN_HOLD = 1,
+    ADMIN_RELEASE,
+    ADMIN_DELETE,    /* for good */
+    ADMIN_REQUEUE,
+    ADMIN_READDRESS, /* detail: 4 bytes number of the recipient (big-endian), its new address */
+    ADMIN_EXPIRE,
+    ADMIN_TRASH,     /* deleted, but ADMIN_UNDELETE can bring it back */
+    ADMIN_UNDELETE,
+};
 void spool_admin_submit(struct spool *s, enum spool_admin what, uint64_t id, struct span detail,
                         void (*cb)(void *arg, int status), void *arg);
 

@@ -291,6 +291,7 @@ static void upsert(struct spool *s, const struct index_change *c)
     }
     r->due_us = c->due_us;
     r->hold = c->on_hold;
+    r->deleted_us = c->kind == INDEX_TRASH ? c->deleted_us : 0;
     if (c->delay_warned)
         r->m->env.flags |= ENV_NO_DELAY_WARNING;
     for (uint32_t i = 0; i < c->rcpt_count; i++) {
@@ -315,7 +316,7 @@ void index_flush(struct index *ix, const struct index_change *c, size_t n, const
     int status = s->fail_flush;
     s->flushes++;
     for (size_t i = 0; i < n && status == 0; i++) {
-        if (c[i].kind == INDEX_UPSERT) {
+        if (c[i].kind != INDEX_DELETE) {
             upsert(s, &c[i]);
             continue;
         }
@@ -360,7 +361,7 @@ int index_fetch_due(struct index *ix, int64_t until_us, struct index_cursor *cur
         for (unsigned i = 0; i < s->rows_n; i++) {
             struct fake_row *r = &s->rows[i];
             bool after = r->due_us > cur->due_us || (r->due_us == cur->due_us && r->m->env.id > cur->id);
-            if (!r->hold && after && r->due_us <= until_us && (best == NULL || before(r, best->due_us, best->m->env.id)))
+            if (!r->hold && r->deleted_us == 0 && after && r->due_us <= until_us && (best == NULL || before(r, best->due_us, best->m->env.id)))
                 best = r;
         }
         if (best == NULL)
@@ -387,6 +388,8 @@ struct msg *index_fetch(struct index *ix, uint64_t id, bool *on_hold, struct err
     struct spool *s = ix->s;
     pthread_mutex_lock(&s->m);
     struct fake_row *r = fake_row(s, id);
+    if (r != NULL && r->deleted_us != 0)
+        r = NULL;
     struct msg *m = r ? copy_msg(r->m) : NULL;
     if (r != NULL && on_hold != NULL)
         *on_hold = r->hold;
@@ -402,7 +405,7 @@ int index_list(struct index *ix, uint64_t after_id, int limit, struct msg **out,
     while (n < limit) {
         struct fake_row *best = NULL;
         for (unsigned i = 0; i < s->rows_n; i++)
-            if (s->rows[i].m->env.id > after_id && (best == NULL || s->rows[i].m->env.id < best->m->env.id))
+            if (s->rows[i].m->env.id > after_id && s->rows[i].deleted_us == 0 && (best == NULL || s->rows[i].m->env.id < best->m->env.id))
                 best = &s->rows[i];
         if (best == NULL)
             break;
@@ -412,6 +415,53 @@ int index_list(struct index *ix, uint64_t after_id, int limit, struct msg **out,
     }
     pthread_mutex_unlock(&s->m);
     return n;
+}
+
+struct msg *index_fetch_deleted(struct index *ix, uint64_t id, int64_t *deleted_us, bool *on_hold, struct err *e UNUSED)
+{
+    struct spool *s = ix->s;
+    pthread_mutex_lock(&s->m);
+    struct fake_row *r = fake_row(s, id);
+    struct msg *m = r != NULL && r->deleted_us != 0 ? copy_msg(r->m) : NULL;
+    if (m != NULL) {
+        *deleted_us = r->deleted_us;
+        *on_hold = r->hold;
+    }
+    pthread_mutex_unlock(&s->m);
+    return m;
+}
+
+int index_deleted_until(struct index *ix, int64_t until_us, uint64_t *ids, int limit, int64_t *next_us, struct err *e UNUSED)
+{
+    struct spool *s = ix->s;
+    int n = 0;
+    *next_us = INT64_MAX;
+    pthread_mutex_lock(&s->m);
+    for (unsigned i = 0; i < s->rows_n && n < limit; i++) {
+        const struct fake_row *r = &s->rows[i];
+        if (r->deleted_us != 0 && r->deleted_us <= until_us)
+            ids[n++] = r->m->env.id;
+        else if (r->deleted_us != 0 && r->deleted_us < *next_us)
+            *next_us = r->deleted_us;
+    }
+    pthread_mutex_unlock(&s->m);
+    return n;
+}
+
+void index_purge(struct index *ix, const uint64_t *ids, size_t n, void (*cb)(void *arg, int status), void *arg)
+{
+    struct spool *s = ix->s;
+    pthread_mutex_lock(&s->m);
+    for (size_t i = 0; i < n; i++) {
+        struct fake_row *r = fake_row(s, ids[i]);
+        if (r == NULL || r->deleted_us == 0)
+            abort();
+        trace(s, "purge %llX;", (unsigned long long)ids[i]);
+        msg_unref(&r->m);
+        *r = s->rows[--s->rows_n];
+    }
+    pthread_mutex_unlock(&s->m);
+    cb(arg, 0);
 }
 
 void index_make_due(struct index *ix, int64_t due_us, const struct span *nexthop UNUSED, void (*cb)(void *arg, int status), void *arg)
@@ -446,7 +496,7 @@ int64_t index_hold_count(struct index *ix)
     int64_t n = 0;
     pthread_mutex_lock(&ix->s->m);
     for (unsigned i = 0; i < ix->s->rows_n; i++)
-        n += ix->s->rows[i].hold;
+        n += ix->s->rows[i].hold && ix->s->rows[i].deleted_us == 0;
     pthread_mutex_unlock(&ix->s->m);
     return n;
 }
@@ -454,7 +504,9 @@ int64_t index_hold_count(struct index *ix)
 int64_t index_count(struct index *ix)
 {
     pthread_mutex_lock(&ix->s->m);
-    int64_t n = ix->s->rows_n;
+    int64_t n = 0;
+    for (unsigned i = 0; i < ix->s->rows_n; i++)
+        n += ix->s->rows[i].deleted_us == 0;
     pthread_mutex_unlock(&ix->s->m);
     return n;
 }

@@ -19,6 +19,7 @@ struct fake_row {
     struct msg *m;   /* deep copy */
     int64_t due_us;
     bool hold;
+    int64_t deleted_us; /* of a deleted one */
 };
 
 struct spool {
