@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
-"""kill -9 at every step: before, in the middle of and after each write, flush, rename and removal of the spool and each statement of
-its index.
+"""kill -9, or a power cut, at every step: before, in the middle of and after each write, flush, rename and removal of the spool and
+each statement of its index.
 
 A scripted run fills segments, has them used again, compacted, checkpointed and recovered. It is made once to count the steps
 of each kind (lib/shim_kill.c), then once for each step that is chosen: there the daemon is killed. After the next start every
 message that was answered 250 must be delivered or queued, and what the operator was told is done must be done. $POSTHOUSE_STEPS
-says how many steps (default 12, chosen at random but at least one of each sort as far as they go; 0: all, with at most 15
-of one kind), $POSTHOUSE_SEED repeats one, $POSTHOUSE_JOBS (2) how many runs at a time.
+says how many kills (default 12, of as many kinds as possible; 0: all steps, at most 15 of one kind), $POSTHOUSE_STEP_CUTS
+how many power cuts (default 4; 0: all, at most 5 of one kind), $POSTHOUSE_SEED repeats one, $POSTHOUSE_JOBS (2) says how many runs at a time.
 """
 import collections
 import concurrent.futures
+import contextlib
 import os
 import pathlib
 import random
@@ -19,6 +20,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
@@ -26,12 +28,13 @@ import cases
 from client import Client
 from crashload import LATER, CrashHub, maildir_numbers
 from hub import wait_for
+from loopdisk import LoopDisk
 from witness import Witness
 
 STEPS = int(os.environ.get("POSTHOUSE_STEPS", "12"))
 SEED = int(os.environ.get("POSTHOUSE_SEED", str(random.randrange(1 << 30))))
 JOBS = int(os.environ.get("POSTHOUSE_JOBS", "2"))
-OF_ONE_KIND = 15
+CUTS = int(os.environ.get("POSTHOUSE_STEP_CUTS", "4"))
 LIB = pathlib.Path(__file__).resolve().parent.parent / "lib"
 KIND = struct.Struct("56sII")
 KINDS = 96
@@ -50,15 +53,17 @@ class Died(Exception):
 
 
 class StepHub(CrashHub):
-    def __init__(self, shim, step, smtp, lmtp):
+    def __init__(self, shim, step, disk, smtp, lmtp):
         self.shim = shim
         self.step = step
-        super().__init__(smtp, lmtp, {}, start=False)
+        self.disk = disk  # whose power is cut instead of a kill; None otherwise
+        super().__init__(smtp, lmtp, {"queue_directory": str(disk.path / "spool")} if disk else {}, start=False)
         self.counts_file = self.dir / "counts"
         self.counts_file.write_bytes(bytes(KIND.size * KINDS))
 
     def arm(self):
-        self.env.update({"LD_PRELOAD": str(self.shim), "SHIM_KILL_DIR": str(self.dir / "spool"),
+        self.env.update({"LD_PRELOAD": str(self.shim), "SHIM_KILL_DIR": self.main["queue_directory"],
+                         "SHIM_KILL_HOW": "stop" if self.disk else "kill",
                          "SHIM_KILL_COUNTS": str(self.counts_file),
                          "SHIM_KILL": f"{self.step.kind}={self.step.n}={self.step.when}" if self.step else "",
                          "ASAN_OPTIONS": f"{os.environ.get('ASAN_OPTIONS', '')}:verify_asan_link_order=0".lstrip(":")})
@@ -78,6 +83,33 @@ class StepHub(CrashHub):
         data = self.counts_file.read_bytes()
         rows = [KIND.unpack_from(data, i * KIND.size) for i in range(KINDS)]
         return {name.rstrip(b"\0").decode(): n for name, state, n in rows if state == 2}
+
+    def spawn(self):
+        super().spawn()
+        if self.disk:
+            threading.Thread(target=self.watch, args=(self.proc,), daemon=True).start()
+
+    def watch(self, proc):
+        """Cuts the power when the daemon freezes at its step."""
+        while proc.poll() is None:
+            try:
+                state = pathlib.Path(f"/proc/{proc.pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+            except (OSError, IndexError):
+                return
+            if state in "Tt":
+                self.disk.cut()
+                proc.kill()
+                return
+            time.sleep(0.003)
+
+    def end_suddenly(self):
+        if self.disk:
+            self.proc.send_signal(signal.SIGSTOP)
+            self.proc.wait(20)
+            self.proc = None
+            self.disk.remount()
+        else:
+            self.kill()
 
     def is_dead(self):
         return self.proc is None or self.proc.poll() is not None
@@ -142,7 +174,7 @@ class Run:
             with Client("127.0.0.1", self.hub.port, timeout=20) as c:
                 for _ in range(6):  # into what was given back
                     self.send(c, 240000, ["user@example.com"])
-            self.hub.kill()
+            self.hub.end_suddenly()
             self.hub.start()  # recovery
             self.fill(1)
             self.wait_kinds("create checkpoint", "rename checkpoint-to-checkpoint")
@@ -167,6 +199,8 @@ class Run:
         hub = self.hub
         hub.disarm()
         hub.proc = None
+        if hub.disk:
+            hub.disk.remount()
         hub.start()
         queued = {m["queue_id"]: m for m in hub.queue()}
         for qid in self.held - self.asked["release"]:
@@ -190,14 +224,18 @@ class Run:
         twice = [n for n, c in found["user@example.com"].items() if c > 1]
         assert not twice, f"twice in the Maildir: {twice}"
         again = sum(c - 1 for c in found["r@smtp.example"].values())
-        assert again <= 1, f"{again} SMTP deliveries repeated; at most the one that was under way may be"
+        assert again <= 1 or hub.disk, f"{again} SMTP deliveries repeated; at most the one that was under way may be"
 
 
-def one_run(shim, step):
+def one_run(shim, step, has_disk):
     """Returns (the counts of steps, whether the daemon was killed). Fails when something was lost."""
-    with tempfile.TemporaryDirectory(prefix="posthouse-crash-") as extra, Witness(f"{extra}/smtp") as smtp, \
-            Witness(f"{extra}/lmtp", lmtp=True) as lmtp, StepHub(shim, step, smtp, lmtp) as hub:
-        hub.write_conf()
+    with contextlib.ExitStack() as stack:
+        extra = stack.enter_context(tempfile.TemporaryDirectory(prefix="posthouse-crash-"))
+        os.chmod(extra, 0o755)
+        smtp = stack.enter_context(Witness(f"{extra}/smtp"))
+        lmtp = stack.enter_context(Witness(f"{extra}/lmtp", lmtp=True))
+        disk = stack.enter_context(LoopDisk(extra, 256)) if has_disk else None
+        hub = stack.enter_context(StepHub(shim, step, disk, smtp, lmtp))
         hub.arm()
         run = Run(hub)
         try:
@@ -206,29 +244,30 @@ def one_run(shim, step):
             run.check(smtp, extra)
         except BaseException as e:
             hub.show()
-            raise AssertionError(f"killed at {step}: {e}") from e
+            raise AssertionError(f"{'power cut' if disk else 'killed'} at {step}: {e}") from e
         assert finished or step, f"the run did not come to its end: {run.why}"
         return counts, not finished
 
 
-def choose(counts, rng):
+def choose(counts, rng, wanted, of_one_kind):
     """Of each kind some or all, and all its moments."""
     steps = []
     for kind, count in sorted(counts.items()):
         moments = ["before", "after"] + (["half"] if kind.startswith(("pwrite", "write")) else [])
-        of = range(1, count + 1) if count <= OF_ONE_KIND else sorted(rng.sample(range(1, count + 1), OF_ONE_KIND))
+        of = range(1, count + 1) if count <= of_one_kind else sorted(rng.sample(range(1, count + 1), of_one_kind))
         steps.append([Step(kind, n, when) for n in of for when in moments])
-    if STEPS == 0:
+    if wanted == 0:
         return [s for of_kind in steps for s in of_kind]
     for of_kind in steps:
         rng.shuffle(of_kind)
     rng.shuffle(steps)
-    return [of_kind[i] for i in range(max(map(len, steps))) for of_kind in steps if i < len(of_kind)][:STEPS]
+    return [of_kind[i] for i in range(max(map(len, steps))) for of_kind in steps if i < len(of_kind)][:wanted]
 
 
 def build_shim(directory):
     if sys.maxsize < 2**32:
         raise cases.Skip("the shim is made for 64-bit systems")
+    os.chmod(directory, 0o755)
     out = pathlib.Path(directory) / "shim_kill.so"
     cc = shlex.split(os.environ.get("CC", "cc"))
     try:
@@ -239,31 +278,41 @@ def build_shim(directory):
     return out
 
 
-def test_every_step():
+def go_through(wanted, of_one_kind, has_disk):
     rng = random.Random(SEED)
+    word = "power cuts" if has_disk else "kills"
     with tempfile.TemporaryDirectory(prefix="posthouse-shim-") as directory:
-        os.chmod(directory, 0o755)
         shim = build_shim(directory)
-        counts, _ = one_run(shim, None)
+        counts, _ = one_run(shim, None, has_disk)
         for what, kind in MUST_HAPPEN.items():
             assert counts.get(kind), f"the scripted run has no {what}: {counts}"
-        steps = choose(counts, rng)
-        print(f"seed {SEED}; {sum(counts.values())} steps of {len(counts)} kinds in a run; kills at {len(steps)} of them", flush=True)
-        killed, begun = collections.Counter(), time.monotonic()
+        steps = choose(counts, rng, wanted, of_one_kind)
+        print(f"seed {SEED}; {sum(counts.values())} steps of {len(counts)} kinds in a run; {word} at {len(steps)} of them", flush=True)
+        ended, begun = collections.Counter(), time.monotonic()
         with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
             try:
-                for i, (step, (_, was_killed)) in enumerate(zip(steps, pool.map(lambda s: one_run(shim, s), steps))):
-                    killed[step.kind] += was_killed
+                runs = pool.map(lambda step: one_run(shim, step, has_disk), steps)
+                for i, (step, (_, was_ended)) in enumerate(zip(steps, runs)):
+                    ended[step.kind] += was_ended
                     if (i + 1) % 50 == 0:
                         print(f"{i + 1} of {len(steps)} runs, {time.monotonic() - begun:.0f} s", flush=True)
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
         for kind in sorted({s.kind for s in steps}):
-            print(f"  {kind}: killed {killed[kind]} times, of {counts[kind]} steps")
-        print(f"killed at {killed.total()} of {len(steps)} steps (the others did not come), nothing lost", flush=True)
-        assert killed.total() >= len(steps) // 2
+            print(f"  {kind}: {ended[kind]} {word}, of {counts[kind]} steps")
+        print(f"{word} at {ended.total()} of {len(steps)} steps (the others did not come), nothing lost", flush=True)
+        assert ended.total() >= len(steps) // 2
+
+
+def test_kill_at_every_step():
+    go_through(STEPS, 15, False)
+
+
+def test_power_cut_at_every_step():
+    go_through(CUTS, 5, True)
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # mounts must go, whatever happens
     cases.main(globals())

@@ -5,6 +5,7 @@
  *            $SHIM_KILL_DIR, or one of SQLite's that is not read-only; its kind is the call and what sort of file it is,
  *            "pwritev results". $SHIM_KILL is "KIND=N=WHEN" with WHEN before, half (writes only) or after; no more than
  *            counting when it is empty. The counts are kept in the file $SHIM_KILL_COUNTS, through restarts.
+ *            With $SHIM_KILL_HOW "stop" the program freezes there instead, and waits for somebody to cut the power.
  * Threads    any; the kinds are found without a lock
  */
 #define _GNU_SOURCE
@@ -104,7 +105,8 @@ static struct step take_step(const char *call, const char *sort)
 
 static void end_here(void)
 {
-    kill(getpid(), SIGKILL);
+    const char *how = getenv("SHIM_KILL_HOW");
+    kill(getpid(), how != NULL && strcmp(how, "stop") == 0 ? SIGSTOP : SIGKILL);
     for (;;)
         pause();
 }
