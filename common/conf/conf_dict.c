@@ -3,6 +3,7 @@
 #include <uthash.h>
 #include "common/base/ascii.h"
 #include "common/base/mem.h"
+#include "common/conf/conf_ignore.h"
 #include "common/conf/conf_lines.h"
 
 struct node {
@@ -117,6 +118,8 @@ static void read_definition(struct conf_dict *d, const struct conf_line *line, c
                         SPAN_ARG(span_of(text.p, text.n < 60 ? text.n : 60)));
         return;
     }
+    if (conf_ignored(name))
+        return;
     const struct conf_entry *old = conf_dict_get(d, name);
     if (old != NULL && old->file == file)
         conf_report_add(report, CONF_WARNING, file, line->first,

@@ -7,6 +7,7 @@
 #include "common/base/mem.h"
 #include "common/base/num.h"
 #include "common/conf/conf_host.h"
+#include "common/conf/conf_ignore.h"
 #include "common/conf/conf_internal.h"
 #include "common/conf/expand.h"
 
@@ -235,7 +236,8 @@ static struct conf *conf_new(const struct conf_options *o)
     c->master_file = o->dir ? arena_printf(c->arena, "%s/master.cf", o->dir) : "master.cf";
     conf_host_name(&host);
     c->source = (struct conf_source){
-        .main = c->main, .index = c->index, .dir = o->dir ? c->dir : NULL,
+        .main = c->main, .index = c->index,
+        .dir = o->dir && !conf_ignored(SPAN_LIT("config_directory")) ? c->dir : NULL,
         .hostname = o->hostname ? arena_strdup(c->arena, o->hostname) : arena_strdup(c->arena, buf_cstr(&host)),
     };
     buf_free(&host);

@@ -6,6 +6,7 @@ libconf_a_SOURCES = \
 	common/conf/conf_check.c \
 	common/conf/conf_dict.c common/conf/conf_dict.h \
 	common/conf/conf_host.c common/conf/conf_host.h \
+	common/conf/conf_ignore.c common/conf/conf_ignore.h \
 	common/conf/conf_lines.c common/conf/conf_lines.h \
 	common/conf/conf_list.c \
 	common/conf/conf_load.c \
@@ -27,10 +28,14 @@ common_conf_param_print_SOURCES = common/conf/param_print.c
 common_conf_param_print_LDADD = libconf.a libbase.a $(IDN2_LIBS)
 
 ledger: common/conf/param_print
-	$(srcdir)/tests/ledger common/conf/param_print $(srcdir)
-.PHONY: ledger
-TESTS += tests/ledger
-dist_noinst_SCRIPTS += tests/ledger
+	$(srcdir)/tests/ledger/ledger common/conf/param_print $(srcdir)
+# Is each of them missed? Takes long; see tests/ledger/README.md. make mutate MUTATE='--jobs 4 smtpd_banner'
+mutate: all $(check_PROGRAMS)
+	$(srcdir)/tests/ledger/mutate --build . $(MUTATE)
+.PHONY: ledger mutate
+TESTS += tests/ledger/ledger
+dist_noinst_SCRIPTS += tests/ledger/ledger tests/ledger/mutate
+EXTRA_DIST += tests/ledger/README.md
 
 if HAVE_CMOCKA
 check_PROGRAMS += tests/unit/test_conf_expand tests/unit/test_conf_load tests/unit/test_conf_check \

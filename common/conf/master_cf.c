@@ -3,6 +3,7 @@
 #include "common/base/ascii.h"
 #include "common/base/mem.h"
 #include "common/base/num.h"
+#include "common/conf/conf_ignore.h"
 #include "common/conf/conf_lines.h"
 #include "common/conf/expand.h"
 
@@ -120,7 +121,8 @@ static bool add_override(struct reader *r, struct master_line *l, const char *te
                         text, wrong);
         return false;
     }
-    (void)conf_dict_set(l->overrides, name, value, r->file, r->line);
+    if (!conf_ignored(name))
+        (void)conf_dict_set(l->overrides, name, value, r->file, r->line);
     return true;
 }
 

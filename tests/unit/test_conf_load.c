@@ -362,6 +362,41 @@ static void test_missing_files(void **state)
     conf_report_free(&r);
 }
 
+/* What `make mutate` relies on; builds for production do not know the variable. */
+static void test_ignored_parameter(void **state)
+{
+    static const struct {
+        const char *name;
+        int64_t timeout_ms, limit; /* of the relay transport */
+        bool helo_required;
+    } rows[] = {
+        { "", 5000, 3, true },
+        { "smtp_helo_timeout", 300000, 3, true },
+        { "smtpd_helo_required", 5000, 3, false },
+        { "default_destination_concurrency_limit", 5000, 20, true },
+        { "default_recipient_limit", 5000, 3, true }, /* its suffix ends other names too */
+    };
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        assert_int_equal(setenv("POSTHOUSE_IGNORE_PARAMETER", rows[i].name, 1), 0);
+        struct conf *c = load_good("smtpd_helo_required = yes\nrelay_destination_concurrency_limit = 3\n"
+                                   "default_destination_concurrency_limit = 4\nrelay_destination_recipient_limit = 7\n",
+                                   stock_master);
+        const struct conf_service *relay = service(c, "relay", SVC_UNIX);
+#ifdef POSTHOUSE_DEBUG
+        size_t want = i;
+#else
+        size_t want = 0;
+#endif
+        assert_int_equal(relay->client->helo_timeout, rows[want].timeout_ms);
+        assert_int_equal(relay->limits.destination_concurrency_limit, rows[want].limit);
+        assert_int_equal(relay->limits.destination_recipient_limit, 7);
+        assert_int_equal(conf_global(c)->smtpd_helo_required, rows[want].helo_required);
+        conf_unref(&c);
+    }
+    unsetenv("POSTHOUSE_IGNORE_PARAMETER");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -379,6 +414,7 @@ int main(void)
         cmocka_unit_test(test_networks_by_style),
         cmocka_unit_test(test_references),
         cmocka_unit_test(test_missing_files),
+        cmocka_unit_test(test_ignored_parameter),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
