@@ -141,6 +141,14 @@ def test_bare_line_ends_and_no_last_one():
         assert b"Message-Id: " in three and b"\nFrom: " in three, three
 
 
+def test_stray_cr_stays_when_asked():
+    """As postconf(5) says of cleanup_replace_stray_cr_lf = no: a bare CR is content."""
+    with Hub({"cleanup_replace_stray_cr_lf": "no"}) as hub, hub.client() as c:
+        c.envelope()
+        c.data(FULL + b"\r\na\rb\r\rc\r\n.\r\n")
+        assert strip_trace(hub.wait_mails(1)[0], b"\n").endswith(b"\n\na\rb\r\rc\n"), hub.mails()
+
+
 def test_long_lines_are_split_for_smtp():
     with Sink() as sink, Hub(routes={"relay.example": f"smtp:[127.0.0.1]:{sink.port}"}) as hub, hub.client() as c:
         c.send_mail("a@example.org", ["u@relay.example"], FULL + b"\r\n" + b"x" * 5000 + b"\r\n." + b"y" * 2000 + b"\r\nend\r\n")

@@ -59,6 +59,15 @@ def test_best_mx_transport():
             hub.wait_log(rf"{qid}: to=<u@ours\.example>, .*status=bounced \(mail for ours\.example loops back to myself\)")
 
 
+def test_proxy_interfaces():
+    """An address that leads here although no interface has it: mail for it would come back."""
+    zone = {"ours.example": {"MX": [(10, "outside.example")]}, "outside.example": {"A": ["192.0.2.88"]}}
+    with DnsStub(zone) as stub, Hub({"disable_dns_lookups": "no", "dns_resolver_addresses": stub.address, "smtp_connect_timeout": "1s",
+                                     "proxy_interfaces": "192.0.2.88"}) as hub, hub.client() as c:
+        qid = c.send_mail("user@example.com", ["u@ours.example"], TEXT)
+        hub.wait_log(rf"{qid}: to=<u@ours\.example>, .*status=bounced \(mail for ours\.example loops back to myself\)")
+
+
 def test_receive_override_options():
     """What a content filter's way back says: no aliases a second time, and any recipient will do."""
     here = {"virtual_alias_maps": "inline:{ user@example.com=other@example.com }"}

@@ -27,6 +27,14 @@ def test_too_many_errors():
         hub.wait_log(r"disconnect from unknown\[127\.0\.0\.1\] ehlo=1 unknown=0/4 commands=1/5$")
 
 
+def test_errors_without_delay():
+    with Hub({"smtpd_soft_error_limit": "1", "smtpd_hard_error_limit": "100", "smtpd_error_sleep_time": "0"}) as hub, hub.client() as c:
+        begin = time.monotonic()
+        for _ in range(8):
+            c.cmd("BOGUS", 500)
+        assert time.monotonic() - begin < 6, "a delay although smtpd_error_sleep_time is 0"
+
+
 def test_a_delivered_message_clears_the_errors():
     with Hub({"smtpd_hard_error_limit": "3", "smtpd_error_sleep_time": "0"}) as hub, hub.client() as c:
         for _ in range(3):

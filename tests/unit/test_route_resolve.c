@@ -122,6 +122,8 @@ static const struct expansion expansions[] = {
     { "too many", "virtual_alias_expansion_limit = 2\nvirtual_alias_maps = inline:{{a@x=b@x c@x d@x}}\n", "a@x", "!" },
     { "not too many", "virtual_alias_expansion_limit = 2\nvirtual_alias_maps = inline:{{a@x=b@x c@x}}\n", "a@x", "b@x c@x" },
     { "too deep", "virtual_alias_recursion_limit = 2\nvirtual_alias_maps = inline:{a@x=b@x,b@x=c@x,c@x=d@x}\n", "a@x", "!" },
+    { "too long at once", "virtual_alias_address_length_limit = 20\nvirtual_alias_maps = inline:{a@x=bbbbbbbbbbbbbbbbbbb@x}\n", "a@x", "!" },
+    { "not too long", "virtual_alias_address_length_limit = 20\nvirtual_alias_maps = inline:{a@x=bbbbbbbbbbbbbbbbbb@x}\n", "a@x", "bbbbbbbbbbbbbbbbbb@x" },
     { "too long", "virtual_alias_address_length_limit = 20\nvirtual_alias_maps = regexp:{{/^(.*)@x$$/ $$1+aaaaaaaaa@x}}\n", "a@x", "!" },
 };
 

@@ -63,6 +63,19 @@ static void timeline(void **state UNUSED)
     bench_free(&b);
 }
 
+/* The same with settings: 10, 20 and then every 30 minutes, looked at every 10. */
+static void timeline_by_settings(void **state UNUSED)
+{
+    struct bench *b = bench_new("minimal_backoff_time = 600s\n" "maximal_backoff_time = 1800s\n" "queue_run_delay = 600s\n", NULL);
+    bench_send(b, "a@example.org", "u@example.net", "smtp", "example.net");
+    defer_next(b);
+    int64_t gap = 0;
+    assert_int_equal(days(b, 9 * 60000, &gap), 0);
+    assert_in_range(days(b, 6 * HOUR_MS, &gap), 8, 14);
+    assert_in_range(gap, 25 * 60000, 42 * 60000);
+    bench_free(&b);
+}
+
 static void lifetime_zero_is_one_attempt(void **state UNUSED)
 {
     struct bench *b = bench_new("maximal_queue_lifetime = 0\nbounce_queue_lifetime = 1d\n", NULL);
@@ -246,6 +259,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(timeline),
+        cmocka_unit_test(timeline_by_settings),
         cmocka_unit_test(lifetime_zero_is_one_attempt),
         cmocka_unit_test(warned_once),
         cmocka_unit_test(soft_bounce),
