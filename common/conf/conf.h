@@ -90,6 +90,7 @@ struct conf_service {
     const struct params *p;        /* this service's values under normal load */
     const struct params *p_stress; /* the same evaluated with stress=yes */
     const struct client_params *client; /* for smtp and lmtp transports, else NULL */
+    const char *source4, *source6; /* with client: the only address of its family that inet_interfaces names, not loopback; else "" */
     struct transport_limits limits;     /* for transports */
 };
 

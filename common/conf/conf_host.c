@@ -207,3 +207,34 @@ bool conf_host_networks(const char *style, const char *protocols, const char *in
     free_items(&w);
     return true;
 }
+
+static bool is_loopback_address(const struct sockaddr *sa)
+{
+    if (sa->sa_family == AF_INET)
+        return (ntohl(((const struct sockaddr_in *)(const void *)sa)->sin_addr.s_addr) >> 24) == 127;
+    return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr);
+}
+
+bool conf_host_source(const char *interfaces, int family, struct buf *out)
+{
+    struct wanted w = { .all = false };
+    const struct addrinfo *only = NULL;
+    char text[INET6_ADDRSTRLEN];
+    bool several = false;
+    read_wanted(&w, "all", interfaces);
+    resolve_items(&w);
+    for (size_t i = 0; i < w.item_count; i++) {
+        for (const struct addrinfo *a = w.items[i]; a != NULL; a = a->ai_next) {
+            if (a->ai_family != family || (only != NULL && same_address(only->ai_addr, a->ai_addr)))
+                continue;
+            several = several || only != NULL;
+            only = a;
+        }
+    }
+    bool found = only != NULL && !several && !is_loopback_address(only->ai_addr) &&
+                 getnameinfo(only->ai_addr, only->ai_addrlen, text, sizeof(text), NULL, 0, NI_NUMERICHOST) == 0;
+    if (found)
+        buf_puts(out, text);
+    free_items(&w);
+    return found;
+}

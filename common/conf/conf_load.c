@@ -3,6 +3,7 @@
  * mistakes are gathered before it gives up, so that one run shows them all.
  */
 #include <netdb.h>
+#include <sys/socket.h>
 #include "common/base/io.h"
 #include "common/base/mem.h"
 #include "common/base/num.h"
@@ -132,6 +133,8 @@ struct builder {
     struct conf_report *report;
     struct conf_values *global_stress; /* made when the first listener needs it */
     bool vary;
+    const char *sources_of;              /* inet_interfaces of which source4 and source6 were found */
+    const char *source4, *source6;
 };
 
 static struct conf_values *values_for(struct builder *b, const struct master_line *l, bool stress)
@@ -168,6 +171,22 @@ static const struct master_line *front_line(struct builder *b, const struct mast
     return l;
 }
 
+/* Names in inet_interfaces are resolved here, once for all transports that have the same list. */
+static void find_sources(struct builder *b, struct conf_service *svc)
+{
+    const char *list = svc->p->inet_interfaces;
+    if (b->sources_of != list) {
+        struct buf text = BUF_INIT(0);
+        b->sources_of = list;
+        b->source4 = conf_host_source(list, AF_INET, &text) ? arena_strdup(b->c->arena, buf_cstr(&text)) : "";
+        buf_reset(&text);
+        b->source6 = conf_host_source(list, AF_INET6, &text) ? arena_strdup(b->c->arena, buf_cstr(&text)) : "";
+        buf_free(&text);
+    }
+    svc->source4 = b->source4;
+    svc->source6 = b->source6;
+}
+
 static void build_service(struct builder *b, const struct master_line *l, struct conf_service *svc,
                           struct conf_values **values)
 {
@@ -187,7 +206,7 @@ static void build_service(struct builder *b, const struct master_line *l, struct
     svc->chroot = strcmp(l->column[MASTER_CHROOT], "y") == 0;
     svc->argc = l->argc - l->first_plain;
     svc->argv = l->argv + l->first_plain;
-    svc->host = svc->port = "";
+    svc->host = svc->port = svc->source4 = svc->source6 = "";
     svc->p = svc->p_stress = v->params;
     svc->maxproc = num_parse(span_cstr(from->column[MASTER_MAXPROC]), 0, INT32_MAX, &maxproc)
                        ? maxproc : v->params->default_process_limit;
@@ -202,6 +221,8 @@ static void build_service(struct builder *b, const struct master_line *l, struct
             svc->client = v->smtp;
         else if (strcmp(svc->command, "lmtp") == 0)
             svc->client = v->lmtp;
+        if (svc->client != NULL)
+            find_sources(b, svc);
         conf_transport_limits(c, v, svc->name, &svc->limits, b->report);
     }
 }

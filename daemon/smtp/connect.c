@@ -31,12 +31,13 @@ bool conn_key_endpoint(const struct smtp_request *r, const struct smtp_target *t
     return n + k < CONN_KEY_MAX;
 }
 
-/* The local address for this family, or NULL. */
+/* The local address for this family, or NULL. Without one by name it is that of a virtual host (inet_interfaces). */
 static const struct ip_addr *bind_address(const struct smtp_request *r, int family, struct ip_addr *out)
 {
+    const struct conf_service *t = r->job->transport;
     const char *text = family == IP_V6 ? r->cp->bind_address6 : r->cp->bind_address;
     if (*text == '\0')
-        return NULL;
+        return ip_parse(span_cstr(family == IP_V6 ? t->source6 : t->source4), out) ? out : NULL;
     if (ip_parse_any(span_cstr(text), out) && out->family == family)
         return out;
     log_warn(&r->log, "%s: not an address to bind to: %s", family == IP_V6 ? "smtp_bind_address6" : "smtp_bind_address",
@@ -49,7 +50,8 @@ static int dial_inet(const struct smtp_request *r, const struct smtp_target *t, 
     struct ip_addr local;
     const struct ip_addr *from = bind_address(r, t->addr.family, &local);
     int fd = dial_tcp(&t->addr, t->port, from, deadline_ms, e);
-    if (fd < 0 && from && strncmp(e->text, "cannot bind", 11) == 0 && !r->cp->bind_address_enforce) {
+    bool is_named = *(t->addr.family == IP_V6 ? r->cp->bind_address6 : r->cp->bind_address) != '\0';
+    if (fd < 0 && from && strncmp(e->text, "cannot bind", 11) == 0 && !(is_named && r->cp->bind_address_enforce)) {
         log_warn(&r->log, "%s", e->text);
         fd = dial_tcp(&t->addr, t->port, NULL, deadline_ms, e);
     }

@@ -186,5 +186,22 @@ def slow_down(session):
     session.recv = recv
 
 
+def test_source_address_of_a_virtual_host():
+    """inet_interfaces that names one address: mail comes from there. It is none of this machine here, so binding fails."""
+    only = {"inet_interfaces": "192.0.2.7"}
+    for main, tried in ((only, "192.0.2.7"), ({"inet_interfaces": "192.0.2.7, 127.0.0.1"}, None), ({"inet_interfaces": "127.0.0.1"}, None),
+                        ({**only, "smtp_bind_address": "127.0.0.7", "lmtp_bind_address": "127.0.0.7"}, None),
+                        ({**only, "smtp_bind_address_enforce": "yes", "lmtp_bind_address_enforce": "yes"}, "192.0.2.7")):
+        for hub, sink in each(main):
+            assert result(hub, send(hub))[0] == "sent"
+            assert ("cannot bind" in hub.log()) == (tried is not None), hub.log()
+            if tried:
+                hub.wait_log(rf"warning: cannot bind.*{tried}")
+    if os.path.exists("/proc/net/if_inet6"):
+        for hub, sink in each({"inet_interfaces": "127.0.0.1, 2001:db8::7"}, host="::1"):
+            assert result(hub, send(hub))[0] == "sent"
+            hub.wait_log(r"warning: cannot bind.*2001:db8::7")
+
+
 if __name__ == "__main__":
     cases.main(globals())

@@ -362,6 +362,32 @@ static void test_missing_files(void **state)
     conf_report_free(&r);
 }
 
+/* The only address of a family in inet_interfaces is where mail comes from, unless it is a loopback address. */
+static void test_source_addresses(void **state)
+{
+    static const struct { const char *interfaces, *source4, *source6; } rows[] = {
+        { "all", "", "" },
+        { "loopback-only", "", "" },
+        { "127.0.0.1, ::1", "", "" },
+        { "192.0.2.7", "192.0.2.7", "" },
+        { "192.0.2.7, [2001:db8::7] 192.0.2.7", "192.0.2.7", "2001:db8::7" },
+        { "192.0.2.7 192.0.2.8 2001:db8::7", "", "2001:db8::7" },
+        { "192.0.2.7, 127.0.0.1", "", "" },
+        { "192.0.2.7, localhost", "", "" },
+    };
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        char *main_cf = xasprintf("mynetworks = 127.0.0.1\ninet_interfaces = %s\n", rows[i].interfaces);
+        struct conf *c = load_good(main_cf, "smtp unix - - n - - smtp\nother unix - - n - - lmtp -o inet_interfaces=192.0.2.9\n");
+        const struct conf_service *s = conf_service(c, 0);
+        assert_string_equal(s->source4, rows[i].source4);
+        assert_string_equal(s->source6, rows[i].source6);
+        assert_string_equal(conf_service(c, 1)->source4, "192.0.2.9");
+        conf_unref(&c);
+        free(main_cf);
+    }
+}
+
 /* What `make mutate` relies on; builds for production do not know the variable. */
 static void test_ignored_parameter(void **state)
 {
@@ -414,6 +440,7 @@ int main(void)
         cmocka_unit_test(test_networks_by_style),
         cmocka_unit_test(test_references),
         cmocka_unit_test(test_missing_files),
+        cmocka_unit_test(test_source_addresses),
         cmocka_unit_test(test_ignored_parameter),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
