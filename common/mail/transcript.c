@@ -1,4 +1,5 @@
 #include "common/mail/transcript.h"
+#include <stdio.h>
 #include "common/base/ascii.h"
 
 void transcript_init(struct transcript *t)
@@ -14,10 +15,24 @@ void transcript_free(struct transcript *t)
 
 void transcript_reset(struct transcript *t)
 {
-    bool secret = t->is_secret_next;
     transcript_free(t);
-    transcript_init(t);
-    t->is_secret_next = secret;
+    buf_init(&t->text, TRANSCRIPT_MAX + TRANSCRIPT_LINE_MAX + 16);
+    t->gap = 0;
+    t->lines = t->left_out = 0;
+}
+
+void transcript_echo(struct transcript *t, const struct log_src *to, const char *peer, int64_t level)
+{
+    t->echo = to;
+    t->echo_level = level;
+    snprintf(t->echo_peer, sizeof t->echo_peer, "%s", peer);
+}
+
+static void echo(const struct transcript *t, const char *label, struct span line)
+{
+    const char *mark = label[0] == 'I' ? "<" : label[0] == 'O' ? ">" : "=";
+    if (t->echo != NULL && t->echo_level >= (*mark == '=' ? 2 : 1))
+        log_info(t->echo, "%s %s: %.*s", mark, t->echo_peer, SPAN_ARG(line));
 }
 
 /* Takes whole lines away behind the beginning until a quarter of the room is free. */
@@ -44,6 +59,7 @@ static void add(struct transcript *t, const char *label, struct span line)
     bool is_cut = line.n > TRANSCRIPT_LINE_MAX;
     if (b->n + TRANSCRIPT_LINE_MAX + 16 > TRANSCRIPT_MAX)
         make_room(t);
+    echo(t, label, line);
     buf_puts(b, label);
     for (size_t i = 0; i < line.n && i < TRANSCRIPT_LINE_MAX; i++)
         buf_putc(b, ascii_is_print(line.p[i]) ? line.p[i] : '?');

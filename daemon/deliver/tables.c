@@ -4,7 +4,9 @@
 
 struct entry {
     char *list;          /* owned */
-    struct maps *maps;   /* owned */
+    bool parents;        /* of hosts */
+    struct maps *maps;   /* owned, or NULL */
+    struct match_list *hosts; /* owned, or NULL */
     struct entry *next;
 };
 
@@ -24,6 +26,14 @@ struct deliver_tables *deliver_tables_new(struct table_registry *r, const struct
     return t;
 }
 
+static void free_entry(struct entry *e)
+{
+    maps_close(&e->maps);
+    match_list_free(&e->hosts);
+    free(e->list);
+    free(e);
+}
+
 void deliver_tables_free(struct deliver_tables **tp)
 {
     struct deliver_tables *t = *tp;
@@ -32,9 +42,7 @@ void deliver_tables_free(struct deliver_tables **tp)
     while (t->first) {
         struct entry *e = t->first;
         t->first = e->next;
-        maps_close(&e->maps);
-        free(e->list);
-        free(e);
+        free_entry(e);
     }
     table_registry_unref(&t->registry);
     lock_destroy(&t->m);
@@ -42,10 +50,10 @@ void deliver_tables_free(struct deliver_tables **tp)
     *tp = NULL;
 }
 
-static struct entry *find(struct deliver_tables *t, const char *list) REQUIRES(&t->m)
+static struct entry *find(struct deliver_tables *t, const char *list, bool is_hosts, bool parents) REQUIRES(&t->m)
 {
     for (struct entry *e = t->first; e; e = e->next)
-        if (strcmp(e->list, list) == 0)
+        if ((e->hosts != NULL) == is_hosts && e->parents == parents && strcmp(e->list, list) == 0)
             return e;
     return NULL;
 }
@@ -57,28 +65,60 @@ static void problem(void *arg, struct span spec, enum table_status status, const
     log_warn(&t->log, "table %.*s: %s", SPAN_ARG(spec), e->text);
 }
 
-const struct maps *deliver_tables_get(struct deliver_tables *t, const char *list)
+static const struct entry *look(struct deliver_tables *t, const char *list, bool is_hosts, bool parents)
 {
     lock_take(&t->m);
-    struct entry *e = find(t, list);
+    const struct entry *e = find(t, list, is_hosts, parents);
     lock_drop(&t->m);
-    if (e)
-        return e->maps;
-    struct entry *fresh = xcalloc(1, sizeof *fresh);
-    fresh->list = xstrdup(list);
-    fresh->maps = maps_open(t->registry, span_cstr(list), NULL, problem, NULL, t);
+    return e;
+}
+
+/* Takes fresh; another thread may have been quicker, then the entry is that one's. */
+static const struct entry *keep(struct deliver_tables *t, struct entry *fresh)
+{
     lock_take(&t->m);
-    e = find(t, list); /* another thread may have been quicker */
+    struct entry *e = find(t, fresh->list, fresh->hosts != NULL, fresh->parents);
     if (e == NULL) {
         fresh->next = t->first;
         t->first = e = fresh;
         fresh = NULL;
     }
     lock_drop(&t->m);
-    if (fresh) {
-        maps_close(&fresh->maps);
-        free(fresh->list);
-        free(fresh);
+    if (fresh)
+        free_entry(fresh);
+    return e;
+}
+
+const struct maps *deliver_tables_get(struct deliver_tables *t, const char *list)
+{
+    const struct entry *e = look(t, list, false, false);
+    if (e == NULL) {
+        struct entry *fresh = xcalloc(1, sizeof *fresh);
+        fresh->list = xstrdup(list);
+        fresh->maps = maps_open(t->registry, span_cstr(list), NULL, problem, NULL, t);
+        e = keep(t, fresh);
     }
     return e->maps;
+}
+
+static void list_problem(void *arg, enum table_status status, const char *text)
+{
+    struct deliver_tables *t = arg;
+    (void)status;
+    log_warn(&t->log, "%s", text);
+}
+
+const struct match_list *deliver_tables_list(struct deliver_tables *t, const char *parameter, const char *list, bool parents)
+{
+    const struct entry *e = look(t, list, true, parents);
+    if (e == NULL) {
+        struct entry *fresh = xcalloc(1, sizeof *fresh);
+        fresh->list = xstrdup(list);
+        fresh->parents = parents;
+        struct match_options o = { .registry = t->registry, .list = span_cstr(fresh->list), .kind = MATCH_HOSTS, .parents = parents,
+                                   .title = parameter, .problem = list_problem, .arg = t };
+        fresh->hosts = match_list_compile(&o);
+        e = keep(t, fresh);
+    }
+    return e->hosts;
 }

@@ -4,10 +4,14 @@
  *   protocol   a reply that cannot be read, has a code that the stage does not allow, or blames our command: 500 to 509, 555
  *   data       the content or a table cannot be read
  *
+ * debug_peer_list uses the same transcript to log each line as it is said.
+ *
  * The transcript belongs to the request. A connection writes into it while the request has it, and is told so by
  * notify_adopt(); one that is kept begins the next job's transcript in the middle.
  */
 #include "common/base/mem.h"
+#include "common/net/dest.h"
+#include "daemon/deliver/tables.h"
 #include "daemon/smtp/request.h"
 #include "queue/own_mail.h"
 
@@ -24,10 +28,39 @@ void notify_begin(struct smtp_request *r)
     transcript_init(r->transcript);
 }
 
+/* By next hop, by name, or by address. */
+static bool is_debug_peer(const struct smtp_request *r)
+{
+    const struct match_list *l = deliver_tables_list(r->env->tables, "debug_peer_list", r->p->debug_peer_list,
+                                                     list_has_word(r->p->parent_domain_matches_subdomains,
+                                                                   SPAN_LIT("debug_peer_list")));
+    struct ip_addr addr;
+    struct span text = span_cstr(r->conn->addr);
+    struct dest d;
+    struct err e = ERR_INIT;
+    if (!ip_parse(text, &addr)) /* a unix socket */
+        addr.family = IP_NONE;
+    return match_list_host(l, span_cstr(r->conn->host), &addr, text, &e) == LOOKUP_FOUND ||
+           (dest_parse(r->job->nexthop, &d, &e) && !d.is_unix &&
+            match_list_host(l, d.host, &(struct ip_addr){ .family = IP_NONE }, SPAN_LIT(""), &e) == LOOKUP_FOUND);
+}
+
+static void debug_adopt(struct smtp_request *r)
+{
+    bool on = r->p->debug_peer_level > 0 && *r->p->debug_peer_list != '\0' && r->env->tables != NULL && is_debug_peer(r);
+    if (on && r->transcript == NULL) {
+        r->transcript = xmalloc(sizeof *r->transcript);
+        transcript_init(r->transcript);
+    }
+    if (r->transcript != NULL)
+        transcript_echo(r->transcript, on ? &r->log : NULL, r->conn->relay, r->p->debug_peer_level);
+}
+
 void notify_adopt(struct smtp_request *r)
 {
     if (r->conn == NULL)
         return;
+    debug_adopt(r);
     r->conn->transcript = r->transcript;
     if (r->transcript != NULL)
         transcript_note(r->transcript, "[connection %s %.90s]", r->conn->use_count > 0 ? "kept with" : "to", r->conn->relay);

@@ -84,7 +84,7 @@ struct smtp_request {
     int64_t begun_us;             /* wall: for delays= */
     int64_t conn_done_us;         /* connection set up, or found */
     struct smtp_failure fail;
-    struct transcript *transcript; /* owned; NULL unless notify_classes asks for one */
+    struct transcript *transcript; /* owned; NULL unless notify_classes or debug_peer_list asks for one */
     unsigned notify_classes, notify_errors; /* NOTIFY_BIT: asked for; what happened */
     char notify_about[300];       /* "host[addr]" of the last error, "" when nobody was called */
 };

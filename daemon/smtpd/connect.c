@@ -204,6 +204,7 @@ static void greet(struct smtpd_sess *S)
 {
     struct policy_client c;
     smtpd_log_connect(S);
+    smtpd_debug_begin(S);
     smtpd_set_state(S, SMTPD_COMMAND);
     if (!check_client_limits(S))
         return;

@@ -8,6 +8,8 @@
  *   data       a table was not available
  *   bounce     a recipient or a message was refused for good
  *
+ * debug_peer_list uses the same transcript to log each line as it is said.
+ *
  * Trouble of our own (resource, software) is not told from here: the spool and the reactor tell it once, and
  * not once for each client that came upon it.
  */
@@ -28,6 +30,21 @@ void smtpd_notify_begin(struct smtpd_sess *S)
         return;
     S->transcript = xmalloc(sizeof *S->transcript);
     transcript_init(S->transcript);
+}
+
+void smtpd_debug_begin(struct smtpd_sess *S)
+{
+    struct policy_client c;
+    if (*S->p->debug_peer_list == '\0' || S->p->debug_peer_level == 0 || S->out_fd >= 0)
+        return;
+    smtpd_policy_client(S, &c);
+    if (policy_match_addr(S->svc->policy, S->svc->svc, "debug_peer_list", &c.addr, c.addr_text, c.name) != LOOKUP_FOUND)
+        return;
+    if (S->transcript == NULL) {
+        S->transcript = xmalloc(sizeof *S->transcript);
+        transcript_init(S->transcript);
+    }
+    transcript_echo(S->transcript, &S->log, S->namaddr, S->p->debug_peer_level);
 }
 
 void smtpd_notify_error(struct smtpd_sess *S, enum notify_class c)

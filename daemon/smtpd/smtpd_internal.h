@@ -143,7 +143,7 @@ struct smtpd_sess {
     struct connect_lookup *lookup; /* owned while state is CONNECT */
     struct arena *scratch;         /* owned; reset after each command */
     struct smtpd_tx *tx;           /* NULL: no transaction */
-    struct transcript *transcript; /* owned; NULL unless notify_classes asks for transcripts */
+    struct transcript *transcript; /* owned; NULL unless notify_classes or debug_peer_list asks for one */
     unsigned notify_errors;        /* NOTIFY_BIT: what went wrong since the last notice */
     _Atomic uint8_t handoff;       /* enum handoff: a callback and the step that waits for it */
     uint8_t commit_status;         /* enum spool_status from the committer */
@@ -269,6 +269,8 @@ void smtpd_put_received(struct smtpd_sess *S, struct buf *b);
 /* notify.c: transcripts for the postmaster. All do nothing without a transcript. */
 unsigned smtpd_notify_classes(const struct params *p);
 void smtpd_notify_begin(struct smtpd_sess *S);
+/* The client is known: does debug_peer_list want to see the session? */
+void smtpd_debug_begin(struct smtpd_sess *S);
 void smtpd_notify_error(struct smtpd_sess *S, enum notify_class c);
 /* A reply that is an error of the dialogue; a refusal at a stage. */
 void smtpd_notify_reply(struct smtpd_sess *S, int code, const char *dsn);

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Parameters of the SMTP and LMTP clients, under both names: each is changed once and seen to work."""
 import os
+import re
 import socket
 import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import cases
+from dnsstub import DnsStub
 from hub import Hub, wait_for
 from sink import HANG, Sink
 
@@ -201,6 +203,41 @@ def test_source_address_of_a_virtual_host():
         for hub, sink in each({"inet_interfaces": "127.0.0.1, 2001:db8::7"}, host="::1"):
             assert result(hub, send(hub))[0] == "sent"
             hub.wait_log(r"warning: cannot bind.*2001:db8::7")
+
+
+def said(hub, mark, prog, peer, text):
+    return len(re.findall(rf"{prog}\[\d+\]: {mark} {re.escape(peer)}: {text}", hub.log()))
+
+
+def test_debug_peers():
+    """What is said to and by a peer in debug_peer_list is logged: a client by name or address, a server also by next hop."""
+    zone = {"r.example": {"MX": [(10, "mx.r2.example")]}, "mx.r2.example": {"A": ["127.0.0.1"]}}
+    with Sink() as sink, DnsStub(zone) as stub:
+        server = f"mx.r2.example[127.0.0.1]:{sink.port}"
+        for peers, level, from_client, to_server in (
+                ("127.0.0.0/8", None, 1, 1), ("127.0.0.0/8", "1", 1, 1), ("127.0.0.0/8", "0", 0, 0), (None, None, 0, 0),
+                ("localhost", None, 1, 0), ("r.example", None, 0, 1), ("r2.example", None, 0, 1)):
+            with Hub({"disable_dns_lookups": "no", "dns_resolver_addresses": stub.address, "smtpd_peername_lookup": "yes",
+                      "debug_peer_list": peers, "debug_peer_level": level}, routes={"r.example": f"smtp:r.example:{sink.port}"}) as hub:
+                assert result(hub, send(hub))[0] == "sent"
+                hub.wait_log("disconnect from")
+                who = "localhost[127.0.0.1]"
+                for mark, text in (("<", r"MAIL FROM:<user@example\.com>"), (">", r"250 2\.1\.0 Ok"), (">", "220 hub")):
+                    assert said(hub, mark, "smtpd", who, text) == from_client, (peers, level, mark, text, hub.log())
+                for mark, text in ((">", r"MAIL FROM:<user@example\.com>"), ("<", r"250 2\.1\.0 Ok"), ("<", "220 sink")):
+                    assert said(hub, mark, "(?:smtp|relay)", server, text) == to_server, (peers, level, mark, text, hub.log())
+                assert said(hub, "=", "smtpd", who, r"\[\d+ bytes of content") == (from_client and level is None), (level, hub.log())
+                assert not re.search(r"[<>] .*: (hi|Subject: s)", hub.log())
+
+
+def test_debug_peers_over_a_kept_connection():
+    for hub, sink in each({**KEEP, "smtp_connection_cache_time_limit": "60s", "lmtp_connection_cache_time_limit": "60s",
+                           "debug_peer_list": "127.0.0.1"}):
+        for _ in range(2):
+            hub.wait_log(rf"{send(hub)}: removed")
+        assert len(sink.sessions) == 1
+        assert said(hub, ">", "l?s?mtp", f"127.0.0.1[127.0.0.1]:{sink.port}", r"MAIL FROM:<user@example\.com>") == 2, hub.log()
+        assert said(hub, "=", "l?s?mtp", f"127.0.0.1[127.0.0.1]:{sink.port}", r"\[connection kept with") == 1, hub.log()
 
 
 if __name__ == "__main__":

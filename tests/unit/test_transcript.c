@@ -1,4 +1,7 @@
 #include "unit.h"
+#include <fcntl.h>
+#include <unistd.h>
+#include "common/base/mem.h"
 #include "common/mail/transcript.h"
 
 static char *print(const struct transcript *t)
@@ -72,12 +75,55 @@ static void keeps_both_ends(void **state UNUSED)
     transcript_free(&t);
 }
 
+/* What is logged beside: nothing that a transcript would not show. */
+static void lines_are_logged(void **state UNUSED)
+{
+    char path[] = "/tmp/transcript-test-XXXXXX", text[1000];
+    struct err e = ERR_INIT;
+    struct transcript t;
+    int fd = mkstemp(path);
+    struct log_options lo = { .dest = LOG_TO_FILE, .path = path };
+    struct log *l = log_open(&lo, &e);
+    assert_non_null(l);
+    assert_int_equal(log_start(l), 0);
+    struct log_src src = { .log = l, .name = "x", .prog = "smtpd", .pid = 1 };
+    transcript_init(&t);
+    for (int level = 0; level < 3; level++) {
+        transcript_echo(&t, &src, level == 0 ? "zero" : level == 1 ? "one" : "two", level);
+        transcript_command(&t, true, SPAN_LIT("AUTH PLAIN AHUAcGFzcw=="));
+        transcript_reset(&t);
+        transcript_reply(&t, false, SPAN_LIT("250-a\r\n250 b\r\n"));
+        transcript_note(&t, "[%d bytes]", 7);
+    }
+    transcript_echo(&t, NULL, "", 0);
+    transcript_command(&t, true, SPAN_LIT("NOOP"));
+    transcript_free(&t);
+    log_close(&l);
+    ssize_t n = pread(fd, text, sizeof text - 1, 0);
+    text[n > 0 ? n : 0] = '\0';
+    static const char *const want[] = { "< one: AUTH PLAIN [not shown]\n", "> one: 250-a\n", "> one: 250 b\n",
+                                        "< two: AUTH PLAIN [not shown]\n", "> two: 250-a\n", "> two: 250 b\n", "= two: [7 bytes]\n" };
+    const char *at = text;
+    for (size_t i = 0; i < ARRAY_LEN(want); i++) {
+        at = strstr(at, want[i]);
+        if (at == NULL)
+            fail_msg("not logged, or not here: %s in %s", want[i], text);
+    }
+    unsigned lines = 0;
+    for (const char *p = text; (p = strchr(p, '\n')) != NULL; p++)
+        lines++;
+    assert_int_equal(lines, ARRAY_LEN(want));
+    close(fd);
+    unlink(path);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(both_sides),
         cmocka_unit_test(logins_are_cut),
         cmocka_unit_test(keeps_both_ends),
+        cmocka_unit_test(lines_are_logged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
