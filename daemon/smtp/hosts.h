@@ -41,6 +41,7 @@ struct hosts_options {
     bool v4, v6;
     /* smtp_host_lookup; disable_dns clears use_dns and the MX lookup */
     bool use_dns, use_native;
+    bool append_domain, search_domains; /* smtp_dns_resolver_options: res_defnames, res_dnsrch; for addresses */
     bool disable_dns;          /* disable_dns_lookups, smtp_dns_support_level = disabled */
     enum hosts_preference preference;
     bool balance;              /* smtp_balance_inet_protocols */

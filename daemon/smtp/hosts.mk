@@ -5,6 +5,7 @@ libhosts_a_SOURCES = \
 	daemon/smtp/hosts_lookup.c \
 	daemon/smtp/hosts_options.c \
 	daemon/smtp/hosts_order.c \
+	daemon/smtp/hosts_search.c \
 	daemon/smtp/hosts_self.c
 # What a program that uses libhosts.a must also link: $(DNS_LIBS).
 

@@ -41,6 +41,12 @@ void hosts_prefetch(struct finder *f, const struct host_name *n, size_t count);
 bool hosts_add_addresses(struct finder *f, const struct host_name *n);
 void hosts_add_address(struct finder *f, const struct host_name *n, const char *name, struct ip_addr a, bool secure);
 
+/* ---- hosts_search.c ---- */
+#define HOSTS_SEARCH_MAX 10
+/* The names to ask for, in this order, until one has an address; texts are in the arena or are `name`. At least one. */
+size_t hosts_search_names(const struct hosts_options *o, struct arena *a, const char *name,
+                          const char *out[static HOSTS_SEARCH_MAX]);
+
 /* ---- hosts_order.c ---- */
 /* By preference, in random order among equals; shortens to HOSTS_MX_MAX. Returns the new count. */
 size_t hosts_sort_mx(struct finder *f, struct host_name *n, size_t count);

@@ -33,7 +33,7 @@ static void forget_cb(void *arg, struct dns_answer *a)
 
 void hosts_prefetch(struct finder *f, const struct host_name *n, size_t count)
 {
-    if (!f->o->use_dns || f->o->disable_dns)
+    if (!f->o->use_dns || f->o->disable_dns || f->o->append_domain || f->o->search_domains)
         return;
     for (size_t i = 0; i < count; i++) {
         if (f->o->v4)
@@ -63,7 +63,8 @@ static void add_answer(struct finder *f, const struct host_name *n, const struct
                           a->secure);
 }
 
-static enum found add_from_dns(struct finder *f, const struct host_name *n)
+/* The host of n under one of the names that stand for it. */
+static enum found ask_dns(struct finder *f, const struct host_name *n, const char *name)
 {
     static const struct { enum dns_type type; const char *text; } types[] = { { DNS_A, "A" }, { DNS_AAAA, "AAAA" } };
     struct dns_answer *why = NULL;
@@ -72,7 +73,7 @@ static enum found add_from_dns(struct finder *f, const struct host_name *n)
     for (size_t i = 0; i < ARRAY_LEN(types); i++) {
         if (!(types[i].type == DNS_A ? f->o->v4 : f->o->v6))
             continue;
-        struct dns_answer *a = dns_query_wait(f->dns, span_cstr(n->name), types[i].type, CLOCK_NEVER);
+        struct dns_answer *a = dns_query_wait(f->dns, span_cstr(name), types[i].type, CLOCK_NEVER);
         if (a->status == DNS_OK)
             add_answer(f, n, a);
         /* The first failure is told, unless a later one is temporary. */
@@ -94,6 +95,16 @@ static enum found add_from_dns(struct finder *f, const struct host_name *n)
         r = FAILED;
     }
     dns_answer_unref(&why);
+    return r;
+}
+
+static enum found add_from_dns(struct finder *f, const struct host_name *n)
+{
+    const char *names[HOSTS_SEARCH_MAX];
+    size_t count = hosts_search_names(f->o, f->out->arena, n->name, names);
+    enum found r = NOT_FOUND;
+    for (size_t i = 0; i < count && r == NOT_FOUND; i++)
+        r = ask_dns(f, n, names[i]);
     return r;
 }
 

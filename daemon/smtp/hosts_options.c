@@ -29,6 +29,8 @@ bool hosts_options_init(struct hosts_options *o, const struct params *p, const s
         .v6 = all || has_word(p->inet_protocols, "ipv6"),
         .use_dns = has_word(cp->host_lookup, "dns"),
         .use_native = has_word(cp->host_lookup, "native"),
+        .append_domain = has_word(cp->dns_resolver_options, "res_defnames"),
+        .search_domains = has_word(cp->dns_resolver_options, "res_dnsrch"),
         .disable_dns = p->disable_dns_lookups || strcmp(cp->dns_support_level, "disabled") == 0,
         .preference = strcmp(cp->address_preference, "ipv4") == 0   ? HOSTS_PREFER_V4
                       : strcmp(cp->address_preference, "ipv6") == 0 ? HOSTS_PREFER_V6

@@ -240,5 +240,21 @@ def test_debug_peers_over_a_kept_connection():
         assert said(hub, "=", "l?s?mtp", f"127.0.0.1[127.0.0.1]:{sink.port}", r"\[connection kept with") == 1, hub.log()
 
 
+def test_dns_resolver_options():
+    """A short host name, completed as resolver(5) does it."""
+    with Sink() as sink, Sink(lmtp=True) as store:
+        zone = {"near.sub.example": {"A": ["127.0.0.1"]}, "far.example": {"A": ["127.0.0.1"]}}
+        with DnsStub(zone) as stub:
+            for options, sent in (("", []), ("res_defnames", ["near"]), ("res_dnsrch", ["near", "far"])):
+                routes = {f"{name}-{scheme}.example": f"{scheme}{inet}:[{name}]:{port}" for name in ("near", "far")
+                          for scheme, inet, port in (("smtp", "", sink.port), ("lmtp", ":inet", store.port))}
+                with Hub({"disable_dns_lookups": "no", "dns_resolver_addresses": stub.address,
+                          "smtp_dns_resolver_options": options, "lmtp_dns_resolver_options": options}, routes=routes,
+                         env={"LOCALDOMAIN": "sub.example example"}) as hub:
+                    for domain in routes:
+                        want = "sent" if domain.split("-")[0] in sent else "bounced"
+                        assert result(hub, send(hub, f"u@{domain}"))[0] == want, (options, domain)
+
+
 if __name__ == "__main__":
     cases.main(globals())

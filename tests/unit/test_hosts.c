@@ -46,6 +46,8 @@ static const char *const zone[] = {
     "_submission._tcp.null.test. 60 IN SRV 0 0 0 .",
     "!servfail _submission._tcp.nomx.test.",
     "xn--bcher-kva.test. 60 IN A 192.0.2.99",
+    /* short names */
+    "host.sub.test. 60 IN A 192.0.2.51", "deep.x.test. 60 IN A 192.0.2.52",
     NULL,
 };
 
@@ -122,6 +124,17 @@ static const struct hcase cases[] = {
       .list = "nomx.test[192.0.2.10]:25", .from_mx = true },
     { "international name", "b\xc3\xbc" "cher.test", OPTIONS(.balance = false), .list = "xn--bcher-kva.test[192.0.2.99]:25" },
     { "localhost", "[localhost]", OPTIONS(.balance = false), .lmtp = true, .list = "localhost[127.0.0.1]:25" },
+
+    /* LOCALDOMAIN is "sub.test test" */
+    { "short name", "[host]", OPTIONS(.balance = false), .status = HOSTS_BOUNCE, .dsn = "5.4.4",
+      .text = NOT_FOUND("host", "A", "Host not found") },
+    { "own domain appended", "[host]", OPTIONS(.append_domain = true), .list = "host[192.0.2.51]:25" },
+    { "no other domain is tried", "[a]", OPTIONS(.append_domain = true), .status = HOSTS_BOUNCE, .dsn = "5.4.4",
+      .text = NOT_FOUND("a", "A", "Host not found") },
+    { "nothing is appended to a dot", "[deep.x]", OPTIONS(.append_domain = true), .status = HOSTS_BOUNCE, .dsn = "5.4.4",
+      .text = NOT_FOUND("deep.x", "A", "Host not found") },
+    { "search list", "[a]", OPTIONS(.search_domains = true), .list = "a[192.0.2.1]:25" },
+    { "search list behind a dot", "[deep.x]", OPTIONS(.search_domains = true), .list = "deep.x[192.0.2.52]:25" },
 
     { "null MX", "null.test", OPTIONS(.balance = false), .status = HOSTS_BOUNCE, .dsn = "5.1.10",
       .text = "Domain null.test does not accept mail (nullMX)" },
@@ -388,5 +401,6 @@ int main(void)
         cmocka_unit_test(all_names_are_asked_at_once),
         cmocka_unit_test(options_follow_the_parameters),
     };
+    setenv("LOCALDOMAIN", "sub.test test", 1);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
