@@ -6,7 +6,8 @@ A scripted run fills segments, has them used again, compacted, checkpointed and 
 of each kind (lib/shim_kill.c), then once for each step that is chosen: there the daemon is killed. After the next start every
 message that was answered 250 must be delivered or queued, and what the operator was told is done must be done. $POSTHOUSE_STEPS
 says how many kills (default 12, of as many kinds as possible; 0: all steps, at most 15 of one kind), $POSTHOUSE_STEP_CUTS
-how many power cuts (default 4; 0: all, at most 5 of one kind), $POSTHOUSE_SEED repeats one, $POSTHOUSE_JOBS (2) says how many runs at a time.
+how many power cuts (default 4; 0: all, at most 5 of one kind), $POSTHOUSE_SEED repeats one, $POSTHOUSE_JOBS (2) says how many runs at a time. $POSTHOUSE_STEP
+("pwritev results=3=half") repeats a single one.
 """
 import collections
 import concurrent.futures
@@ -220,7 +221,8 @@ class Run:
         for n, rcpts in self.accepted.items():
             for rcpt in rcpts:
                 if not found[rcpt][n]:  # a deletion that was under way may have been done
-                    assert self.ids[n] in self.asked["delete"], f"message {n} ({self.ids[n]}) to {rcpt} is lost"
+                    about = "\n".join(line for line in hub.log().splitlines() if self.ids[n] in line)
+                    assert self.ids[n] in self.asked["delete"], f"message {n} ({self.ids[n]}) to {rcpt} is lost:\n{about}"
         twice = [n for n, c in found["user@example.com"].items() if c > 1]
         assert not twice, f"twice in the Maildir: {twice}"
         again = sum(c - 1 for c in found["r@smtp.example"].values())
@@ -256,6 +258,9 @@ def choose(counts, rng, wanted, of_one_kind):
         moments = ["before", "after"] + (["half"] if kind.startswith(("pwrite", "write")) else [])
         of = range(1, count + 1) if count <= of_one_kind else sorted(rng.sample(range(1, count + 1), of_one_kind))
         steps.append([Step(kind, n, when) for n in of for when in moments])
+    if single := os.environ.get("POSTHOUSE_STEP"):
+        kind, n, when = single.rsplit("=", 2)
+        return [Step(kind, int(n), when)]
     if wanted == 0:
         return [s for of_kind in steps for s in of_kind]
     for of_kind in steps:
