@@ -430,6 +430,11 @@ bool reactor_settle(struct reactor *r, struct sess *s, enum sess_wait w)
         return park(r, s, w);
     case WAIT_TIMER:
         lock_take(&r->m);
+        if (r->is_draining && !s->was_shutdown) { /* who drains has looked at those that waited */
+            lock_drop(&r->m);
+            s->wake = WAKE_SHUTDOWN;
+            return true;
+        }
         sess_set_place(s, SESS_WAIT_TIMER);
         wake = set_timer_locked(r, s);
         lock_drop(&r->m);
