@@ -292,6 +292,7 @@ static void compile_service(struct compiler *c, struct policy_service *s)
     s->canonical_maps = compile_maps(c, "canonical_maps", span_cstr(v->canonical_maps));
     s->recipient_canonical_maps = compile_maps(c, "recipient_canonical_maps", span_cstr(v->recipient_canonical_maps));
     s->sender_canonical_maps = compile_maps(c, "sender_canonical_maps", span_cstr(v->sender_canonical_maps));
+    s->rbl_reply_maps = compile_maps(c, "rbl_reply_maps", span_cstr(v->rbl_reply_maps));
     s->access_parents = policy_list_has(v->parent_domain_matches_subdomains, "smtpd_access_maps");
     s->named = arena_alloc(p->arena, ARRAY_LEN(named_lists) * sizeof *s->named);
     for (size_t i = 0; i < ARRAY_LEN(named_lists); i++) {

@@ -1,11 +1,17 @@
 noinst_LIBRARIES += libpolicy.a
 libpolicy_a_SOURCES = \
 	policy/address.c \
+	policy/answers.c policy/answers.h \
 	policy/compile.c policy/policy_internal.h \
+	policy/dnsbl.c policy/dnsbl.h \
 	policy/recipient.c \
 	policy/restrict_access.c \
+	policy/restrict_backup.c \
 	policy/restrict_compile.c \
+	policy/restrict_dns.c \
+	policy/restrict_dnsbl.c \
 	policy/restrict_eval.c policy/restrict_internal.h \
+	policy/restrict_server.c \
 	policy/restrict_steps.c \
 	policy/restrict_table.c \
 	policy/route.h \
@@ -14,13 +20,15 @@ libpolicy_a_SOURCES = \
 EXTRA_DIST += policy/README.md
 
 # What a program that uses policy needs, in link order.
-POLICY_LIBS = libpolicy.a libmail.a $(TABLE_LIBS)
+POLICY_LIBS = libpolicy.a libmail.a $(TABLE_LIBS) $(DNS_LIBS)
 
 if HAVE_CMOCKA
-POLICY_TESTS = tests/unit/test_policy_relay tests/unit/test_policy_restrictions tests/unit/test_route_resolve
+POLICY_TESTS = tests/unit/test_policy_dns tests/unit/test_policy_relay tests/unit/test_policy_restrictions tests/unit/test_route_resolve
 POLICY_FIXTURE = tests/unit/policy_fixture.c tests/unit/policy_fixture.h
 check_PROGRAMS += $(POLICY_TESTS)
 TESTS += $(POLICY_TESTS)
+tests_unit_test_policy_dns_SOURCES = tests/unit/test_policy_dns.c tests/unit/dns_responder.c tests/unit/dns_responder.h $(POLICY_FIXTURE)
+tests_unit_test_policy_dns_LDADD = $(POLICY_LIBS) $(DNS_TEST_LIBS)
 tests_unit_test_policy_relay_SOURCES = tests/unit/test_policy_relay.c $(POLICY_FIXTURE)
 tests_unit_test_policy_relay_LDADD = $(POLICY_LIBS) $(TEST_LIBS)
 tests_unit_test_policy_restrictions_SOURCES = tests/unit/test_policy_restrictions.c $(POLICY_FIXTURE)

@@ -43,6 +43,8 @@ struct policy_service {
     struct named_list *named;        /* NAMED_LIST_COUNT of them */
     struct maps *local_recipient_maps, *virtual_alias_maps, *virtual_mailbox_maps, *relay_recipient_maps;
     struct maps *canonical_maps, *recipient_canonical_maps, *sender_canonical_maps;
+    struct maps *rbl_reply_maps;
+    bool has_client_dnsbl;           /* some list asks a DNS list about the client's address */
     bool access_parents;             /* parent_domain_matches_subdomains has smtpd_access_maps */
     struct step_list lists[LIST_COUNT];
     struct restriction_class *classes;

@@ -17,12 +17,12 @@ static unsigned parent_forms(const struct eval *ev)
     return ev->s->access_parents ? MAPS_PARENT : MAPS_DOT_PARENT;
 }
 
-static enum lookup by_host(struct eval *ev, const struct maps *m, struct span name, struct span *value, struct err *e)
+enum lookup eval_access_by_host(struct eval *ev, const struct maps *m, struct span name, struct span *value, struct err *e)
 {
     return maps_lookup_domain(m, name, parent_forms(ev), false, ev->a, value, e);
 }
 
-static enum lookup by_addr(struct eval *ev, const struct maps *m, struct span addr, struct span *value, struct err *e)
+enum lookup eval_access_by_addr(struct eval *ev, const struct maps *m, struct span addr, struct span *value, struct err *e)
 {
     char sep = span_find(addr, ':') >= 0 ? ':' : '.';
     enum lookup got = maps_lookup(m, addr, false, ev->a, value, e);
@@ -155,8 +155,8 @@ static enum answer apply(struct result *r, struct span text)
     return list_result(r, text);
 }
 
-static enum answer answer_of(struct eval *ev, const struct step *s, enum subject_kind k, enum lookup got,
-                             struct span value, const struct err *e)
+enum answer eval_access_answer(struct eval *ev, const struct step *s, enum subject_kind k, enum lookup got, struct span value,
+                               const struct err *e)
 {
     struct result r = { .ev = ev, .subject = k, .table = s->what->name };
     if (got == LOOKUP_TEMPFAIL)
@@ -171,10 +171,10 @@ static enum answer check_host(struct eval *ev, const struct step *s, enum subjec
 {
     struct err e = ERR_INIT;
     struct span value = { NULL, 0 };
-    enum lookup got = name.n > 0 ? by_host(ev, s->table, name, &value, &e) : LOOKUP_NONE;
+    enum lookup got = name.n > 0 ? eval_access_by_host(ev, s->table, name, &value, &e) : LOOKUP_NONE;
     if (got == LOOKUP_NONE && ev->c->addr_text.n > 0)
-        got = by_addr(ev, s->table, ev->c->addr_text, &value, &e);
-    return answer_of(ev, s, k, got, value, &e);
+        got = eval_access_by_addr(ev, s->table, ev->c->addr_text, &value, &e);
+    return eval_access_answer(ev, s, k, got, value, &e);
 }
 
 STEP_FN(step_check_client_access)
@@ -188,8 +188,8 @@ STEP_FN(step_check_reverse_access)
     struct span value = { NULL, 0 };
     enum lookup got = LOOKUP_NONE;
     if (ev->c->reverse_name.n > 0)
-        got = by_host(ev, s->table, ev->c->reverse_name, &value, &e);
-    return answer_of(ev, s, SUBJECT_REVERSE_CLIENT, got, value, &e);
+        got = eval_access_by_host(ev, s->table, ev->c->reverse_name, &value, &e);
+    return eval_access_answer(ev, s, SUBJECT_REVERSE_CLIENT, got, value, &e);
 }
 
 STEP_FN(step_check_sasl_access)
@@ -198,7 +198,7 @@ STEP_FN(step_check_sasl_access)
     struct span value = { NULL, 0 };
     if (ev->c->sasl_user.n == 0)
         return ANSWER_DUNNO;
-    return answer_of(ev, s, SUBJECT_SASL_USER, maps_lookup(s->table, ev->c->sasl_user, false, ev->a, &value, &e), value, &e);
+    return eval_access_answer(ev, s, SUBJECT_SASL_USER, maps_lookup(s->table, ev->c->sasl_user, false, ev->a, &value, &e), value, &e);
 }
 
 STEP_FN(step_check_helo_access)
@@ -207,7 +207,7 @@ STEP_FN(step_check_helo_access)
     struct span value = { NULL, 0 };
     if (ev->c->helo.n == 0)
         return ANSWER_DUNNO;
-    return answer_of(ev, s, SUBJECT_HELO, by_host(ev, s->table, ev->c->helo, &value, &e), value, &e);
+    return eval_access_answer(ev, s, SUBJECT_HELO, eval_access_by_host(ev, s->table, ev->c->helo, &value, &e), value, &e);
 }
 
 STEP_FN(step_check_sender_access)
@@ -217,7 +217,7 @@ STEP_FN(step_check_sender_access)
     struct span null_key = span_cstr(ev->s->p->smtpd_null_access_lookup_key);
     enum lookup got = ev->c->sender.n > 0 ? by_mail_addr(ev, s->table, ev->c->sender, &value, &e)
                                           : maps_lookup(s->table, null_key, false, ev->a, &value, &e);
-    return answer_of(ev, s, SUBJECT_SENDER, got, value, &e);
+    return eval_access_answer(ev, s, SUBJECT_SENDER, got, value, &e);
 }
 
 STEP_FN(step_check_recipient_access)
@@ -227,7 +227,7 @@ STEP_FN(step_check_recipient_access)
     if (ev->c->recipient.n == 0)
         return ANSWER_DUNNO;
     struct span addr = ev->route != NULL ? ev->route->recipient : ev->c->recipient;
-    enum answer got = answer_of(ev, s, SUBJECT_RECIPIENT, by_mail_addr(ev, s->table, addr, &value, &e), value, &e);
+    enum answer got = eval_access_answer(ev, s, SUBJECT_RECIPIENT, by_mail_addr(ev, s->table, addr, &value, &e), value, &e);
     /* where an address with a route inside really goes is not known: a table's OK is no permission for that */
     if (got == ANSWER_PERMIT && ev->route != NULL && ev->route->is_routed && !ev->s->p->allow_untrusted_routing)
         return ANSWER_DUNNO;
@@ -240,5 +240,5 @@ STEP_FN(step_check_etrn_access)
     struct span value = { NULL, 0 };
     if (ev->stage != STAGE_ETRN)
         return ANSWER_DUNNO;
-    return answer_of(ev, s, SUBJECT_ETRN, by_host(ev, s->table, ev->c->recipient, &value, &e), value, &e);
+    return eval_access_answer(ev, s, SUBJECT_ETRN, eval_access_by_host(ev, s->table, ev->c->recipient, &value, &e), value, &e);
 }

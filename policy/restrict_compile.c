@@ -6,6 +6,7 @@
  * gets past, in a place that can be reached: not behind an unconditional permit, and not under warn_if_reject.
  */
 #include "common/base/mem.h"
+#include "common/conf/param_value.h"
 #include "policy/restrict_internal.h"
 
 #define CLASS_DEPTH_MAX  20
@@ -126,6 +127,21 @@ static bool compile_table_step(struct making *m, const struct restriction *what,
     return true;
 }
 
+static bool compile_argument(struct making *m, const struct restriction *what, struct span name, struct span arg)
+{
+    const char *why = NULL;
+    struct dnsbl *list = arena_alloc(m->a, sizeof *list);
+    int64_t ms = 0;
+    if (what->arg == ARG_DNSBL && !dnsbl_parse(arg, m->a, list, &why))
+        return complain(m, CONF_ERROR, "%s \"%.*s\": %s", what->name, SPAN_ARG(arg), why);
+    if (what->arg == ARG_TIME && !param_parse_time(arg, 's', &ms))
+        return complain(m, CONF_ERROR, "%s \"%.*s\": expected a time such as 1 or 5s", what->name, SPAN_ARG(arg));
+    struct step *s = add_step(m, what, name);
+    s->dnsbl = list;
+    s->ms = ms;
+    return true;
+}
+
 static bool compile_known(struct making *m, const struct restriction *what, struct span name, struct span *rest)
 {
     struct span arg = { NULL, 0 };
@@ -137,6 +153,8 @@ static bool compile_known(struct making *m, const struct restriction *what, stru
     if (what->arg != ARG_NONE && !conf_list_next(rest, &arg, &braced))
         return complain(m, CONF_ERROR, "\"%s\" needs %s behind it", what->name,
                         what->arg == ARG_TABLE ? "a type:table" : "an argument");
+    if (what->arg == ARG_DNSBL || what->arg == ARG_TIME)
+        return compile_argument(m, what, name, arg);
     if (what->run == NULL) {
         bool ok = m->c == NULL || complain(m, CONF_WARNING, "\"%s\" does not work in this version yet: it answers 451 4.3.5 where it is reached", what->name);
         add_step(m, what, name);
@@ -209,6 +227,17 @@ static int guard_in(const struct step_list *l, unsigned depth)
     return 0;
 }
 
+static bool asks_client_dnsbl(const struct step_list *l, unsigned depth)
+{
+    for (size_t i = 0; i < l->count; i++) {
+        const struct step *s = &l->steps[i];
+        if (s->what == NULL ? depth < CLASS_DEPTH_MAX && asks_client_dnsbl(s->sub, depth + 1)
+                            : s->what->run == step_reject_rbl_client || s->what->run == step_permit_dnswl_client)
+            return true;
+    }
+    return false;
+}
+
 static void require_relay_control(struct compiler *c, const struct policy_service *s)
 {
     if (guard_in(&s->lists[LIST_RELAY], 0) > 0 || guard_in(&s->lists[LIST_RECIPIENT], 0) > 0)
@@ -250,6 +279,7 @@ void restrict_compile_service(struct compiler *c, struct policy_service *s)
         struct making m = { .c = c, .s = s, .a = c->policy->arena, .default_access = row->default_access };
         (void)compile_text(&m, span_cstr(text ? text : ""));
         finish(&m, &s->lists[row->id]);
+        s->has_client_dnsbl = s->has_client_dnsbl || asks_client_dnsbl(&s->lists[row->id], 0);
     }
     if (s->svc != NULL || conf_service_count(c->policy->conf) == 0)
         require_relay_control(c, s);

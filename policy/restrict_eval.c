@@ -147,9 +147,16 @@ enum answer eval_reject_why(struct eval *ev, enum subject_kind k, int code, cons
     return eval_reject(ev, k, code, dsn, "<%.*s>: %s rejected: %s", SPAN_ARG(name), eval_subject_class(k), why);
 }
 
+/* An evaluation that will be done anew says nothing yet. */
+static void warn(struct eval *ev, const char *text)
+{
+    if (!ev->is_waiting)
+        log_warn(&ev->p->log, "%s", text);
+}
+
 enum answer eval_tempfail(struct eval *ev, struct span name, const struct err *e)
 {
-    log_warn(&ev->p->log, "%s", e->text);
+    warn(ev, e->text);
     char *text = arena_printf(ev->a, "<%.*s>: Temporary lookup failure", SPAN_ARG(name));
     ev->reject.active = false;
     return reject_with(ev, 451, SPAN_LIT("4.3.0"), span_cstr(text));
@@ -157,7 +164,7 @@ enum answer eval_tempfail(struct eval *ev, struct span name, const struct err *e
 
 enum answer eval_table_error(struct eval *ev, enum subject_kind k, const struct err *e)
 {
-    log_warn(&ev->p->log, "%s", e->text);
+    warn(ev, e->text);
     struct span name = eval_subject_name(ev, k);
     char *text = arena_printf(ev->a, "<%.*s>: %s rejected: Server configuration error", SPAN_ARG(name), eval_subject_class(k));
     ev->reject.active = false;
@@ -171,7 +178,7 @@ enum answer eval_config_error(struct eval *ev, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(why, sizeof why, fmt, ap);
     va_end(ap);
-    log_warn(&ev->p->log, "%s", why);
+    warn(ev, why);
     ev->reject.active = false;
     return reject_with(ev, 451, SPAN_LIT("4.3.5"), SPAN_LIT("Server configuration error"));
 }
@@ -188,6 +195,14 @@ void eval_later(struct eval *ev, struct pending *which, enum subject_kind k, int
         return;
     }
     *which = (struct pending){ .active = true, .code = code, .dsn = d, .text = span_cstr(text) };
+}
+
+enum answer eval_doubt(struct eval *ev, const char *action, enum subject_kind k, const char *dsn, const char *why)
+{
+    if (span_ieq_cstr(span_cstr(action), "defer"))
+        return eval_reject_why(ev, k, 450, dsn, why);
+    eval_later(ev, &ev->permit, k, 450, dsn, why);
+    return ANSWER_DUNNO;
 }
 
 /* ---- lists ---- */
@@ -371,7 +386,10 @@ enum verdict policy_check(const struct policy *p, const struct conf_service *lis
     *out = (struct verdict_reply){ .code = 0 };
     struct eval ev = { .p = p, .s = policy_service(p, listener), .c = c, .a = a, .out = out, .stage = stage,
                        .route = c->route };
-    if (run_stage(&ev))
+    bool ok = run_stage(&ev);
+    if (ev.is_waiting)
+        return VERDICT_WAIT;
+    if (ok)
         return VERDICT_OK;
     if (ev.disconnect)
         return VERDICT_DISCONNECT;

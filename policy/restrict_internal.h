@@ -2,6 +2,8 @@
  * restrict_internal: steps of a compiled restriction list, and what is carried through an evaluation
  */
 #pragma once
+#include "policy/answers.h"
+#include "policy/dnsbl.h"
 #include "policy/policy_internal.h"
 
 enum answer { ANSWER_DUNNO, ANSWER_PERMIT, ANSWER_REJECT };
@@ -9,7 +11,7 @@ enum answer { ANSWER_DUNNO, ANSWER_PERMIT, ANSWER_REJECT };
 struct eval;
 typedef enum answer step_fn(struct eval *ev, const struct step *s);
 
-enum arg_kind { ARG_NONE, ARG_TABLE, ARG_WORD };
+enum arg_kind { ARG_NONE, ARG_TABLE, ARG_WORD, ARG_DNSBL, ARG_TIME };
 
 enum { /* struct restriction.flags */
     RF_GUARDS_RELAY = 1,  /* counts as relay control: nothing unauthorised gets past it */
@@ -32,6 +34,8 @@ struct step {
     const struct step_list *sub;    /* the class's list */
     struct span name;               /* as configured, for messages */
     struct maps *table;             /* ARG_TABLE */
+    const struct dnsbl *dnsbl;      /* ARG_DNSBL */
+    int64_t ms;                     /* ARG_TIME */
     bool warn_only;
 };
 
@@ -61,6 +65,8 @@ struct eval {
     bool warn_only;
     bool sender_checked, recipient_checked; /* reject_unlisted_*: once is enough */
     bool disconnect;
+    bool is_waiting;                 /* something was asked that is not here yet: the verdict does not count */
+    unsigned sleeps;                 /* `sleep` steps met so far */
 };
 
 /* The subject of the list that is being evaluated, and its name in replies: "<name>: CLASS rejected: ...". */
@@ -81,6 +87,10 @@ enum answer eval_table_error(struct eval *ev, enum subject_kind k, const struct 
 enum answer eval_config_error(struct eval *ev, const char *fmt, ...) PRINTF_FMT(2, 3);
 void eval_note(struct eval *ev, const char *what, int code, struct span dsn, struct span text);
 void eval_later(struct eval *ev, struct pending *which, enum subject_kind k, int code, const char *dsn, const char *why);
+/* What a *_tempfail_action says ("defer", or defer_if_permit): now, or when nothing rejects. */
+enum answer eval_doubt(struct eval *ev, const char *action, enum subject_kind k, const char *dsn, const char *why);
+/* The answer to a DNS question; NULL: it is not here, go on as if nothing was known. */
+const struct dns_answer *eval_dns(struct eval *ev, struct span name, enum dns_type type);
 enum answer eval_list(struct eval *ev, const struct step_list *l);
 /* The enhanced status as it should be for this subject and code. */
 struct span eval_fix_dsn(struct arena *a, enum subject_kind k, int code, struct span dsn);
@@ -116,5 +126,39 @@ STEP_FN(step_check_helo_access);
 STEP_FN(step_check_sender_access);
 STEP_FN(step_check_recipient_access);
 STEP_FN(step_check_etrn_access);
+STEP_FN(step_sleep);
+STEP_FN(step_reject_unknown_sender_domain);
+STEP_FN(step_reject_unknown_recipient_domain);
+STEP_FN(step_reject_unknown_helo);
+STEP_FN(step_permit_mx_backup);
+STEP_FN(step_reject_rbl_client);
+STEP_FN(step_reject_rhsbl_client);
+STEP_FN(step_reject_rhsbl_reverse_client);
+STEP_FN(step_reject_rhsbl_helo);
+STEP_FN(step_reject_rhsbl_sender);
+STEP_FN(step_reject_rhsbl_recipient);
+STEP_FN(step_permit_dnswl_client);
+STEP_FN(step_permit_rhswl_client);
+STEP_FN(step_reject_maps_rbl);
+STEP_FN(step_check_client_a);
+STEP_FN(step_check_client_mx);
+STEP_FN(step_check_client_ns);
+STEP_FN(step_check_reverse_a);
+STEP_FN(step_check_reverse_mx);
+STEP_FN(step_check_reverse_ns);
+STEP_FN(step_check_helo_a);
+STEP_FN(step_check_helo_mx);
+STEP_FN(step_check_helo_ns);
+STEP_FN(step_check_sender_a);
+STEP_FN(step_check_sender_mx);
+STEP_FN(step_check_sender_ns);
+STEP_FN(step_check_recipient_a);
+STEP_FN(step_check_recipient_mx);
+STEP_FN(step_check_recipient_ns);
+/* Access tables, for other restrictions: the keys that are tried, and what a found value means. */
+enum lookup eval_access_by_host(struct eval *ev, const struct maps *m, struct span name, struct span *value, struct err *e) MUST_CHECK;
+enum lookup eval_access_by_addr(struct eval *ev, const struct maps *m, struct span addr, struct span *value, struct err *e) MUST_CHECK;
+enum answer eval_access_answer(struct eval *ev, const struct step *s, enum subject_kind k, enum lookup got, struct span value,
+                               const struct err *e);
 /* Does the address name no more than its domain for a destination of ours? */
 enum answer eval_auth_destination(struct eval *ev);

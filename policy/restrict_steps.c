@@ -56,6 +56,14 @@ STEP_FN(step_reject_pipelining)
     return eval_reject_why(ev, eval_list_subject(ev), 503, "5.5.0", "Improper use of SMTP command pipelining");
 }
 
+STEP_FN(step_sleep)
+{
+    if (ev->is_waiting || policy_answers_has_slept(ev->c->answers, ev->sleeps++, s->ms))
+        return ANSWER_DUNNO;
+    ev->is_waiting = true;
+    return ANSWER_REJECT; /* nothing behind it is evaluated before its time */
+}
+
 /* ---- client ---- */
 
 STEP_FN(step_permit_inet_interfaces)

@@ -62,6 +62,7 @@ enum lookup route_expand(const struct policy *p, struct span recipient, struct a
 
 /* ---- relay control and the restriction language ---- */
 /* What is known of a session when a restriction list is evaluated; spans borrowed during the call. */
+struct policy_answers;
 struct policy_client {
     struct ip_addr addr;
     struct span addr_text;         /* without brackets */
@@ -83,6 +84,7 @@ struct policy_client {
      * RCPT TO when smtpd_delay_reject = no. Each stage overwrites its own part; XCLIENT and STARTTLS zero all.
      */
     struct policy_carry *carry;
+    struct policy_answers *answers; /* of this command so far (answers.h); NULL: DNS cannot be asked */
 };
 /* A postponed answer. */
 struct policy_later {
@@ -102,7 +104,10 @@ struct policy_note {
     struct span dsn, text;
 };
 enum policy_stage { STAGE_CONNECT, STAGE_HELO, STAGE_MAIL, STAGE_RCPT, STAGE_DATA, STAGE_END_OF_DATA, STAGE_ETRN, STAGE_VRFY };
-enum verdict { VERDICT_OK, VERDICT_REJECT, VERDICT_DEFER, VERDICT_DISCONNECT };
+enum verdict {
+    VERDICT_OK, VERDICT_REJECT, VERDICT_DEFER, VERDICT_DISCONNECT,
+    VERDICT_WAIT, /* something is not known yet: see to policy_client.answers, then check again */
+};
 struct verdict_reply {
     int code;                      /* 554, 450, ... */
     struct span dsn;               /* "5.7.1" */
@@ -112,6 +117,9 @@ struct verdict_reply {
 /* All restriction lists that apply at this stage of this listener, in Postfix's order, honouring smtpd_delay_reject. */
 enum verdict policy_check(const struct policy *p, const struct conf_service *listener, enum policy_stage stage,
                           const struct policy_client *c, struct arena *a, struct verdict_reply *out) MUST_CHECK;
+struct dns;
+/* Asks what the lists will want to know of a client that has just connected, without waiting: the DNS lists of addresses. */
+void policy_ask_ahead(const struct policy *p, const struct conf_service *listener, const struct policy_client *c, struct dns *dns);
 /* Is the address in mynetworks / in a parameter's address list of that listener (e.g. "smtpd_client_event_limit_exceptions")? Tables inside may fail. */
 enum lookup policy_match_addr(const struct policy *p, const struct conf_service *svc, const char *parameter,
                               const struct ip_addr *addr, struct span addr_text, struct span name);

@@ -19,6 +19,7 @@ SCENARIOS = \
 	tests/scenarios/notices.py \
 	tests/scenarios/operate.py \
 	tests/scenarios/retry.py \
+	tests/scenarios/dns_restrictions.py \
 	tests/scenarios/routing.py \
 	tests/scenarios/sendmail.py \
 	tests/scenarios/smtp_limits.py \

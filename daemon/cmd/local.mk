@@ -11,7 +11,7 @@ EXTRA_DIST += daemon/cmd/README.md
 dist_man_MANS += man/mailq.1 man/posthouse-sendmail.1 man/posthousectl.8
 
 # The parts in the order of their layers: each uses those behind it.
-CTL_LIBS = libctl.a libcontrol.a libsched.a libspool.a libpolicy.a libtable.a libconf.a libmail.a libnet.a libbase.a \
+CTL_LIBS = libctl.a libcontrol.a libsched.a libspool.a libpolicy.a libtable.a libconf.a libdns.a libmail.a libnet.a libbase.a \
 	$(SQLITE_LIBS) $(JANSSON_LIBS) $(IDN2_LIBS) $(PCRE2_LIBS) -lm
 
 sbin_PROGRAMS += posthousectl sendmail

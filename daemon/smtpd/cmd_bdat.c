@@ -85,7 +85,7 @@ enum cmd_result smtpd_cmd_BDAT(struct smtpd_sess *S, struct span arg)
     S->bdat_last = last;
     S->bdat_skip = false;
     if (!may_take(S))
-        return skip(S, last);
+        return S->is_asking ? CMD_ERROR : skip(S, last);
     if (!S->tx->is_bdat) {
         S->tx->is_bdat = true;
         smtpd_message_begin(S, false);

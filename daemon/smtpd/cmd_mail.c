@@ -140,8 +140,6 @@ static void fill_envelope(struct smtpd_sess *S, struct smtpd_tx *tx, const struc
     if (path.n >= 2 && path.p[0] == '<' && path.p[path.n - 1] == '>')
         path = span_of(path.p + 1, path.n - 2);
     tx->mail_arg = arena_dup_span(a, path);
-    if (!S->p->smtpd_delay_open_until_valid_rcpt)
-        smtpd_tx_need_qid(S);
 }
 
 enum cmd_result smtpd_cmd_MAIL(struct smtpd_sess *S, struct span arg)
@@ -170,6 +168,8 @@ enum cmd_result smtpd_cmd_MAIL(struct smtpd_sess *S, struct span arg)
         smtpd_tx_drop(S);
         return CMD_ERROR;
     }
+    if (!S->p->smtpd_delay_open_until_valid_rcpt)
+        smtpd_tx_need_qid(S);
     smtpd_reply_raw(S, SPAN_LIT("250 2.1.0 Ok\r\n"));
     return CMD_OK;
 }

@@ -4,6 +4,7 @@
  */
 #include "common/base/clock.h"
 #include "daemon/smtpd/smtpd_internal.h"
+#include "policy/answers.h"
 
 static const struct command {
     struct span verb;
@@ -38,6 +39,9 @@ void smtpd_policy_client(struct smtpd_sess *S, struct policy_client *c)
     if (!S->p->smtpd_delay_reject && S->carry == NULL)
         S->carry = xcalloc(1, sizeof *S->carry);
     c->carry = S->carry;
+    if (S->answers == NULL)
+        S->answers = policy_answers_new(S->env->dns);
+    c->answers = S->answers;
     if (S->s.peer_port != 0)
         c->port = span_cstr(arena_printf(smtpd_scratch(S), "%u", S->s.peer_port));
     if (S->tx != NULL) {
@@ -68,6 +72,10 @@ bool smtpd_policy_ok(struct smtpd_sess *S, enum policy_stage stage, const char *
     if (S->out_fd >= 0) /* sendmail -bs: access is not restricted for local users (sendmail(1)) */
         return true;
     enum verdict v = policy_check(S->svc->policy, S->svc->svc, stage, c, smtpd_scratch(S), &r);
+    if (v == VERDICT_WAIT) {
+        S->is_asking = true;
+        return false;
+    }
     log_notes(S, word, rcpt_arg, r.notes);
     if (v == VERDICT_OK)
         return true;
@@ -124,7 +132,7 @@ static bool is_pipelined_wrongly(struct smtpd_sess *S, enum cmd_id cmd)
 {
     if (S->is_esmtp ? !(commands[cmd].flags & CMD_LAST) : (commands[cmd].flags & CMD_ALWAYS) != 0)
         return false;
-    if (S->saw_illegal_pipelining || !smtpd_has_early_input(S))
+    if (S->is_rerun || S->saw_illegal_pipelining || !smtpd_has_early_input(S))
         return false;
     S->saw_illegal_pipelining = true;
     smtpd_log_pipelining(S, commands[cmd].verb.p);
@@ -180,7 +188,7 @@ static bool filter_line(struct smtpd_sess *S, struct span *line)
 
 static void note_command(struct smtpd_sess *S, enum cmd_id cmd, struct span line)
 {
-    if (S->transcript == NULL)
+    if (S->transcript == NULL || S->is_rerun)
         return;
     if (cmd == CMD_EHLO || cmd == CMD_HELO || cmd == CMD_RSET)
         smtpd_notify_flush_point(S);
@@ -194,7 +202,7 @@ static enum flow run_line(struct smtpd_sess *S, struct span line)
 {
     struct span verb, arg;
     bool is_ascii = span_is_ascii(line);
-    atomic_fetch_add_explicit(&S->env->counters.commands, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&S->env->counters.commands, !S->is_rerun, memory_order_relaxed);
     line = span_trim(line);
     bool filtered = filter_line(S, &line);
     size_t n = 0;
@@ -213,6 +221,15 @@ static enum flow run_line(struct smtpd_sess *S, struct span line)
         smtpd_reply(S, 500, "5.5.2", "Error: bad UTF-8 syntax");
     else
         r = dispatch(S, cmd, verb, arg, line);
+    S->is_rerun = false;
+    if (S->is_asking) {
+        S->in_pos = S->line_pos;
+        arena_reset(S->scratch);
+        smtpd_ask(S);
+        return FLOW_ON;
+    }
+    if (S->answers != NULL)
+        policy_answers_clear(S->answers);
     if (cmd != CMD_UNKNOWN && (commands[cmd].flags & CMD_JUNK) && S->junk++ > (unsigned)S->p->smtpd_junk_command_limit) {
         smtpd_limit_reached(S, SMTPD_LIMIT_JUNK, S->p->smtpd_junk_command_limit);
         S->errors++;
@@ -268,6 +285,7 @@ enum flow smtpd_command_run(struct smtpd_sess *S)
     if (lf == NULL)
         return FLOW_INPUT;
     S->request_deadline_ms = 0;
+    S->line_pos = S->in_pos;
     S->in_pos += n + 1;
     if (UNLIKELY(n == 0 || lf[-1] != '\r') && is_bare_lf_refused(S))
         return FLOW_ON;

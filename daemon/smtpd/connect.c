@@ -8,6 +8,7 @@
  */
 #include "common/base/clock.h"
 #include "daemon/smtpd/smtpd_internal.h"
+#include "policy/answers.h"
 
 enum lookup_stage { LOOKUP_PTR, LOOKUP_FORWARD, LOOKUP_DONE };
 
@@ -186,7 +187,7 @@ static bool check_client_limits(struct smtpd_sess *S)
 
 bool smtpd_over_rate(struct smtpd_sess *S, enum client_event ev, enum smtpd_limit which, int64_t limit, const char *what)
 {
-    if (!S->has_limits || limit <= 0)
+    if (!S->has_limits || limit <= 0 || S->is_rerun)
         return false;
     unsigned n = client_count_event(S->env->clients, S->svc->number, &S->s.peer, ev);
     if (n <= limit)
@@ -215,10 +216,24 @@ static void greet(struct smtpd_sess *S)
         return;
     }
     smtpd_policy_client(S, &c);
+    policy_ask_ahead(S->svc->policy, S->svc->svc, &c, S->env->dns);
+    smtpd_greet(S);
+}
+
+void smtpd_greet(struct smtpd_sess *S)
+{
+    struct policy_client c;
+    smtpd_policy_client(S, &c);
     if (smtpd_policy_ok(S, STAGE_CONNECT, "CONNECT", &c, SPAN_LIT("")))
         smtpd_reply(S, 220, "", "%s", S->p->smtpd_banner);
-    else
+    else if (!S->is_asking)
         S->access_denied = true;
+    if (S->is_asking) {
+        smtpd_ask(S);
+        S->ask_from = SMTPD_CONNECT;
+    } else {
+        policy_answers_clear(S->answers);
+    }
 }
 
 enum flow smtpd_connect_run(struct smtpd_sess *S)

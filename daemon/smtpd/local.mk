@@ -1,5 +1,6 @@
 noinst_LIBRARIES += libsmtpd.a
 libsmtpd_a_SOURCES = \
+	daemon/smtpd/ask.c \
 	daemon/smtpd/client_count.c daemon/smtpd/client_count.h \
 	daemon/smtpd/cmd_bdat.c \
 	daemon/smtpd/cmd_data.c \
@@ -26,7 +27,7 @@ libsmtpd_a_SOURCES = \
 EXTRA_DIST += daemon/smtpd/README.md
 
 # What a program with the server session needs besides the spool, in link order.
-SMTPD_LIBS = libsmtpd.a libpolicy.a libtable.a libconf.a libdns.a libmail.a libnet.a libbase.a $(LDNS_LIBS) $(IDN2_LIBS) $(PCRE2_LIBS)
+SMTPD_LIBS = libsmtpd.a libpolicy.a libtable.a libconf.a libdns.a libmail.a libnet.a libbase.a $(IDN2_LIBS) $(PCRE2_LIBS)
 
 if HAVE_CMOCKA
 SMTPD_TESTS = tests/unit/test_client_count tests/unit/test_smtpd_content tests/unit/test_smtpd_dialog tests/unit/test_smtpd_session

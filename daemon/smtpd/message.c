@@ -9,6 +9,7 @@
 #include "common/base/clock.h"
 #include "common/mail/maildate.h"
 #include "daemon/smtpd/smtpd_internal.h"
+#include "policy/answers.h"
 
 bool smtpd_bare_lf_is_excluded(struct smtpd_sess *S)
 {
@@ -277,7 +278,6 @@ static void submit(struct smtpd_sess *S)
 enum flow smtpd_message_end(struct smtpd_sess *S)
 {
     struct smtpd_tx *tx = S->tx;
-    struct policy_client c;
     S->request_deadline_ms = 0;
     S->is_after_message = true;
     if (S->transcript != NULL)
@@ -285,13 +285,24 @@ enum flow smtpd_message_end(struct smtpd_sess *S)
     if (tx->is_bdat)
         content_scan_finish(&tx->scan, tx->carry.n ? tx->carry.p : NULL, tx->carry.n);
     smtpd_log_message_id(S);
-    if (has_fault(S))
-        return refuse(S);
+    return has_fault(S) ? refuse(S) : smtpd_message_judge(S);
+}
+
+enum flow smtpd_message_judge(struct smtpd_sess *S)
+{
+    struct smtpd_tx *tx = S->tx;
+    struct policy_client c;
     smtpd_policy_client(S, &c);
     c.size_bytes = tx->scan.taken;
     if (tx->accepted == 1)
         c.recipient = tx->first_rcpt;
-    if (!smtpd_policy_ok(S, STAGE_END_OF_DATA, "END-OF-MESSAGE", &c, rcpt_for_log(S)))
+    bool ok = smtpd_policy_ok(S, STAGE_END_OF_DATA, "END-OF-MESSAGE", &c, rcpt_for_log(S));
+    if (S->is_asking) {
+        smtpd_ask(S);
+        return FLOW_ON;
+    }
+    policy_answers_clear(S->answers);
+    if (!ok)
         return refuse(S);
     complete_envelope(S);
     tx->msg->env.content_bytes = content_bytes(tx->writer);

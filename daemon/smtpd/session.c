@@ -10,20 +10,23 @@
 #include "common/base/clock.h"
 #include "common/base/io.h"
 #include "daemon/smtpd/smtpd_internal.h"
+#include "policy/answers.h"
 
 
 static bool transition_ok(enum smtpd_state from, enum smtpd_state to)
 {
     switch (from) {
     case SMTPD_CONNECT:
-        return to == SMTPD_COMMAND || to == SMTPD_END;
+        return to == SMTPD_COMMAND || to == SMTPD_ASK || to == SMTPD_END;
     case SMTPD_COMMAND:
-        return to == SMTPD_DATA || to == SMTPD_BDAT || to == SMTPD_COMMIT || to == SMTPD_END;
+        return to == SMTPD_ASK || to == SMTPD_DATA || to == SMTPD_BDAT || to == SMTPD_COMMIT || to == SMTPD_END;
     case SMTPD_DATA:
     case SMTPD_BDAT:
-        return to == SMTPD_COMMAND || to == SMTPD_COMMIT || to == SMTPD_END;
+        return to == SMTPD_COMMAND || to == SMTPD_COMMIT || to == SMTPD_ASK || to == SMTPD_END;
     case SMTPD_COMMIT:
         return to == SMTPD_COMMAND || to == SMTPD_END;
+    case SMTPD_ASK:
+        return to != SMTPD_COMMIT && to != SMTPD_ASK;
     case SMTPD_END:
         return to == SMTPD_END;
     }
@@ -199,7 +202,8 @@ static void log_bad_end(struct smtpd_sess *S, const char *what)
 /* A command whose end will not come: DATA and BDAT in the middle of their content. */
 static void abandon_command(struct smtpd_sess *S)
 {
-    if (S->state == SMTPD_DATA || (S->state == SMTPD_BDAT && !S->bdat_skip))
+    unsigned state = S->state == SMTPD_ASK ? S->ask_from : S->state;
+    if (state == SMTPD_DATA || (state == SMTPD_BDAT && !S->bdat_skip))
         smtpd_command_done(S, (enum cmd_id)S->pending_cmd, false);
 }
 
@@ -297,6 +301,8 @@ static enum flow run_state(struct smtpd_sess *S)
         return smtpd_bdat_run(S);
     case SMTPD_COMMIT:
         return smtpd_commit_run(S);
+    case SMTPD_ASK:
+        return smtpd_ask_run(S);
     case SMTPD_END:
         return FLOW_INPUT;
     }
@@ -321,7 +327,7 @@ static enum sess_wait write_replies(struct smtpd_sess *S)
 /* A callback was asked for: the step may end with WAIT_CALLBACK only, because anything else could end the session first. */
 static bool is_callback_owed(const struct smtpd_sess *S)
 {
-    return S->state == SMTPD_COMMIT;
+    return S->state == SMTPD_COMMIT || (S->state == SMTPD_ASK && S->sleep_ms == 0);
 }
 
 static enum sess_wait run(struct smtpd_sess *S)
@@ -336,6 +342,10 @@ static enum sess_wait run(struct smtpd_sess *S)
         }
         if (f == FLOW_WAIT)
             return WAIT_CALLBACK;
+        if (f == FLOW_SLEEP) {
+            S->s.deadline_ms = clock_mono_ms() + S->sleep_ms;
+            return WAIT_TIMER;
+        }
         if (f == FLOW_ON && S->out.n < OUT_FLUSH_BYTES)
             continue;
         enum sess_wait w = write_replies(S);
@@ -362,6 +372,11 @@ static enum sess_wait smtpd_step(struct sess *base, enum sess_wake why)
             return WAIT_DONE;
         return run(S);
     case WAKE_TIMEOUT:
+        if (!S->tarpit && S->state == SMTPD_ASK) {
+            S->sleep_ms = 0;
+            (void)smtpd_ask_again(S);
+            return run(S);
+        }
         if (!S->tarpit)
             return on_timeout(S);
         S->tarpit = false;
@@ -402,6 +417,7 @@ static void smtpd_destroy(struct sess *base)
     if (S->is_connected)
         smtpd_log_disconnect(S);
     smtpd_lookup_free(&S->lookup);
+    policy_answers_free(&S->answers);
     buf_free(&S->in);
     buf_free(&S->out);
     arena_free(&S->scratch);

@@ -7,6 +7,7 @@
  *   DATA      message text up to the final dot: WAIT_INPUT
  *   BDAT      the rest of a chunk: WAIT_INPUT
  *   COMMIT    the spool makes the message durable: WAIT_CALLBACK, back to COMMAND
+ *   ASK       policy waits for DNS (WAIT_CALLBACK) or a pause (WAIT_TIMER); then back to where it came from
  *   END       the last reply is being written: WAIT_OUTPUT, then WAIT_DONE
  * In any of them a tarpit may hold back replies (WAIT_TIMER) and a full socket may (WAIT_OUTPUT).
  *
@@ -34,7 +35,7 @@
 #define SESS_FREE_BYTES 4096      /* of envelope and buffers that a session may hold beside the budget */
 #define UNAUTH_PIPELINE_SHOWN 100 /* bytes of early input in the log */
 
-enum smtpd_state { SMTPD_CONNECT, SMTPD_COMMAND, SMTPD_DATA, SMTPD_BDAT, SMTPD_COMMIT, SMTPD_END };
+enum smtpd_state { SMTPD_CONNECT, SMTPD_COMMAND, SMTPD_DATA, SMTPD_BDAT, SMTPD_COMMIT, SMTPD_ASK, SMTPD_END };
 
 /* What a command handler made of it. */
 enum cmd_result {
@@ -141,6 +142,12 @@ struct smtpd_sess {
     unsigned ehlo_discard;         /* keywords this client is not offered */
     struct policy_carry *carry;    /* owned; only with smtpd_delay_reject = no */
     struct connect_lookup *lookup; /* owned while state is CONNECT */
+    struct policy_answers *answers; /* owned; NULL until policy is asked */
+    uint8_t ask_from;              /* enum smtpd_state before ASK */
+    bool is_asking;                /* policy said VERDICT_WAIT: the command is to be done again */
+    bool is_rerun;                 /* it is being done again */
+    int64_t sleep_ms;              /* in ASK: a pause that is not over; 0: answers are awaited */
+    size_t line_pos;               /* where the command line begins in `in` */
     struct arena *scratch;         /* owned; reset after each command */
     struct smtpd_tx *tx;           /* NULL: no transaction */
     struct transcript *transcript; /* owned; NULL unless notify_classes or debug_peer_list asks for one */
@@ -174,6 +181,7 @@ enum flow {
     FLOW_ON,     /* state may have changed: go on */
     FLOW_INPUT,  /* nothing to do before more input */
     FLOW_WAIT,   /* callback */
+    FLOW_SLEEP,  /* sleep_ms from now */
 };
 
 /* session.c */
@@ -212,7 +220,16 @@ void smtpd_log_pipelining(struct smtpd_sess *S, const char *after);
 /* limits.c */
 void smtpd_limit_reached(struct smtpd_sess *S, enum smtpd_limit which, int64_t value);
 
+/* ask.c */
+/* Leaves the present state for ASK, and asks. */
+void smtpd_ask(struct smtpd_sess *S);
+enum flow smtpd_ask_run(struct smtpd_sess *S);
+/* What was waited for is here. */
+enum flow smtpd_ask_again(struct smtpd_sess *S);
+
 /* connect.c */
+/* Policy at connect time, and the banner. */
+void smtpd_greet(struct smtpd_sess *S);
 enum flow smtpd_connect_run(struct smtpd_sess *S);
 bool smtpd_connect_begin(struct smtpd_sess *S);
 void smtpd_lookup_free(struct connect_lookup **l);
@@ -226,7 +243,7 @@ void smtpd_command_done(struct smtpd_sess *S, enum cmd_id cmd, bool ok);
 const char *smtpd_command_name(enum cmd_id id);
 /* Fills what policy may ask; borrows from the session. */
 void smtpd_policy_client(struct smtpd_sess *S, struct policy_client *c);
-/* Asks policy; on anything but permission replies and logs. True: go on. */
+/* Asks policy; on refusal replies and logs. True: go on. False with is_asking: there is no verdict yet, nothing was replied. */
 bool smtpd_policy_ok(struct smtpd_sess *S, enum policy_stage stage, const char *word, struct policy_client *c, struct span rcpt_arg);
 
 typedef enum cmd_result cmd_fn(struct smtpd_sess *S, struct span arg);
@@ -259,6 +276,8 @@ enum flow smtpd_data_run(struct smtpd_sess *S);
 enum flow smtpd_bdat_run(struct smtpd_sess *S);
 /* All content is here: checks, submits; replies at once when it is refused. */
 enum flow smtpd_message_end(struct smtpd_sess *S);
+/* Its second half: policy, commit. */
+enum flow smtpd_message_judge(struct smtpd_sess *S);
 enum flow smtpd_commit_run(struct smtpd_sess *S);
 void smtpd_message_feed_bdat(struct smtpd_sess *S, char *p, size_t n);
 bool smtpd_bare_lf_is_excluded(struct smtpd_sess *S);

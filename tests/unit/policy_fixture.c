@@ -2,6 +2,8 @@
 #include "common/base/mem.h"
 #include "tests/unit/policy_fixture.h"
 
+#include "policy/answers.h"
+
 static const char stock_main[] =
     "myhostname = hub.example.com\n"
     "mynetworks = 127.0.0.0/8 [::1]/128 198.51.100.0/24\n"
@@ -86,7 +88,19 @@ const char *fixture_check(struct fixture *f, const struct rcpt_case *rc)
         fail_msg("bad client address");
     enum policy_stage stage = rc->stage == STAGE_CONNECT && rc->recipient != NULL ? STAGE_RCPT : rc->stage;
     const struct conf_service *svc = rc->listener ? rc->listener : conf_service(f->conf, 0);
-    enum verdict v = policy_check(f->policy, svc, stage, &c, f->arena, &out);
+    enum verdict v;
+    f->waits = f->slept_ms = 0;
+    c.answers = policy_answers_new(f->dns);
+    while ((v = policy_check(f->policy, svc, stage, &c, f->arena, &out)) == VERDICT_WAIT) {
+        int64_t ms = policy_answers_take_sleep_ms(c.answers);
+        f->slept_ms += (unsigned)ms;
+        f->waits += ms == 0;
+        if (ms == 0)
+            policy_answers_wait(c.answers);
+        if (f->waits > 20)
+            fail_msg("the evaluation never ends");
+    }
+    policy_answers_free(&c.answers);
     notes_text = span_of("", 0);
     for (const struct policy_note *n = out.notes; n != NULL; n = n->next)
         notes_text = span_cstr(arena_printf(f->arena, "%.*s%s: %.*s\n", SPAN_ARG(notes_text), n->what, SPAN_ARG(n->text)));

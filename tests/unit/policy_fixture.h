@@ -7,6 +7,8 @@ struct fixture {
     struct policy *policy;      /* NULL when it, or conf, was refused */
     struct conf_report report;
     struct arena *arena;
+    struct dns *dns;            /* borrowed; NULL: every DNS question fails */
+    unsigned waits, slept_ms;   /* of the last fixture_check(): rounds of questions, pauses */
 };
 
 /* myhostname hub.example.com, a master.cf with smtpd, smtp, relay, lmtp, virtual, error, retry; main_cf is appended to. */

@@ -314,7 +314,7 @@ static void test_doubt_never_permits(void **state)
     f = fixture_new("mynetworks = fail:x\n");
     assert_true(strncmp(fixture_rcpt(f, "a@b.example"), "451 4.3.0 ", 10) == 0);
     fixture_free(&f);
-    f = fixture_new("smtpd_recipient_restrictions = reject_rbl_client dnsbl.example, permit\n");
+    f = fixture_new("smtpd_recipient_restrictions = reject_unverified_sender, permit\n");
     assert_string_equal(fixture_rcpt(f, "a@hub.example.com"),
                         "451 4.3.5 Server configuration error");
     fixture_free(&f);

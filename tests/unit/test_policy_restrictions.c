@@ -204,7 +204,7 @@ static void test_findings(void **state)
         const char *conf, *text;
         enum conf_severity severity;
     } rows[] = {
-        { "smtpd_client_restrictions = reject_rbl_client a.example\n", "\"reject_rbl_client\" does not work in this version yet", CONF_WARNING },
+        { "smtpd_client_restrictions = reject_unverified_sender\n", "\"reject_unverified_sender\" does not work in this version yet", CONF_WARNING },
         { "smtpd_client_restrictions = permit_mynetwork\n", "permit_mynetwork", CONF_ERROR },
         { "smtpd_client_restrictions = check_client_access\n", "check_client_access", CONF_ERROR },
         { "smtpd_client_restrictions = check_client_access hash:/nonexistent\n", "No such file", CONF_WARNING },

@@ -1,0 +1,131 @@
+#include "policy/answers.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "common/base/buf.h"
+#include "common/base/clock.h"
+#include "common/base/mem.h"
+
+#define WAIT_MS 60000 /* policy_answers_wait(): more than the resolver's own limits */
+
+struct question {
+    struct question *next;
+    struct policy_answers *owner;
+    struct dns_answer *answer; /* counted; NULL: not here yet */
+    enum dns_type type;
+    size_t name_n;
+    char name[];
+};
+
+struct policy_answers {
+    struct dns *dns;
+    struct question *list;     /* owned; a command has a few dozen at most */
+    atomic_uint open;          /* questions under way, and the asker itself */
+    void (*done)(void *arg);
+    void *arg;
+    unsigned slept;            /* pauses that are over */
+    int64_t sleep_ms;          /* the one that is wanted */
+};
+
+static const struct dns_answer no_resolver = {
+    .status = DNS_TEMPFAIL, .qname = "", .final_name = "", .why = "Host not found, try again",
+};
+
+struct policy_answers *policy_answers_new(struct dns *dns)
+{
+    struct policy_answers *a = xcalloc(1, sizeof *a);
+    a->dns = dns;
+    return a;
+}
+
+void policy_answers_clear(struct policy_answers *a)
+{
+    while (a->list != NULL) {
+        struct question *q = a->list;
+        a->list = q->next;
+        dns_answer_unref(&q->answer);
+        free(q);
+    }
+    a->slept = 0;
+    a->sleep_ms = 0;
+}
+
+void policy_answers_free(struct policy_answers **a)
+{
+    if (*a == NULL)
+        return;
+    policy_answers_clear(*a);
+    free(*a);
+    *a = NULL;
+}
+
+const struct dns_answer *policy_answers_get(struct policy_answers *a, struct span name, enum dns_type type)
+{
+    if (a == NULL || a->dns == NULL)
+        return &no_resolver;
+    struct question **end = &a->list;
+    for (; *end != NULL; end = &(*end)->next)
+        if ((*end)->type == type && span_eq(name, span_of((*end)->name, (*end)->name_n)))
+            return (*end)->answer;
+    struct question *q = xcalloc(1, sizeof *q + name.n + 1);
+    q->owner = a;
+    q->type = type;
+    q->name_n = name.n;
+    if (name.n > 0)
+        memcpy(q->name, name.p, name.n);
+    *end = q;
+    return NULL;
+}
+
+static void close_one(struct policy_answers *a)
+{
+    /* acq_rel: all answers are seen by whom `done` tells */
+    if (atomic_fetch_sub_explicit(&a->open, 1, memory_order_acq_rel) == 1)
+        a->done(a->arg);
+}
+
+static void answered(void *arg, struct dns_answer *answer)
+{
+    struct question *q = arg;
+    q->answer = answer;
+    close_one(q->owner);
+}
+
+void policy_answers_ask(struct policy_answers *a, void (*done)(void *arg), void *arg)
+{
+    a->done = done;
+    a->arg = arg;
+    atomic_store_explicit(&a->open, 1, memory_order_relaxed);
+    for (struct question *q = a->list; q != NULL; q = q->next) {
+        if (q->answer != NULL)
+            continue;
+        atomic_fetch_add_explicit(&a->open, 1, memory_order_relaxed);
+        dns_query(a->dns, span_of(q->name, q->name_n), q->type, answered, q);
+    }
+    close_one(a);
+}
+
+void policy_answers_wait(struct policy_answers *a)
+{
+    for (struct question *q = a->list; q != NULL; q = q->next)
+        if (q->answer == NULL)
+            q->answer = dns_query_wait(a->dns, span_of(q->name, q->name_n), q->type, clock_mono_ms() + WAIT_MS);
+}
+
+bool policy_answers_has_slept(struct policy_answers *a, unsigned n, int64_t ms)
+{
+    if (a == NULL || n < a->slept)
+        return true;
+    a->sleep_ms = ms;
+    return false;
+}
+
+int64_t policy_answers_take_sleep_ms(struct policy_answers *a)
+{
+    int64_t ms = a->sleep_ms;
+    a->sleep_ms = 0;
+    a->slept += ms > 0;
+    return ms;
+}
