@@ -13,6 +13,7 @@ libbase_a_SOURCES = \
 	common/base/log.c common/base/log.h \
 	common/base/mem.c common/base/mem.h \
 	common/base/num.c common/base/num.h \
+	common/base/printable.c common/base/printable.h \
 	common/base/span.c common/base/span.h
 EXTRA_DIST += common/base/README.md
 

@@ -19,6 +19,7 @@
 #include "common/base/lock.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
+#include "common/base/printable.h"
 
 #define RING_BYTES (1u << 20)
 #define LINGER_MS 5
@@ -342,34 +343,6 @@ uint64_t log_dropped(struct log *l)
     return n;
 }
 
-/* Length of a valid UTF-8 sequence at s (2 to 4), or 0. */
-static size_t utf8_sequence(const char *s, size_t n)
-{
-    unsigned char c = (unsigned char)s[0];
-    size_t len = c >= 0xf0 && c < 0xf5 ? 4 : c >= 0xe0 ? 3 : c >= 0xc2 ? 2 : 0;
-    if (len == 0 || c >= 0xf5 || len > n)
-        return 0;
-    for (size_t i = 1; i < len; i++)
-        if (((unsigned char)s[i] & 0xc0) != 0x80)
-            return 0;
-    return len;
-}
-
-static void make_printable(char *p, size_t n)
-{
-    for (size_t i = 0; i < n;) {
-        if (ascii_is_print(p[i])) {
-            i++;
-            continue;
-        }
-        size_t k = ascii_is_8bit(p[i]) ? utf8_sequence(p + i, n - i) : 0;
-        if (k == 0)
-            p[i++] = '?';
-        else
-            i += k;
-    }
-}
-
 static size_t put_tag(const struct log_src *src, char tag[TAG_MAX])
 {
     size_t a = strlen(src->name), b = src->prog ? strlen(src->prog) : 0;
@@ -406,7 +379,7 @@ void log_text(const struct log_src *src, enum log_level lv, struct span text)
         buf_add(&l->front, tag, h.tag_len);
         buf_add(&l->front, prefix[lv], pre);
         buf_add(&l->front, text.p, text.n);
-        make_printable(l->front.p + l->front.n - text.n, text.n);
+        text_make_printable(l->front.p + l->front.n - text.n, text.n);
     }
     bool wake = l->asleep || (before < RING_BYTES / 2 && l->front.n >= RING_BYTES / 2);
     if (wake) {

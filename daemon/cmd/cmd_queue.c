@@ -316,10 +316,9 @@ static const char *result_text(const char *result)
 
 static void tell_result(const json_t *j)
 {
-    const char *result = json_string_value(json_object_get(j, "result"));
-    const char *error = json_string_value(json_object_get(j, "error"));
-    if (result != NULL && strcmp(result, "done") != 0)
-        ctl_complain("%s: %s", json_string_value(json_object_get(j, "queue_id")), error ? error : result_text(result));
+    const char *result = queue_text(j, "result"), *error = queue_text(j, "error");
+    if (result[0] != '\0' && strcmp(result, "done") != 0)
+        ctl_complain("%s: %s", queue_text(j, "queue_id"), error[0] != '\0' ? error : result_text(result));
 }
 
 static int send_change(struct change *ch, json_t *request)

@@ -10,6 +10,7 @@
 #include "common/base/clock.h"
 #include "common/base/io.h"
 #include "common/base/mem.h"
+#include "daemon/cmd/queue_format.h"
 
 #define ANSWER_MS 300000
 #define LINE_BYTES_MAX (64 * 1024 * 1024)
@@ -89,9 +90,9 @@ int ctl_status_of(const json_t *last, struct err *e)
 {
     if (json_is_true(json_object_get(last, "ok")))
         return 0;
-    const char *text = json_string_value(json_object_get(last, "error"));
+    const char *text = queue_text(last, "error");
     json_int_t status = json_integer_value(json_object_get(last, "status"));
-    err_set(e, "%s", text != NULL ? text : "posthoused refused without a reason");
+    err_set(e, "%s", text[0] != '\0' ? text : "posthoused refused without a reason");
     return status > 0 && status < 126 ? (int)status : EX_UNAVAILABLE;
 }
 

@@ -9,14 +9,26 @@
 #include <time.h>
 
 #include "common/base/attrs.h"
+#include "common/base/mem.h"
+#include "common/base/printable.h"
 #include "common/mail/maildate.h"
 
 #define REASON_COLUMN 76
 
-static const char *text_of(const json_t *o, const char *name)
+const char *queue_text(const json_t *o, const char *name)
 {
-    const char *s = json_string_value(json_object_get(o, name));
-    return s != NULL ? s : "";
+    json_t *j = json_object_get(o, name);
+    const char *s = json_string_value(j);
+    if (s == NULL)
+        return "";
+    if (!text_is_printable(span_cstr(s))) {
+        char *copy = xstrdup(s);
+        text_make_printable(copy, strlen(copy));
+        json_string_set(j, copy);
+        free(copy);
+        s = json_string_value(j);
+    }
+    return s;
 }
 
 static int64_t number_of(const json_t *o, const char *name)
@@ -54,22 +66,22 @@ static void print_recipients(const struct queue_list *l, const json_t *m)
     size_t i;
     json_t *r;
     json_array_foreach(json_object_get(m, "recipients"), i, r) {
-        const char *reason = text_of(r, "delay_reason");
+        const char *reason = queue_text(r, "delay_reason");
         if (reason[0] != '\0' && strcmp(reason, last) != 0) {
             size_t n = strlen(reason);
             fprintf(l->out, "%*s(%s)\n", n < REASON_COLUMN ? (int)(REASON_COLUMN - n) : 0, "", reason);
         }
         last = reason;
         if (l->long_ids)
-            fprintf(l->out, "%-17s %8s %-19s %s\n", "", "", "", text_of(r, "address"));
+            fprintf(l->out, "%-17s %8s %-19s %s\n", "", "", "", queue_text(r, "address"));
         else
-            fprintf(l->out, "%-11s %7s %-20s %s\n", "", "", "", text_of(r, "address"));
+            fprintf(l->out, "%-11s %7s %-20s %s\n", "", "", "", queue_text(r, "address"));
     }
 }
 
 void queue_list_add(struct queue_list *l, const json_t *m)
 {
-    const char *where = text_of(m, "queue_name");
+    const char *where = queue_text(m, "queue_name");
     char id[80], when[64];
     if (l->as_json) {
         queue_show_json(l->out, m);
@@ -80,14 +92,14 @@ void queue_list_add(struct queue_list *l, const json_t *m)
         heading(l);
     else
         fputc('\n', l->out);
-    snprintf(id, sizeof id, "%s%s", text_of(m, "queue_id"),
+    snprintf(id, sizeof id, "%s%s", queue_text(m, "queue_id"),
              json_is_true(json_object_get(m, "forced_expire")) ? "#" :
              strcmp(where, "active") == 0 ? "*" : strcmp(where, "hold") == 0 ? "!" : "");
     arrival_text(number_of(m, "arrival_time"), when, sizeof when);
     if (l->long_ids)
-        fprintf(l->out, "%-17s %8" PRId64 " %19.19s %s\n", id, number_of(m, "message_size"), when, text_of(m, "sender"));
+        fprintf(l->out, "%-17s %8" PRId64 " %19.19s %s\n", id, number_of(m, "message_size"), when, queue_text(m, "sender"));
     else
-        fprintf(l->out, "%-11s %7" PRId64 " %20.20s %s\n", id, number_of(m, "message_size"), when, text_of(m, "sender"));
+        fprintf(l->out, "%-11s %7" PRId64 " %20.20s %s\n", id, number_of(m, "message_size"), when, queue_text(m, "sender"));
     print_recipients(l, m);
     l->bytes += (uint64_t)number_of(m, "message_size");
 }
@@ -147,33 +159,33 @@ static void show_due(FILE *out, const json_t *r, int64_t now_s)
 static void show_recipient(FILE *out, const json_t *r, int64_t now_s)
 {
     char route[1200];
-    field(out, "", "Recipient:", text_of(r, "address"));
-    field(out, "    ", "Original:", text_of(r, "orig_address"));
-    fprintf(out, "    %-12s %s, %" PRId64 " attempt%s\n", "State:", text_of(r, "state"), number_of(r, "attempts"),
+    field(out, "", "Recipient:", queue_text(r, "address"));
+    field(out, "    ", "Original:", queue_text(r, "orig_address"));
+    fprintf(out, "    %-12s %s, %" PRId64 " attempt%s\n", "State:", queue_text(r, "state"), number_of(r, "attempts"),
             number_of(r, "attempts") == 1 ? "" : "s");
     show_due(out, r, now_s);
-    if (text_of(r, "transport")[0] != '\0') {
-        snprintf(route, sizeof route, "%s:%s", text_of(r, "transport"), text_of(r, "nexthop"));
+    if (queue_text(r, "transport")[0] != '\0') {
+        snprintf(route, sizeof route, "%s:%s", queue_text(r, "transport"), queue_text(r, "nexthop"));
         field(out, "    ", "Route:", route);
     }
-    field(out, "    ", "Last status:", text_of(r, "last_dsn"));
-    field(out, "    ", "Last host:", text_of(r, "last_host"));
-    field(out, "    ", "Reason:", text_of(r, "delay_reason"));
-    field(out, "    ", "ORCPT:", text_of(r, "orcpt"));
+    field(out, "    ", "Last status:", queue_text(r, "last_dsn"));
+    field(out, "    ", "Last host:", queue_text(r, "last_host"));
+    field(out, "    ", "Reason:", queue_text(r, "delay_reason"));
+    field(out, "    ", "ORCPT:", queue_text(r, "orcpt"));
     words(out, "    ", "Notify:", json_object_get(r, "notify"));
 }
 
 static void show_client(FILE *out, const json_t *m)
 {
-    const char *addr = text_of(m, "client_address"), *port = text_of(m, "client_port");
+    const char *addr = queue_text(m, "client_address"), *port = queue_text(m, "client_port");
     char text[1200];
     if (addr[0] == '\0')
         return;
-    snprintf(text, sizeof text, "%s[%s]%s%s", text_of(m, "client_name"), addr, port[0] != '\0' ? ":" : "", port);
+    snprintf(text, sizeof text, "%s[%s]%s%s", queue_text(m, "client_name"), addr, port[0] != '\0' ? ":" : "", port);
     field(out, "", "Client:", text);
-    field(out, "", "HELO:", text_of(m, "helo"));
-    field(out, "", "Protocol:", text_of(m, "protocol"));
-    field(out, "", "SASL user:", text_of(m, "sasl_username"));
+    field(out, "", "HELO:", queue_text(m, "helo"));
+    field(out, "", "Protocol:", queue_text(m, "protocol"));
+    field(out, "", "SASL user:", queue_text(m, "sasl_username"));
 }
 
 void queue_show_text(FILE *out, const json_t *m, int64_t now_s)
@@ -182,15 +194,15 @@ void queue_show_text(FILE *out, const json_t *m, int64_t now_s)
     size_t i;
     json_t *r;
     mail_date_format(number_of(m, "arrival_time"), date);
-    field(out, "", "Queue ID:", text_of(m, "queue_id"));
-    field(out, "", "Queue:", text_of(m, "queue_name"));
+    field(out, "", "Queue ID:", queue_text(m, "queue_id"));
+    field(out, "", "Queue:", queue_text(m, "queue_name"));
     field(out, "", "Arrived:", date);
     fprintf(out, "%-16s %" PRId64 " bytes\n", "Size:", number_of(m, "message_size"));
-    field(out, "", "Sender:", text_of(m, "sender"));
-    field(out, "", "Message-ID:", text_of(m, "message_id"));
+    field(out, "", "Sender:", queue_text(m, "sender"));
+    field(out, "", "Message-ID:", queue_text(m, "message_id"));
     show_client(out, m);
-    field(out, "", "Envelope ID:", text_of(m, "envelope_id"));
-    field(out, "", "Return:", text_of(m, "return"));
+    field(out, "", "Envelope ID:", queue_text(m, "envelope_id"));
+    field(out, "", "Return:", queue_text(m, "return"));
     words(out, "", "Flags:", json_object_get(m, "flags"));
     json_array_foreach(json_object_get(m, "recipients"), i, r)
         show_recipient(out, r, now_s);

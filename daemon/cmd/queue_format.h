@@ -18,6 +18,11 @@ struct queue_list {
     uint64_t count, bytes;
 };
 
+/*
+ * A member's text for people, "" when there is none. Senders, recipients and servers choose much of it: what a terminal would
+ * act upon is replaced, in the object itself.
+ */
+const char *queue_text(const json_t *o, const char *name);
 /* Prints one message, the heading before the first. */
 void queue_list_add(struct queue_list *l, const json_t *m);
 /* The last line, or that the queue is empty. */

@@ -14,6 +14,7 @@
 #include "common/base/err.h"
 #include "common/base/lock.h"
 #include "common/base/num.h"
+#include "common/base/printable.h"
 #include "common/base/span.h"
 
 static void num_parse_is_strict(void **state)
@@ -175,9 +176,28 @@ static void lock_ranks_rise(void **state)
         assert_true(lock_rank((enum lock_id)i) > lock_rank((enum lock_id)(i - 1)));
 }
 
+static void test_printable(void **state)
+{
+    (void)state;
+    static const struct { const char *in, *out; } cases[] = {
+        { "plain text", "plain text" }, { "gr\xc3\xbcn \xe2\x82\xac \xf0\x9f\x98\x80", "gr\xc3\xbcn \xe2\x82\xac \xf0\x9f\x98\x80" },
+        { "\x1b[2J\a\r\n\t\x7f", "?[2J?????" }, { "\xc2\x9b" "2J", "??2J" }, { "\xc2\xa0", "\xc2\xa0" }, { "\xff\xc3", "??" },
+        { "\xe0\x80\x9b\xc1\x9b", "?????" }, { "\xf0\x80\x80\x9b", "????" }, { "\xe2\x82", "??" },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        char *copy = strdup(cases[i].in);
+        assert_non_null(copy);
+        text_make_printable(copy, strlen(copy));
+        assert_string_equal(copy, cases[i].out);
+        assert_int_equal(text_is_printable(span_cstr(cases[i].in)), strcmp(cases[i].in, cases[i].out) == 0);
+        free(copy);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_printable),
         cmocka_unit_test(num_parse_is_strict),
         cmocka_unit_test(buf_remembers_overflow),
         cmocka_unit_test(buf_printf_long),

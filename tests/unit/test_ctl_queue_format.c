@@ -167,11 +167,38 @@ static void test_show_text(void **state)
     msg_unref(&m);
 }
 
+/* Reason, addresses and Message-ID are others' words: nothing in them may act on a terminal or add a line. */
+static void test_terminal(void **state)
+{
+    (void)state;
+    static const char message[] = "{\"queue_name\": \"deferred\", \"queue_id\": \"F00D\", \"sender\": \"a\\u001b[31m@x\", "
+        "\"message_id\": \"<1\\u009b2J@x>\", \"helo\": \"h\\u007f\", \"client_address\": \"10.0.0.1\\r\", \"recipients\": [{\"address\": "
+        "\"b\\tc@x\", \"delay_reason\": \"450 \\u001b]0;title\\u0007 gr\\u00fcn\\nF00D2 fine\", \"last_host\": \"mx\\u001b\"}]}";
+    const char *const queue[] = { message, NULL };
+    char *list = listing(false, false, queue), *text = NULL;
+    size_t n = 0;
+    assert_non_null(strstr(list, "  a?[31m@x\n"));
+    assert_non_null(strstr(list, "(450 ?]0;title? gr\xc3\xbcn?F00D2 fine)\n"));
+    FILE *f = open_memstream(&text, &n);
+    json_error_t je;
+    json_t *j = json_loads(message, 0, &je);
+    queue_show_text(f, j, 1700000000);
+    fclose(f);
+    json_decref(j);
+    assert_non_null(strstr(text, "Message-ID:      <1??2J@x>\n"));
+    for (const char *all[] = { list, text }, **t = all; t < all + 2; t++)
+        for (const char *p = *t; *p; p++)
+            assert_true(*p == '\n' || (unsigned char)*p >= 32);
+    free(list);
+    free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_list_short),   cmocka_unit_test(test_list_long), cmocka_unit_test(test_list_empty),
         cmocka_unit_test(test_list_json),    cmocka_unit_test(test_message_json), cmocka_unit_test(test_show_text),
+        cmocka_unit_test(test_terminal),
     };
     setenv("TZ", "UTC", 1);
     tzset();
