@@ -330,8 +330,12 @@ static void note_admin(struct check *c, struct span meta)
 {
     struct record_admin a;
     c->t->admins++;
-    if (record_admin_decode(meta, &a) && a.what == ADMIN_DELETE)
+    if (!record_admin_decode(meta, &a))
+        return;
+    if (a.what == ADMIN_DELETE || a.what == ADMIN_TRASH) /* the trash is emptied without a record */
         check_msg_get(c, a.id)->is_deleted = true;
+    else if (a.what == ADMIN_UNDELETE)
+        check_msg_get(c, a.id)->is_deleted = false;
 }
 
 /* Which messages of the index began in the damaged bytes. */

@@ -19,14 +19,19 @@
 #define CHECKPOINT_HEAD 48
 #define CHECKPOINT_MSG 32
 #define CHECKPOINT_RCPT 16
+#define CHECKPOINT_VERSION 2
+enum { CP_DELETED = 8, CP_READDRESSED = 1 }; /* flags of a message, of a recipient */
 
 static const char rebuild[] = "posthousectl queue rebuild";
 
 /* ---- checkpoint ---- */
 
-static bool read_rcpts(struct check *c, struct check_msg *m, const char *p, uint32_t n)
+/* Returns how many of them have an address of their own behind. */
+static uint32_t read_rcpts(struct check *c, struct check_msg *m, const char *p, uint32_t n)
 {
+    uint32_t readdressed = 0;
     for (uint32_t i = 0; i < n; i++, p += CHECKPOINT_RCPT) {
+        readdressed += (p[5] & CP_READDRESSED) != 0;
         if (p[4] != RCPT_DONE)
             continue;
         struct check_done *d = arena_alloc(c->arena, sizeof *d);
@@ -35,23 +40,41 @@ static bool read_rcpts(struct check *c, struct check_msg *m, const char *p, uint
         m->done_n++;
         m->known_n++;
     }
-    return true;
+    return readdressed;
+}
+
+/* Where the message at p ends; NULL when it does not fit. */
+static const char *read_message(struct check *c, const char *p, const char *end)
+{
+    if (end - p < CHECKPOINT_MSG)
+        return NULL;
+    struct check_msg *m = check_msg_get(c, be_read(p, 8));
+    m->in_checkpoint = true;
+    m->pos = (struct journal_pos){ be_read(p + 8, 8), be_read(p + 16, 8) };
+    m->is_deleted = (be_read(p + 24, 4) & CP_DELETED) != 0;
+    uint64_t n = be_read(p + 28, 4);
+    p += CHECKPOINT_MSG;
+    if (n > (uint64_t)(end - p) / CHECKPOINT_RCPT)
+        return NULL;
+    uint32_t readdressed = read_rcpts(c, m, p, (uint32_t)n);
+    p += n * CHECKPOINT_RCPT;
+    if (m->is_deleted) {
+        if (end - p < 8)
+            return NULL;
+        p += 8;
+    }
+    for (; readdressed > 0; readdressed--) {
+        if (end - p < 4 || be_read(p, 4) > (size_t)(end - p - 4))
+            return NULL;
+        p += 4 + be_read(p, 4);
+    }
+    return p;
 }
 
 static bool read_messages(struct check *c, const char *p, const char *end, uint64_t count)
 {
-    for (uint64_t i = 0; i < count; i++) {
-        if (end - p < CHECKPOINT_MSG)
-            return false;
-        struct check_msg *m = check_msg_get(c, be_read(p, 8));
-        m->in_checkpoint = true;
-        m->pos = (struct journal_pos){ be_read(p + 8, 8), be_read(p + 16, 8) };
-        uint64_t n = be_read(p + 28, 4);
-        p += CHECKPOINT_MSG;
-        if (n > (uint64_t)(end - p) / CHECKPOINT_RCPT || !read_rcpts(c, m, p, (uint32_t)n))
-            return false;
-        p += n * CHECKPOINT_RCPT;
-    }
+    for (uint64_t i = 0; i < count && p != NULL; i++)
+        p = read_message(c, p, end);
     return p == end;
 }
 
@@ -63,7 +86,7 @@ void check_read_checkpoint(struct check *c)
     if (access(path, F_OK) == 0) {
         if (!io_read_file(path, &b, &why)) {
             check_tell(c, CHECK_K_UNREADABLE, "checkpoint", -1, 0, "the next one replaces it", "%s", why.text);
-        } else if (b.n < CHECKPOINT_HEAD + 4 || memcmp(b.p, "PHchkp1\n", 8) != 0 || be_read(b.p + 8, 4) != 1 ||
+        } else if (b.n < CHECKPOINT_HEAD + 4 || memcmp(b.p, "PHchkp1\n", 8) != 0 || be_read(b.p + 8, 4) > CHECKPOINT_VERSION ||
                    be_read(b.p + b.n - 4, 4) != crc32c(0, b.p, b.n - 4) ||
                    !read_messages(c, b.p + CHECKPOINT_HEAD, b.p + b.n - 4, be_read(b.p + 40, 8))) {
             check_tell(c, CHECK_K_CHECKPOINT, "checkpoint", 0, 0,
@@ -136,7 +159,8 @@ static bool read_rows(struct check *c)
 {
     sqlite3_stmt *st = NULL;
     size_t cap = 0;
-    int rc = sqlite3_prepare_v2(c->db, "SELECT id, segment, offset, size, is_large, rcpt_count FROM messages", -1, &st, NULL);
+    int rc = sqlite3_prepare_v2(c->db, "SELECT id, segment, offset, size, is_large, rcpt_count FROM messages UNION ALL"
+                                       " SELECT id, segment, offset, size, is_large, rcpt_count FROM deleted_messages", -1, &st, NULL);
     while (rc == SQLITE_OK || rc == SQLITE_ROW) {
         rc = sqlite3_step(st);
         if (rc != SQLITE_ROW)
@@ -252,14 +276,14 @@ static void compare_rows(struct check *c)
 }
 
 struct row_state {
-    sqlite3_stmt *has, *rcpt;
+    sqlite3_stmt *has, *has_deleted, *rcpt;
 };
 
-static bool has_row(struct row_state *rs, uint64_t id)
+static bool has_row(sqlite3_stmt *st, uint64_t id)
 {
-    sqlite3_bind_int64(rs->has, 1, (int64_t)id);
-    bool yes = sqlite3_step(rs->has) == SQLITE_ROW;
-    sqlite3_reset(rs->has);
+    sqlite3_bind_int64(st, 1, (int64_t)id);
+    bool yes = sqlite3_step(st) == SQLITE_ROW;
+    sqlite3_reset(st);
     return yes;
 }
 
@@ -274,9 +298,9 @@ static bool is_row_done(struct row_state *rs, uint64_t id, uint32_t rcpt)
 
 static void compare_message(struct check *c, struct row_state *rs, const struct check_msg *m)
 {
-    bool row = has_row(rs, m->id);
+    bool row = has_row(rs->has, m->id);
     bool is_before = m->is_found && pos_compare(m->pos, c->mark.journal) < 0;
-    if (!row && is_before && !m->is_deleted && !m->is_lost && m->done_n < m->rcpts) {
+    if (!row && is_before && !m->is_deleted && !m->is_lost && m->done_n < m->rcpts && !has_row(rs->has_deleted, m->id)) {
         char file[64];
         snprintf(file, sizeof file, "journal/%016llx.jnl", (unsigned long long)m->pos.segment);
         check_doubt(c, CHECK_K_NO_ROW, file, (int64_t)m->pos.offset, m->id, rebuild,
@@ -295,12 +319,13 @@ static void compare_message(struct check *c, struct row_state *rs, const struct 
 
 void check_compare(struct check *c)
 {
-    struct row_state rs = { NULL, NULL };
+    struct row_state rs = { NULL, NULL, NULL };
     struct check_msg *m, *next;
     if (!c->has_index || check_is_cancelled(c))
         return;
     compare_rows(c);
     if (sqlite3_prepare_v2(c->db, "SELECT 1 FROM messages WHERE id = ?1", -1, &rs.has, NULL) == SQLITE_OK &&
+        sqlite3_prepare_v2(c->db, "SELECT 1 FROM deleted_messages WHERE id = ?1", -1, &rs.has_deleted, NULL) == SQLITE_OK &&
         sqlite3_prepare_v2(c->db, "SELECT state FROM recipients WHERE message = ?1 AND rcpt = ?2", -1, &rs.rcpt, NULL) == SQLITE_OK) {
         HASH_ITER(hh, c->msgs, m, next)
             compare_message(c, &rs, m);
@@ -308,5 +333,6 @@ void check_compare(struct check *c)
         index_problem(c, "cannot be read");
     }
     sqlite3_finalize(rs.has);
+    sqlite3_finalize(rs.has_deleted);
     sqlite3_finalize(rs.rcpt);
 }

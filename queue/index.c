@@ -28,7 +28,7 @@
 #define RECIPIENT_COLUMNS \
     " message INTEGER NOT NULL, rcpt INTEGER NOT NULL, address TEXT NOT NULL COLLATE NOCASE, state INTEGER NOT NULL," \
     " attempts INTEGER NOT NULL, due_us INTEGER NOT NULL, transport TEXT NOT NULL, nexthop TEXT NOT NULL COLLATE NOCASE," \
-    " dsn TEXT NOT NULL, mta TEXT NOT NULL, reason TEXT NOT NULL, readdressed INTEGER NOT NULL, PRIMARY KEY (message, rcpt)"
+    " dsn TEXT NOT NULL, mta TEXT NOT NULL, reason TEXT NOT NULL, readdressed INTEGER NOT NULL, reason_class TEXT NOT NULL, PRIMARY KEY (message, rcpt)"
 
 /* Tables whose rows recovery and tools put in; with "TEMP" or nothing in front of "TABLE". */
 #define TABLES(temp) \
@@ -50,7 +50,8 @@ const char index_schema[] =
     "CREATE INDEX messages_hold ON messages (id) WHERE on_hold = 1;"
     "CREATE INDEX messages_sender ON messages (sender);"
     "CREATE INDEX messages_place ON messages (segment, offset, size, is_large);"
-    "CREATE INDEX recipients_nexthop ON recipients (nexthop, message) WHERE state <> 2;"
+    "CREATE INDEX recipients_nexthop ON recipients (nexthop, message, state) WHERE state <> 2;"
+    "CREATE INDEX recipients_reason ON recipients (reason_class, state) WHERE state <> 2;"
     "CREATE INDEX deleted_messages_time ON deleted_messages (deleted_us);"
     "CREATE VIEW queue AS SELECT printf('%X', m.id) AS queue_id,"
     " CASE WHEN m.on_hold THEN 'hold' ELSE 'deferred' END AS queue, datetime(m.arrival_us / 1000000, 'unixepoch') AS arrival,"

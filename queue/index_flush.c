@@ -13,6 +13,7 @@
 #include "common/base/io.h"
 #include "common/base/mem.h"
 #include "queue/index_internal.h"
+#include "queue/reason_class.h"
 
 #define ATTEMPTS_KEPT 10
 /* One page in so many free: worth writing the others anew. */
@@ -183,7 +184,12 @@ static bool put_rcpt(struct index *ix, enum index_stmt k, const struct index_cha
     index_bind_span(st, 10, r->mta);
     index_bind_span(st, 11, r->reason);
     sqlite3_bind_int(st, 12, r->is_readdressed);
-    return index_run(ix->writer, st, e) && (r->attempts == 0 || r->reason.n + r->dsn.n == 0 || put_attempt(ix, c->id, r, e));
+    struct buf class = BUF_INIT(2 * REASON_CLASS_MAX + r->reason.n);
+    reason_class(&class, r->reason);
+    index_bind_span(st, 13, buf_span(&class));
+    bool ok = index_run(ix->writer, st, e);
+    buf_free(&class);
+    return ok && (r->attempts == 0 || r->reason.n + r->dsn.n == 0 || put_attempt(ix, c->id, r, e));
 }
 
 /* A change to rows that are not there (the index was lost meanwhile): what was not mentioned has not been tried. */

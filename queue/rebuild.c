@@ -49,7 +49,8 @@ static const char take_history[] =
     "BEGIN IMMEDIATE;"
     "INSERT OR IGNORE INTO attempts SELECT a.* FROM old.attempts a JOIN messages m ON m.id = a.message"
     " WHERE (SELECT value FROM old.meta WHERE key = 'schema_version') = (SELECT value FROM main.meta WHERE key = 'schema_version');"
-    "UPDATE recipients SET transport = o.transport, nexthop = o.nexthop, dsn = o.dsn, mta = o.mta, reason = o.reason"
+    "UPDATE recipients SET transport = o.transport, nexthop = o.nexthop, dsn = o.dsn, mta = o.mta, reason = o.reason,"
+    " reason_class = o.reason_class"
     " FROM old.recipients o WHERE o.message = recipients.message AND o.rcpt = recipients.rcpt AND recipients.reason = ''"
     " AND o.address = recipients.address AND recipients.state <> 2;"
     "COMMIT;";

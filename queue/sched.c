@@ -197,6 +197,11 @@ void sched_committed(void *arg, struct msg *m)
     struct after a = AFTER_INIT;
     int64_t now_us = clock_wall_us();
     bool simple = is_simple(m, now_us);
+    if (!is_recovered(m)) {
+        rates_count(&s->rates, RATE_ACCEPTED, 1);
+        rates_count(&s->rates, RATE_RECIPIENTS, m->env.rcpt_count);
+        rates_count(&s->rates, RATE_BYTES, m->env.content_bytes);
+    }
     lock_take(&s->m);
     struct conf *c = conf_ref(s->conf);
     struct msg_sched *ms = admit_locked(s, m, simple, now_us, &a);
@@ -247,6 +252,16 @@ struct sched_counts sched_counts(struct sched *s)
     c.deferred = all > c.active + c.hold ? all - c.active - c.hold : 0;
     lock_drop(&s->m);
     return c;
+}
+
+int64_t sched_rates(struct sched *s, int64_t window_ms, uint64_t out[RATE_COUNT])
+{
+    int64_t now_ms = clock_mono_ms();
+    lock_take(&s->m);
+    rates_sample(&s->rates, now_ms);
+    int64_t over_ms = rates_over(&s->rates, window_ms, now_ms, out);
+    lock_drop(&s->m);
+    return over_ms;
 }
 
 bool sched_is_idle(struct sched *s)

@@ -18,6 +18,7 @@
 #include "common/base/log.h"
 #include "common/conf/conf.h"
 #include "queue/pauses.h"
+#include "queue/rates.h"
 #include "queue/spool.h"
 
 /* What delivers: one conversation's worth of one message. Belongs to the delivery thread until sched_finish(). */
@@ -160,6 +161,9 @@ void sched_list(struct sched *s, bool (*fn)(void *arg, struct msg *m, enum sched
 struct msg *sched_find(struct sched *s, uint64_t id, enum sched_where *w);
 /* The queued message itself, one reference, for content_acquire(); its progress must not be read. NULL when not queued. */
 struct msg *sched_ref(struct sched *s, uint64_t id);
+
+/* What came in and went out in the last window_ms, or since the start if that is later; returns over how many ms that was. */
+int64_t sched_rates(struct sched *s, int64_t window_ms, uint64_t out[RATE_COUNT]);
 
 struct sched_counts { uint64_t active, deferred, hold, in_delivery, jobs_waiting; };
 struct sched_counts sched_counts(struct sched *s);

@@ -5,6 +5,7 @@ libsched_a_SOURCES = \
 	queue/notice.c queue/notice.h \
 	queue/own_address.c queue/own_mail.c queue/own_mail.h \
 	queue/concurrency.c queue/concurrency.h \
+	queue/rates.c queue/rates.h \
 	queue/retry.c queue/retry.h \
 	queue/sched.c queue/sched.h queue/sched_internal.h \
 	queue/sched_admin.c \
@@ -35,13 +36,16 @@ SCHED_TESTS = \
 	tests/unit/test_sched_queue \
 	tests/unit/test_sched_retry \
 	tests/unit/test_sched_spool \
-	tests/unit/test_sched_threads
+	tests/unit/test_sched_threads \
+	tests/unit/test_stats
 check_PROGRAMS += $(SCHED_TESTS)
 TESTS += $(SCHED_TESTS)
 SCHED_BENCH = tests/unit/fake_spool.c tests/unit/fake_spool.h tests/unit/sched_bench.c tests/unit/sched_bench.h
 SCHED_TEST_LIBS = $(LIBS_SCHED) libconf.a libmail.a libnet.a libbase.a $(IDN2_LIBS) $(TEST_LIBS)
 tests_unit_test_concurrency_SOURCES = tests/unit/test_concurrency.c
 tests_unit_test_concurrency_LDADD = $(SCHED_TEST_LIBS)
+tests_unit_test_stats_SOURCES = tests/unit/test_stats.c
+tests_unit_test_stats_LDADD = libsched.a libspool.a libbase.a $(TEST_LIBS)
 tests_unit_test_retry_SOURCES = tests/unit/test_retry.c
 tests_unit_test_retry_LDADD = $(SCHED_TEST_LIBS)
 tests_unit_test_sched_basic_SOURCES = tests/unit/test_sched_basic.c $(SCHED_BENCH)

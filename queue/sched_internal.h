@@ -30,6 +30,7 @@
 #include "queue/concurrency.h"
 #include "queue/index.h"
 #include "queue/pauses.h"
+#include "queue/rates.h"
 #include "queue/retry.h"
 #include "queue/sched.h"
 #include "queue/sched_heap.h"
@@ -225,6 +226,7 @@ struct sched {
     uint32_t epoch;                 /* of changes; see sched_index.c */
     enum flush_state flush_state;
     uint64_t sync_wanted, sync_begun, sync_done, sync_failed; /* numbers of the calls of sched_index_sync() */
+    struct rates rates;             /* its counters are atomic, its samples guarded by m */
     struct wall_watch wall;
     uint64_t rng;
     bool want_walk;                 /* queued messages are to be resolved anew */
@@ -236,7 +238,7 @@ struct sched {
     struct index_mark flushed_mark; /* of the last flush that was handed over */
     uint32_t mark_epoch;            /* changes up to this epoch are covered by `mark` */
     bool has_mark;
-    int64_t next_tick_ms, next_far_scan_ms;
+    int64_t next_tick_ms, next_far_scan_ms, next_sample_ms;
     uint64_t passed_over;           /* of the index, when rows were last fetched from the beginning for its sake */
     struct msg_sched **flushing;    /* owned: what the flush under way contains */
     size_t flushing_n;

@@ -276,6 +276,7 @@ static void report_piece(struct sched *s, struct sjob *j, const uint32_t *at, ui
     judge(s, j, r, &v);
     bool warned = v.outcome == OUTCOME_SENT && was_warned(s, j);
     bool fails = v.outcome == OUTCOME_BOUNCED || v.outcome == OUTCOME_EXPIRED;
+    rates_count(&s->rates, fails ? RATE_BOUNCED : v.outcome == OUTCOME_SENT ? RATE_SENT : RATE_DEFERRED, n);
     if (!fails)
         write_records(s, j, at, n, r, &v, &token);
     for (uint32_t k = 0; k < n; k++) {

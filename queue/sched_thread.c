@@ -372,6 +372,8 @@ static int64_t next_time_ms(struct sched *s, int64_t now_us, int64_t now_ms)
         if (due_ms < at)
             at = due_ms;
     }
+    if (s->next_sample_ms < at)
+        at = s->next_sample_ms;
     return s->next_tick_ms < at ? s->next_tick_ms : at;
 }
 
@@ -387,6 +389,7 @@ int64_t sched_run_once(struct sched *s)
         lock_take(&s->m);
         s->is_kicked = false;
         sched_timers_locked(s, now_ms, &a);
+        s->next_sample_ms = rates_sample(&s->rates, now_ms);
         lock_drop(&s->m);
         sched_after(s, &a);
         busy = notify_thread(s);

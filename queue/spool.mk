@@ -10,6 +10,7 @@ libspool_a_SOURCES = \
 	queue/msg.c queue/msg.h \
 	queue/qid.c queue/qid.h \
 	queue/query.c queue/query.h queue/query_internal.h queue/query_overlay.c \
+	queue/reason_class.c queue/reason_class.h \
 	queue/rebuild.c \
 	queue/record.c queue/record.h \
 	queue/recover.c queue/recover.h \

@@ -187,11 +187,12 @@ def test_check_index_and_others():
     with stopped_hub() as hub:
         spool = hub.dir / "spool"
         db = sqlite3.connect(spool / "index.db")
+        version = db.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()[0]
         db.execute("UPDATE meta SET value = 99 WHERE key = 'schema_version'")
         db.commit()
         found, _ = findings(hub, 65)
         assert found[0]["kind"] == "index" and "schema version 99" in found[0]["text"], found
-        db.execute("UPDATE meta SET value = 1 WHERE key = 'schema_version'")
+        db.execute("UPDATE meta SET value = ? WHERE key = 'schema_version'", (version,))
         db.commit()
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         db.close()
