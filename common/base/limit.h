@@ -16,7 +16,7 @@ struct limit {
     _Atomic uint64_t untold;
 };
 
-/* Counts, and perhaps logs "PARAMETER (value) reached: what_happens (N more since the last such line)". */
+/* Counts, and perhaps logs "PARAMETER (value) reached: what_happens (N more since the last such line)"; below 0 no value. */
 void limit_reached(struct limit *l, const struct log_src *src, int64_t value, const char *what_happens);
 static inline uint64_t limit_count(const struct limit *l)
 {

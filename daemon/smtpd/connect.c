@@ -115,11 +115,11 @@ static bool has_rate_limits(const struct params *p)
            p->smtpd_client_recipient_rate_limit > 0;
 }
 
-static bool is_exempt(struct smtpd_sess *S)
+static bool is_exempt(struct smtpd_sess *S, const char *name)
 {
     char addr[IP_TEXT_MAX];
     return policy_match_addr(S->svc->policy, S->svc->svc, "smtpd_client_event_limit_exceptions", &S->s.peer,
-                             span_cstr(ip_print(&S->s.peer, addr)), span_cstr(S->client_name)) == LOOKUP_FOUND;
+                             span_cstr(ip_print(&S->s.peer, addr)), span_cstr(name)) == LOOKUP_FOUND;
 }
 
 static void is_named(struct smtpd_sess *S)
@@ -137,51 +137,69 @@ void smtpd_client_gone(struct smtpd_sess *S)
     S->is_counted = false;
 }
 
-/*
- * Counts the connection before its name is looked up, so that a client whose name servers do not answer cannot fill
- * session_limit with sessions that are not counted yet. False: it has so many already, among them so many without a name,
- * that this one's name is not waited for. (A client may be exempt by its name, so below that number the name decides.)
- */
-static bool count_client(struct smtpd_sess *S)
+static void forget_limits(struct smtpd_sess *S)
 {
-    if (S->env->clients == NULL || S->out_fd >= 0 || !has_client_limits(S->p) || is_exempt(S))
+    smtpd_client_gone(S);
+    S->has_limits = false;
+}
+
+static void refuse_connection(struct smtpd_sess *S, const char *kind, unsigned seen, enum smtpd_limit which, int64_t limit)
+{
+    char addr[IP_TEXT_MAX];
+    smtpd_limit_reached(S, which, limit);
+    atomic_fetch_add_explicit(&S->env->counters.limit_refusals, 1, memory_order_relaxed);
+    smtpd_reply(S, 421, "4.7.0", "%s Error: too many connections from %s", S->p->myhostname, ip_print(&S->s.peer, addr));
+    if (S->namaddr == NULL)
+        set_name(S, "unknown", "unknown");
+    log_line(&S->log, LOG_LV_WARNING, "Connection %s limit exceeded: %u from %s for service %s", kind, seen, S->namaddr,
+             S->svc->svc->name);
+}
+
+bool smtpd_client_may_enter(struct smtpd_sess *S, bool is_stressed)
+{
+    int64_t limit = S->p->smtpd_client_connection_count_limit;
+    if (S->env->clients == NULL || !has_client_limits(S->p))
         return true;
     struct client_count_now n = client_connect(S->env->clients, S->svc->number, &S->s.peer);
     S->has_limits = true;
     S->is_counted = S->is_unnamed = n.is_counted;
     S->client_connections = n.connections;
+    S->client_unnamed = n.unnamed;
     S->client_rate = n.rate;
+    if (!is_stressed || limit == 0 || n.connections <= limit || is_exempt(S, "unknown"))
+        return true;
+    refuse_connection(S, "concurrency", n.connections, SMTPD_LIMIT_CONNECTIONS, limit);
+    return false;
+}
+
+/*
+ * A client whose name servers do not answer cannot fill session_limit with sessions that wait for its name. False: it has
+ * more than its limit, among them so many without a name, that this one's name is not waited for. (A client may be
+ * exempt by its name, so below that number the name decides.)
+ */
+static bool may_wait_for_name(struct smtpd_sess *S)
+{
     int64_t limit = S->p->smtpd_client_connection_count_limit;
-    return limit == 0 || n.connections <= limit || n.unnamed <= limit;
+    if (S->has_limits && (S->out_fd >= 0 || is_exempt(S, "unknown")))
+        forget_limits(S);
+    return !S->has_limits || limit == 0 || S->client_connections <= limit || S->client_unnamed <= limit;
 }
 
 /* False: refused, the reply is in out. */
 static bool check_client_limits(struct smtpd_sess *S)
 {
-    char addr[IP_TEXT_MAX];
-    const char *kind = NULL;
-    unsigned seen = 0;
-    enum smtpd_limit which = SMTPD_LIMIT_CONNECTIONS;
     int64_t count_limit = S->p->smtpd_client_connection_count_limit, rate_limit = S->p->smtpd_client_connection_rate_limit;
     is_named(S);
+    if (S->has_limits && is_exempt(S, S->client_name))
+        forget_limits(S);
     if (!S->has_limits)
         return true;
-    if (is_exempt(S)) {
-        smtpd_client_gone(S);
-        S->has_limits = false;
-        return true;
-    }
     if (count_limit > 0 && S->client_connections > count_limit)
-        kind = "concurrency", seen = S->client_connections;
+        refuse_connection(S, "concurrency", S->client_connections, SMTPD_LIMIT_CONNECTIONS, count_limit);
     else if (rate_limit > 0 && S->client_rate > rate_limit)
-        kind = "rate", seen = S->client_rate, which = SMTPD_LIMIT_CONNECTION_RATE;
-    if (kind == NULL)
+        refuse_connection(S, "rate", S->client_rate, SMTPD_LIMIT_CONNECTION_RATE, rate_limit);
+    else
         return true;
-    smtpd_limit_reached(S, which, which == SMTPD_LIMIT_CONNECTIONS ? count_limit : rate_limit);
-    atomic_fetch_add_explicit(&S->env->counters.limit_refusals, 1, memory_order_relaxed);
-    smtpd_reply(S, 421, "4.7.0", "%s Error: too many connections from %s", S->p->myhostname, ip_print(&S->s.peer, addr));
-    log_line(&S->log, LOG_LV_WARNING, "Connection %s limit exceeded: %u from %s for service %s", kind, seen, S->namaddr,
-             S->svc->svc->name);
     return false;
 }
 
@@ -269,7 +287,7 @@ bool smtpd_connect_begin(struct smtpd_sess *S)
 {
     const char *name = known_name(S);
     set_name(S, name ? name : "unknown", name ? name : "unknown");
-    if (count_client(S) && name == NULL) {
+    if (may_wait_for_name(S) && name == NULL) {
         struct sockaddr_storage ss;
         char reverse[128];
         if (ip_to_sockaddr(&S->s.peer, 0, &ss) == 0)

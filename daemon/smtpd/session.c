@@ -448,14 +448,22 @@ struct sess *smtpd_create(struct listener *l, int fd, const struct ip_addr *peer
     S->s.peer_port = peer_port;
     S->env = env;
     S->svc = smtpd_service_ref(l->arg);
-    S->t = env->is_stressed != NULL && env->is_stressed(env->stress_arg) ? &S->svc->stress : &S->svc->normal;
+    bool is_stressed = env->is_stressed != NULL && env->is_stressed(env->stress_arg);
+    S->t = is_stressed ? &S->svc->stress : &S->svc->normal;
     S->p = S->t->p;
     S->ehlo_discard = S->t->ehlo_discard;
     S->out_fd = -1;
     S->last_cmd = CMD_UNKNOWN;
     S->log = (struct log_src){ .log = env->log, .name = S->p->syslog_name, .prog = "smtpd", .pid = next_pid(env) };
+    if (is_stressed)
+        smtpd_limit_reached(S, SMTPD_LIMIT_STRESS, -1);
     buf_init(&S->in, IN_BUF_DATA_BYTES + 1024);
     buf_init(&S->out, 1u << 20);
     atomic_fetch_add_explicit(&env->counters.sessions, 1, memory_order_relaxed);
+    if (!smtpd_client_may_enter(S, is_stressed)) {
+        (void)flush_out(S);
+        smtpd_destroy(&S->s);
+        return NULL;
+    }
     return &S->s;
 }

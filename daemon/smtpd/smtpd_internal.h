@@ -122,7 +122,7 @@ struct smtpd_sess {
     bool is_esmtp;
     bool has_limits;               /* those by client apply */
     bool is_counted, is_unnamed;   /* in env->clients */
-    uint32_t client_connections, client_rate; /* as counted at the beginning */
+    uint32_t client_connections, client_unnamed, client_rate; /* as counted at the beginning */
     bool in_was_full;              /* the last read took all the room */
     bool is_after_message;         /* no command since the end of a message, for log lines */
     bool skipping;                 /* inside a command line that is too long */
@@ -233,6 +233,11 @@ void smtpd_greet(struct smtpd_sess *S);
 enum flow smtpd_connect_run(struct smtpd_sess *S);
 bool smtpd_connect_begin(struct smtpd_sess *S);
 void smtpd_lookup_free(struct connect_lookup **l);
+/*
+ * Counts a new session of its client (polling thread: nothing here may wait). False: the client has more than its share
+ * while session_limit is nearly reached; the reply is in out.
+ */
+bool smtpd_client_may_enter(struct smtpd_sess *S, bool is_stressed);
 /* The session no longer counts as one of its client. */
 void smtpd_client_gone(struct smtpd_sess *S);
 bool smtpd_over_rate(struct smtpd_sess *S, enum client_event ev, enum smtpd_limit which, int64_t limit, const char *what);

@@ -522,6 +522,42 @@ static void test_client_limits(void **state)
     fixture_free(&f);
 }
 
+static bool is_stressed(void *arg)
+{
+    return *(bool *)arg;
+}
+
+/* While session_limit is nearly reached, a client with more than its share does not even get a session. */
+static void test_client_limits_under_stress(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new("smtpd_client_connection_count_limit = 2\nsmtpd_peername_lookup = no\n");
+    struct ip_addr a;
+    bool stressed = true;
+    int fd[2];
+    char said[200] = "";
+    f->env.is_stressed = is_stressed;
+    f->env.stress_arg = &stressed;
+    assert_true(ip_parse(SPAN_LIT("192.0.2.1"), &a));
+    for (int i = 0; i < 2; i++)
+        client_connect(f->env.clients, f->service->number, &a);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fd), 0);
+    assert_null(smtpd_create(&f->listener, fd[1], &a, 4711, &f->env));
+    assert_true(recv(fd[0], said, sizeof said - 1, 0) > 0);
+    assert_string_equal(said, "421 4.7.0 mx.example.com Error: too many connections from 192.0.2.1\r\n");
+    assert_logged(f, "warning: Connection concurrency limit exceeded: 3 from unknown[192.0.2.1] for service smtp\n");
+    assert_logged(f, "warning: stress reached: ");
+    assert_int_equal(client_connect(f->env.clients, f->service->number, &a).connections, 3); /* it is not counted any more */
+    assert_int_equal(limit_count(&f->env.limits[SMTPD_LIMIT_CONNECTIONS]), 1);
+    close(fd[0]);
+    close(fd[1]);
+    fixture_open(f, "192.0.2.2"); /* others come in */
+    HEARD(f, "220 ");
+    fixture_open(f, "10.0.0.1");  /* mynetworks: exempt */
+    HEARD(f, "220 ");
+    fixture_free(&f);
+}
+
 /*
  * A client whose names nobody answers for: its connections count from the first moment, and beyond twice the limit they do not
  * even wait for the name. A client that is exempt by its name is not touched by that.
@@ -888,7 +924,8 @@ int main(void)
         cmocka_unit_test(test_early_input_keeps_the_line), cmocka_unit_test(test_client_limits),
         cmocka_unit_test(test_request_deadline_everywhere), cmocka_unit_test(test_memory_budget),
         cmocka_unit_test(test_limits_are_told), cmocka_unit_test(test_reply_deadline),
-        cmocka_unit_test(test_client_limits_before_the_name), cmocka_unit_test(test_pipelining_split),
+        cmocka_unit_test(test_client_limits_before_the_name), cmocka_unit_test(test_client_limits_under_stress),
+        cmocka_unit_test(test_pipelining_split),
         cmocka_unit_test(test_data_split), cmocka_unit_test(test_idle_is_small), cmocka_unit_test(test_shutdown),
         cmocka_unit_test(test_large), cmocka_unit_test(test_client_name),
         cmocka_unit_test(test_content_settings), cmocka_unit_test(test_run),
