@@ -35,6 +35,8 @@ SCENARIOS += \
 TESTS += $(SCENARIOS)
 EXTRA_DIST += $(SCENARIOS) tests/lib/shim_disk.c tests/lib/hub.py tests/lib/client.py tests/lib/sink.py tests/lib/cases.py
 
+include tests/hostile/local.mk
+
 # What the scripts and the unit tests read besides.
 EXTRA_DIST += tests/README.md .ci/run quickstart run-tests tests/interop/dovecot tests/packages tests/tsan.supp tests/unit/unit.h
 
