@@ -33,7 +33,7 @@ static const char rows[] =
     " (6, 0, 'v@d3.example', 0, 0, 'smtp', '', '', '', ''))"
     " INSERT INTO recipients SELECT message, rcpt, address, state, attempts, 1700000100000000, transport, nexthop, dsn, mta, reason, 0, reason FROM v;"
     "INSERT INTO deleted_messages SELECT 7, 1, 7, 10, 0, 1700000000000000, 'gone@example.com', '', '', '', 1, 0, 0, 0, 0, 1700000000000000;"
-    "INSERT INTO deleted_recipients VALUES (7, 0, 'x@d1.example', 0, 0, 0, 'smtp', 'd1.example', '', '', '', 0);";
+    "INSERT INTO deleted_recipients VALUES (7, 0, 'x@d1.example', 0, 0, 0, 'smtp', 'd1.example', '', '', '', 0, '');";
 
 static char db_path[] = "/tmp/test_select.XXXXXX";
 static struct query *q;
