@@ -187,7 +187,7 @@ static enum maildir_status failed(struct err *e, int sys, const char *what, cons
 /* The final names: the one that a repeated delivery would have again, and one that nothing else has. */
 struct names {
     char host[200];
-    char tmp[NAME_BYTES], final[NAME_BYTES];
+    char tmp[NAME_BYTES], final[NAME_BYTES], other[NAME_BYTES];
 };
 
 static void make_names(struct names *n, const struct maildir_job *j)
@@ -200,19 +200,18 @@ static void make_names(struct names *n, const struct maildir_job *j)
              (unsigned long long)(j->id % 1000000), (unsigned long long)j->id, j->serial, n->host);
 }
 
-/* From tmp/ to new/. The expected name is free unless another hub uses the Maildir, too: then device and inode tell them apart. */
-static bool move_to_new(int dir, int new_dir, int fd, const struct names *n, const struct maildir_job *j)
+/* From tmp/ to new/; returns the name there. The expected name is free unless another hub uses the Maildir, too: then device and inode tell them apart. */
+static const char *move_to_new(int dir, int new_dir, int fd, struct names *n, const struct maildir_job *j)
 {
-    char other[NAME_BYTES];
     struct stat st;
     if (renameat2(dir, n->tmp, new_dir, n->final, RENAME_NOREPLACE) == 0)
-        return true;
+        return n->final;
     if (errno != EEXIST || fstat(fd, &st) != 0)
-        return false;
-    snprintf(other, sizeof other, "%llu.M%06lluQ%llxR%uV%llxI%llx.%s", (unsigned long long)(j->id / 1000000),
+        return NULL;
+    snprintf(n->other, sizeof n->other, "%llu.M%06lluQ%llxR%uV%llxI%llx.%s", (unsigned long long)(j->id / 1000000),
              (unsigned long long)(j->id % 1000000), (unsigned long long)j->id, j->serial, (unsigned long long)st.st_dev,
              (unsigned long long)st.st_ino, n->host);
-    return renameat2(dir, n->tmp, new_dir, other, RENAME_NOREPLACE) == 0;
+    return renameat2(dir, n->tmp, new_dir, n->other, RENAME_NOREPLACE) == 0 ? n->other : NULL;
 }
 
 /* open_below() of something in the Maildir, whose three directories are made when they are missing. */
@@ -236,6 +235,7 @@ static enum maildir_status deliver_into(int dir, const struct maildir_job *j, st
     if (fd < 0)
         return failed(e, errno, "create maildir file", j, n.tmp);
     enum maildir_status status = MAILDIR_OK;
+    const char *in_new = NULL;
     bool is_repeat = j->may_be_repeat && maildir_has_already(dir, n.final, j->headers, j->content);
     /* Another thread may be making the same Maildir: tmp/ is there before new/. */
     int new_dir = open_in(dir, "new", O_RDONLY | O_DIRECTORY, 0);
@@ -243,10 +243,14 @@ static enum maildir_status deliver_into(int dir, const struct maildir_job *j, st
         (void)!unlinkat(dir, n.tmp, 0);
     else if (!write_message(fd, j))
         status = failed(e, errno, "write maildir file", j, n.tmp);
-    else if (new_dir < 0 || !move_to_new(dir, new_dir, fd, &n, j))
+    else if (new_dir < 0 || (in_new = move_to_new(dir, new_dir, fd, &n, j)) == NULL)
         status = failed(e, errno, "rename maildir file to", j, "new");
-    if (status == MAILDIR_OK && (new_dir < 0 || fsync(new_dir) != 0))
+    if (status == MAILDIR_OK && (new_dir < 0 || fsync(new_dir) != 0)) {
         status = failed(e, errno, "fsync maildir directory", j, "new");
+        /* It will be tried again: the reader must not find it twice. Who has it already keeps it. */
+        if (in_new != NULL && unlinkat(new_dir, in_new, 0) != 0 && errno == ENOENT)
+            status = MAILDIR_OK;
+    }
     if (status != MAILDIR_OK)
         (void)!unlinkat(dir, n.tmp, 0);
     io_close(&new_dir);
