@@ -24,9 +24,11 @@
 #include "daemon/daemon.h"
 #include "daemon/deliver/tables.h"
 #include "daemon/descriptors.h"
+#include "daemon/last_words.h"
 #include "daemon/logging.h"
 #include "daemon/postmaster.h"
 #include "daemon/smtp/conn_cache.h"
+#include "queue/index.h"
 
 #define SMTPD_DRAIN_MS 10000
 #define DELIVERY_DRAIN_MS 20000
@@ -124,6 +126,8 @@ static bool open_log(struct daemon *d, struct err *e)
     }
     d->syslog_name = xstrdup(conf_global(d->conf)->syslog_name);
     make_sources(d);
+    index_log_errors(&d->spool_src);
+    last_words_from(&d->src);
     return true;
 }
 

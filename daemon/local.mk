@@ -25,6 +25,7 @@ sbin_PROGRAMS += posthoused
 posthoused_SOURCES = \
 	daemon/daemon.h \
 	daemon/descriptors.c daemon/descriptors.h \
+	daemon/last_words.c daemon/last_words.h \
 	daemon/lifecycle.c \
 	daemon/listeners.c daemon/listeners.h \
 	daemon/logging.c daemon/logging.h \

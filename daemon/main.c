@@ -18,6 +18,7 @@
 #include "common/base/io.h"
 #include "common/base/mem.h"
 #include "daemon/daemon.h"
+#include "daemon/last_words.h"
 #include "daemon/notify.h"
 #include "daemon/trim.h"
 #include "daemon/trim_watch.h"
@@ -229,6 +230,7 @@ static int run(struct daemon *d, int parent)
         if (d->log != NULL)
             log_fatal(&d->src, "%s", e.text);
         daemon_stop(d);
+        last_words_from(NULL);
         if (log_flush(d->log))
             log_close(&d->log);
         tell_parent(&parent, e.sys == EADDRINUSE ? EX_UNAVAILABLE : EX_CONFIG);
@@ -246,6 +248,7 @@ static int run(struct daemon *d, int parent)
     /* Threads still use what would be freed, or nobody reads the log: the journal is the truth, leave at once. */
     if (!log_flush(d->log) || !clean)
         _exit(EX_OK);
+    last_words_from(NULL);
     log_close(&d->log);
     io_close(&sigfd);
     return EX_OK;

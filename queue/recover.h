@@ -7,8 +7,8 @@
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
-#include <uthash.h>
 #include "common/base/arena.h"
+#include "common/base/hash.h"
 #include "queue/spool_internal.h"
 
 /* Sum of the results of one recipient. */
@@ -49,6 +49,8 @@ struct replay {
     struct journal_pos from;    /* the index's mark */
     uint64_t results_from;
     uint32_t found, results, admins, gaps, torn;
+    bool is_stuck;              /* the index could not be asked, for the reason in why */
+    struct err why;
 };
 
 void replay_init(struct replay *r, struct spool *s);
@@ -65,6 +67,11 @@ static inline int64_t replay_deleted_us(const struct replay_msg *p, int64_t row_
 {
     return p->trash_known ? p->trashed_us : row_us;
 }
+/*
+ * Why a record could not be read: true when it may be there at the next start (no descriptor, no memory, no permission),
+ * so that this one must fail; false when the record is gone, damaged, or on a bad place of the disk.
+ */
+bool recover_may_heal(const struct err *why) MUST_CHECK;
 /* Puts the progress into m's recipients and flags; returns how many recipients are not done. */
 uint32_t replay_apply(const struct replay_msg *p, struct msg *m);
 

@@ -23,8 +23,8 @@
  */
 #pragma once
 #include <pthread.h>
-#include <uthash.h>
 #include <utlist.h>
+#include "common/base/hash.h"
 #include "common/base/lock.h"
 #include "queue/bounce.h"
 #include "queue/concurrency.h"

@@ -3,6 +3,12 @@
 #include "common/base/buf.h"
 #include "common/base/mem.h"
 
+/*
+ * Who has set no maximum does not ask whether an append went well: half a command would be sent. And a process that does not
+ * even get this much can do nothing useful.
+ */
+#define SMALL_BYTES 65536u
+
 void buf_init(struct buf *b, size_t max_bytes)
 {
     *b = BUF_INIT(max_bytes);
@@ -60,6 +66,8 @@ bool buf_reserve(struct buf *b, size_t n)
     if (cap > buf_limit(b) + 1)
         cap = buf_limit(b) + 1;
     char *q = realloc(b->p, cap);
+    if (q == NULL && (b->max == 0 || cap <= SMALL_BYTES))
+        mem_exhausted();
     if (q == NULL) {
         b->overflow = true;
         return false;

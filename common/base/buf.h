@@ -5,8 +5,8 @@
  *            remembered, so a chain of appends is checked once at the end with buf_ok().
  * Ownership  owns its memory; buf_free() releases it and leaves an empty buf
  * Threads    one owner at a time
- * Errors     beyond `max` (or when memory for a growth fails) nothing is appended and buf_ok() is false
- *            until buf_reset()
+ * Errors     beyond `max` (or when memory for a large growth fails) nothing is appended and buf_ok() is false
+ *            until buf_reset(). Without a maximum, or for a small growth, no memory ends the process.
  */
 #pragma once
 #include <stdarg.h>

@@ -409,6 +409,40 @@ void log_line(const struct log_src *src, enum log_level lv, const char *fmt, ...
     va_end(ap);
 }
 
+void log_last_words(const struct log_src *src, const char *text, const char *more)
+{
+    struct log *l = src->log;
+    char pid[16], tag[TAG_MAX + 1];
+    size_t at = sizeof pid;
+    unsigned n = src->pid;
+    do
+        pid[--at] = (char)('0' + n % 10);
+    while ((n /= 10) > 0);
+    tag[put_tag(src, tag)] = '\0';
+    struct span s = span_of(pid + at, sizeof pid - at);
+    const char *const parts[] = { l->stamp[0] != '\0' ? l->stamp : "Jan  1 00:00:00", " ", l->host, " ", tag, "[" };
+    char line[1024];
+    struct buf b = { .p = line, .cap = sizeof line, .max = sizeof line - 1 }; /* never grows */
+    if (l->dest == LOG_TO_SYSLOG) {
+        buf_puts(&b, "<18>"); /* mail.crit */
+        buf_puts(&b, parts[0]);
+        buf_putc(&b, ' ');
+    } else {
+        for (size_t i = 0; i < 4; i++)
+            buf_puts(&b, parts[i]);
+    }
+    buf_puts(&b, parts[4]);
+    buf_puts(&b, parts[5]);
+    buf_add_span(&b, s);
+    buf_puts(&b, "]: ");
+    buf_puts(&b, text);
+    buf_puts(&b, more);
+    if (l->dest != LOG_TO_SYSLOG)
+        buf_putc(&b, '\n');
+    ssize_t sent = l->dest == LOG_TO_SYSLOG ? send(l->fd, line, b.n, MSG_NOSIGNAL) : write(l->fd, line, b.n);
+    (void)sent; /* nobody is left who could act */
+}
+
 bool log_once_a_minute(_Atomic int64_t *last_ms, _Atomic uint64_t *count, uint64_t *suppressed)
 {
     int64_t now = clock_mono_ms();

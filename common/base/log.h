@@ -71,6 +71,12 @@ void log_text(const struct log_src *src, enum log_level lv, struct span text);
 #define log_fatal(src, ...) log_line(src, LOG_LV_FATAL, __VA_ARGS__)
 
 /*
+ * Writes text and more to the destination at once, past the ring: for signal handlers of a process that ends. Async-signal-safe;
+ * the time stamp is that of the last line.
+ */
+void log_last_words(const struct log_src *src, const char *text, const char *more);
+
+/*
  * For messages that could repeat without end ("limit reached"): true at most once a minute per `last_ms`
  * (caller's static-lifetime storage, zero to begin with); *suppressed gets the number swallowed since.
  */

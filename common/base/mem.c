@@ -1,13 +1,26 @@
 #include <stdarg.h>
+#include <stdatomic.h>
 
 #include "common/base/mem.h"
 
+static atomic_bool is_exhausted; /* for whoever writes the last words */
+
+bool mem_was_exhausted(void)
+{
+    return atomic_load(&is_exhausted);
+}
+
+void mem_exhausted(void)
+{
+    atomic_store(&is_exhausted, true);
+    fputs("posthouse: out of memory\n", stderr);
+    abort();
+}
+
 static void *checked(void *p)
 {
-    if (p == NULL) {
-        fputs("posthouse: out of memory\n", stderr);
-        abort();
-    }
+    if (p == NULL)
+        mem_exhausted();
     return p;
 }
 

@@ -7,9 +7,14 @@
  * Ownership  the caller frees with free()
  */
 #pragma once
+#include <stdbool.h>
 #include <stddef.h>
 #include "common/base/attrs.h"
 
+/* For who allocates by other means and cannot go on: says so and aborts. */
+NORETURN void mem_exhausted(void);
+/* True once that has begun. Async-signal-safe. */
+bool mem_was_exhausted(void);
 /* Zeroed memory for `n` objects of `size` bytes; aborts on overflow or exhaustion. */
 void *xcalloc(size_t n, size_t size) __attribute__((malloc, alloc_size(1, 2), returns_nonnull));
 /* Uninitialised memory; aborts on exhaustion. */

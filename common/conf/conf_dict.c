@@ -1,7 +1,7 @@
 /* conf_dict: a hash by name plus the order of definition. */
 #include "common/conf/conf_dict.h"
-#include <uthash.h>
 #include "common/base/ascii.h"
+#include "common/base/hash.h"
 #include "common/base/mem.h"
 #include "common/conf/conf_ignore.h"
 #include "common/conf/conf_lines.h"

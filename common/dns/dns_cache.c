@@ -3,11 +3,10 @@
  * could choose names that all fall into one bucket. Entries are in order of insertion; eviction looks at the oldest and
  * gives one that was used since its last look a second chance at the end of the queue.
  */
+#include "common/base/hash.h"
 #include "common/base/mem.h"
 #include "common/dns/dns_cache.h"
 
-#define uthash_fatal(msg) abort()
-#include <uthash.h>
 
 struct key {
     uint64_t seed;

@@ -4,13 +4,14 @@
 #include "daemon/control/control_internal.h"
 
 #include "common/base/clock.h"
+#include "common/base/mem.h"
 
 bool ctl_send(struct ctl_client *cl, json_t *obj)
 {
     char *text = json_dumps(obj, 0);
     json_decref(obj);
-    if (text == NULL) /* only when memory is exhausted */
-        abort();
+    if (text == NULL)
+        mem_exhausted();
     stream_set_deadline(cl->s, clock_mono_ms() + CTL_IO_MS);
     stream_puts(cl->s, text);
     stream_puts(cl->s, "\n");
