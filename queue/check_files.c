@@ -80,7 +80,7 @@ static bool file_open(struct check *c, struct check_file *f, enum logfile_kind k
             check_tell(c, CHECK_K_UNREADABLE, f->name, -1, 0, "look at its permissions and at the disk", "cannot be opened: %s", strerror(errno));
         return true;
     }
-    enum logfile_head_status hs = logfile_read_head(f->fd, k, &f->head);
+    enum logfile_head_status hs = logfile_read_head(f->fd, k, &f->head, NULL);
     if (hs == LOGFILE_HEAD_NEWER) {
         err_set(c->e, "%s was written by a newer version", f->path);
         return false;
@@ -109,7 +109,7 @@ static bool is_same_file(struct check *c, const struct check_file *f, enum logfi
     struct logfile_head now;
     if (!c->t->is_running)
         return true;
-    return logfile_read_head(f->fd, k, &now) == LOGFILE_HEAD_OK && now.generation == f->head.generation && !is_gone(c, f->path);
+    return logfile_read_head(f->fd, k, &now, NULL) == LOGFILE_HEAD_OK && now.generation == f->head.generation && !is_gone(c, f->path);
 }
 
 static int by_number(const void *a, const void *b)
@@ -415,7 +415,7 @@ static void read_notes(struct check *c)
         f.path = xasprintf("%s/journal/%016llx.jnl", c->o->dir, (unsigned long long)c->generations[i]);
         f.fd = open(f.path, O_RDONLY | O_CLOEXEC);
         f.p = xmalloc(LOGFILE_DATA_AT + 4096);
-        if (f.fd >= 0 && logfile_read_head(f.fd, LOGFILE_JOURNAL, &f.head) == LOGFILE_HEAD_OK) {
+        if (f.fd >= 0 && logfile_read_head(f.fd, LOGFILE_JOURNAL, &f.head, NULL) == LOGFILE_HEAD_OK) {
             ssize_t n = pread(f.fd, f.p, LOGFILE_DATA_AT + 4096, 0);
             f.n = n > 0 ? (uint64_t)n : 0;
             read_note(c, &f);

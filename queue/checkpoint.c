@@ -40,13 +40,17 @@ struct out {
     struct buf b;
     uint64_t written;
     uint32_t crc;
+    int error;              /* errno of the first write that failed */
     bool ok;
 };
 
 static void out_flush(struct out *o)
 {
     o->crc = crc32c(o->crc, o->b.p, o->b.n);
-    o->ok = o->ok && spool_io_write(o->io, o->fd, o->b.p, o->b.n, (off_t)o->written);
+    if (o->ok && !spool_io_write(o->io, o->fd, o->b.p, o->b.n, (off_t)o->written)) {
+        o->ok = false;
+        o->error = errno;
+    }
     o->written += o->b.n;
     buf_reset(&o->b);
 }
@@ -62,11 +66,11 @@ static void put_head(struct out *o, const struct index_mark *k, uint64_t count)
     buf_put_u64be(&o->b, count);
 }
 
-static void put_rcpts(struct out *o, sqlite3_stmt *r, bool *more, int64_t id, int64_t deleted_us)
+static void put_rcpts(struct out *o, sqlite3_stmt *r, int *rc, int64_t id, int64_t deleted_us)
 {
     struct buf rows = BUF_INIT(0), addresses = BUF_INIT(0);
     uint32_t n = 0;
-    for (; *more && sqlite3_column_int64(r, 0) <= id; *more = sqlite3_step(r) == SQLITE_ROW) {
+    for (; *rc == SQLITE_ROW && sqlite3_column_int64(r, 0) <= id; *rc = sqlite3_step(r)) {
         if (sqlite3_column_int64(r, 0) < id)
             continue; /* of no message: cannot be, and does no harm */
         int attempts = sqlite3_column_int(r, 3), is_readdressed = sqlite3_column_int(r, 5) != 0;
@@ -90,11 +94,11 @@ static void put_rcpts(struct out *o, sqlite3_stmt *r, bool *more, int64_t id, in
     buf_free(&addresses);
 }
 
-/* Two scans in the order of id, side by side, in one read transaction. */
-static void put_messages(struct out *o, sqlite3_stmt *m, sqlite3_stmt *r)
+/* Two scans in the order of id, side by side, in one read transaction. True when both came to their end. */
+static bool put_messages(struct out *o, sqlite3_stmt *m, sqlite3_stmt *r)
 {
-    bool more = sqlite3_step(r) == SQLITE_ROW;
-    while (o->ok && sqlite3_step(m) == SQLITE_ROW) {
+    int more = sqlite3_step(r), rc;
+    while ((rc = sqlite3_step(m)) == SQLITE_ROW && o->ok && (more == SQLITE_ROW || more == SQLITE_DONE)) {
         int64_t id = sqlite3_column_int64(m, 0);
         buf_put_u64be(&o->b, (uint64_t)id);
         buf_put_u64be(&o->b, (uint64_t)sqlite3_column_int64(m, 1));
@@ -105,6 +109,7 @@ static void put_messages(struct out *o, sqlite3_stmt *m, sqlite3_stmt *r)
         if (o->b.n >= PIECE)
             out_flush(o);
     }
+    return rc == SQLITE_DONE && (more == SQLITE_ROW || more == SQLITE_DONE);
 }
 
 static bool read_number(struct index_conn *c, enum index_stmt k, const char *key, uint64_t *out, struct err *e)
@@ -133,16 +138,15 @@ static bool put_snapshot(struct out *o, struct index_conn *c, struct index_mark 
     if (m == NULL || r == NULL)
         return false;
     put_head(o, k, count);
-    put_messages(o, m, r);
-    bool ok = sqlite3_errcode(c->db) == SQLITE_DONE || sqlite3_errcode(c->db) == SQLITE_OK;
-    if (!ok)
+    bool ok = put_messages(o, m, r);
+    if (!ok && o->ok)
         err_set(e, "index.db: %s", sqlite3_errmsg(c->db));
     sqlite3_reset(m);
     sqlite3_reset(r);
     out_flush(o);
     buf_put_u32be(&o->b, o->crc);
     out_flush(o);
-    return ok;
+    return ok || !o->ok; /* the caller speaks of a write that failed */
 }
 
 bool checkpoint_write(struct spool *s, struct index_mark *mark, uint64_t *bytes, struct err *e)
@@ -161,6 +165,7 @@ bool checkpoint_write(struct spool *s, struct index_mark *mark, uint64_t *bytes,
     begun = index_exec(c, "BEGIN", e);
     if (!begun || !put_snapshot(&o, c, mark, e))
         goto out;
+    errno = o.ok ? 0 : o.error;
     ok = o.ok && s->io->fdatasync(s->io->arg, o.fd) == 0 && s->io->rename(s->io->arg, tmp, path) == 0 &&
          s->io->sync_dir(s->io->arg, s->o.dir) == 0;
     if (!ok)
@@ -184,25 +189,29 @@ static struct index_mark mark_of(const char *head)
     return (struct index_mark){ { be_read(head + 16, 8), be_read(head + 24, 8) }, be_read(head + 32, 8) };
 }
 
-/* The whole file, verified. False when there is none or it is damaged (said in the log). */
-static bool read_all(struct spool *s, struct buf *b, struct index_mark *k)
+enum read_status { READ_OK, READ_NONE, READ_FAILED };
+
+/* The whole file, verified. READ_NONE when there is none or it is damaged (said in the log). */
+static enum read_status read_all(struct spool *s, struct buf *b, struct index_mark *k, struct err *e)
 {
     char *path = xasprintf("%s/checkpoint", s->o.dir);
-    struct err e = ERR_INIT;
     bool ok = access(path, F_OK) == 0;
-    if (ok && !io_read_file(path, b, &e)) {
-        log_warn(s->o.log, "%s", e.text);
-        ok = false;
-    } else if (ok) {
+    if (!ok && errno != ENOENT)
+        err_set_sys(e, errno, "read %s", path);
+    if ((ok && !io_read_file(path, b, e)) || (!ok && errno != ENOENT)) {
+        free(path);
+        return READ_FAILED; /* without it deliveries would be repeated: better to be started again */
+    }
+    if (ok) {
         ok = b->n >= HEAD_BYTES + 4 && memcmp(b->p, magic, 8) == 0 && be_read(b->p + 8, 4) <= CP_VERSION &&
              be_read(b->p + b->n - 4, 4) == crc32c(0, b->p, b->n - 4);
         if (!ok)
-            log_warn(s->o.log, "%s is damaged: not used", path);
+            spool_tell(s, SPOOL_TROUBLE_DAMAGE, "%s is damaged: not used, and deliveries that only it knew of may be repeated", path);
     }
     if (ok)
         *k = mark_of(b->p);
     free(path);
-    return ok;
+    return ok ? READ_OK : READ_NONE;
 }
 
 /* Piece by piece: a backlog's checkpoint is long. */
@@ -222,7 +231,7 @@ static bool is_whole(int fd, uint64_t size, char *piece)
 bool checkpoint_read_mark(struct spool *s, struct index_mark *mark, uint64_t *bytes)
 {
     char *path = xasprintf("%s/checkpoint", s->o.dir), *piece = xmalloc(PIECE);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC), open_errno = fd < 0 ? errno : 0;
     off_t size = fd >= 0 ? lseek(fd, 0, SEEK_END) : 0;
     bool ok = size >= HEAD_BYTES + 4 && is_whole(fd, (uint64_t)size, piece) && io_pread_all(fd, piece, HEAD_BYTES, 0) &&
               memcmp(piece, magic, 8) == 0 && be_read(piece + 8, 4) <= CP_VERSION;
@@ -231,6 +240,8 @@ bool checkpoint_read_mark(struct spool *s, struct index_mark *mark, uint64_t *by
         *bytes = (uint64_t)size;
     } else if (fd >= 0) {
         log_warn(s->o.log, "%s is damaged: not used", path);
+    } else if (open_errno != ENOENT) {
+        log_warn(s->o.log, "open %s: %s: not used", path, strerrordesc_np(open_errno));
     }
     io_close(&fd);
     free(piece);
@@ -314,11 +325,15 @@ static bool restore_one(struct spool *s, struct replay *r, const struct cp_messa
     char *meta;
     struct replay one;
     struct msg *m = NULL;
+    struct err why = ERR_INIT;
     bool ok = true;
     qid_seen(&s->qids, id);
-    if (content_read_record(s, id, &pos, &f, &meta, NULL)) {
+    if (content_read_record(s, id, &pos, &f, &meta, &why)) {
         m = record_message_decode(&f, span_of(meta + FRAME_HEADER_BYTES, f.meta_bytes));
         free(meta);
+    } else if (recover_may_heal(&why)) {
+        *e = why;
+        return false;
     }
     if (m == NULL || m->env.id != id) {
         struct replay_msg *q = replay_get(r, id);
@@ -345,9 +360,10 @@ bool checkpoint_restore(struct spool *s, struct replay *r, uint64_t *restored, s
     struct index_mark k;
     bool ok = true;
     *restored = 0;
-    if (!read_all(s, &b, &k)) {
+    enum read_status st = read_all(s, &b, &k, e);
+    if (st != READ_OK) {
         buf_free(&b);
-        return true;
+        return st == READ_NONE;
     }
     ok = index_exec(s->index->writer, "BEGIN IMMEDIATE", e);
     struct cp_message m;

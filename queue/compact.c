@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 
 #include "common/base/clock.h"
+#include "common/base/io.h"
 #include "common/base/mem.h"
 #include "queue/index_internal.h"
 #include "queue/spool_internal.h"
@@ -177,14 +178,17 @@ static bool compact(struct spool *s, struct segment *g, const char *map, int64_t
 static bool compact_segment(struct spool *s, struct segment *g, int fd, int64_t pause_ms)
 {
     bool ok = false;
-    void *map = mmap(NULL, g->bytes, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (map == MAP_FAILED) {
+    size_t bad;
+    const char *map = io_map_readable(fd, g->bytes, &bad);
+    if (map == NULL) {
         log_warn(s->o.log, "map journal segment %016llx: %m", (unsigned long long)g->generation);
         g->was_compacted = true;
     } else {
-        madvise(map, g->bytes, MADV_SEQUENTIAL);
+        if (bad > 0)
+            log_error(s->o.log, "journal segment %016llx: %zu bytes cannot be read: messages there stay where they are",
+                      (unsigned long long)g->generation, bad);
         ok = compact(s, g, map, pause_ms);
-        munmap(map, g->bytes);
+        io_unmap(map, g->bytes);
     }
     segment_unpin(&s->journal.segs, &g);
     return ok;

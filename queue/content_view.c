@@ -101,9 +101,12 @@ static char *read_once(struct spool *s, struct msg *m, struct err *e)
 
 static bool view_journal(struct spool *s, struct msg *m, struct content_view *v, struct err *e)
 {
-    char *p = read_once(s, m, NULL);
-    if (p == NULL)
+    char *p = read_once(s, m, e);
+    if (p == NULL) {
+        if (e->sys != 0 && e->sys != ENOENT) /* else it was moved meanwhile */
+            log_warn(s->o.log, "%s: tried once more", e->text);
         p = read_once(s, m, e);
+    }
     if (p == NULL)
         return false;
     view_read(s, m, p, m->env.content_bytes, v);
@@ -116,21 +119,25 @@ static bool view_large(struct spool *s, struct msg *m, struct content_view *v, s
     struct stat st;
     size_t n = m->env.content_bytes;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    void *p = MAP_FAILED;
+    const char *p = NULL;
+    size_t bad = 0;
     if (fd < 0 || fstat(fd, &st) != 0)
         err_set_sys(e, errno, "open %s", path);
     else if ((uint64_t)st.st_size != n)
         err_set(e, "%s has %llu bytes, not %zu", path, (unsigned long long)st.st_size, n);
-    else if ((p = mmap(NULL, n ? n : 1, PROT_READ, MAP_PRIVATE, fd, 0)) == MAP_FAILED)
+    else if ((p = io_map_readable(fd, n, &bad)) == NULL)
         err_set_sys(e, errno, "map %s", path);
     io_close(&fd);
-    if (p != MAP_FAILED && crc32c(0, p, n) != m->content_crc) {
-        err_set(e, "checksum of %s is wrong", path);
-        munmap(p, n ? n : 1);
-        p = MAP_FAILED;
+    if (p != NULL && crc32c(0, p, n) != m->content_crc) {
+        if (bad > 0)
+            err_set_sys(e, EIO, "read %s: %zu bytes", path, bad);
+        else
+            err_set(e, "checksum of %s is wrong", path);
+        io_unmap(p, n);
+        p = NULL;
     }
     free(path);
-    if (p == MAP_FAILED)
+    if (p == NULL)
         return false;
     *v = (struct content_view){ p, n, NULL, VIEW_MAPPED };
     return true;
@@ -159,7 +166,7 @@ void content_release(struct content_view *v)
         free(v->private_data);
         break;
     case VIEW_MAPPED:
-        munmap((void *)(uintptr_t)v->p, v->n ? v->n : 1);
+        io_unmap(v->p, v->n);
         break;
     default:
         break;
@@ -177,10 +184,14 @@ bool content_read_record(struct spool *s, uint64_t id, struct journal_pos *pos, 
         struct segment *g = segment_pin(&s->journal.segs, pos->segment, &fd);
         if (g == NULL) {
             err_set_sys(e, errno, "%llX: journal segment %016llx", (unsigned long long)id, (unsigned long long)pos->segment);
+            if (e->sys != ENOENT && attempt == 0)
+                log_warn(s->o.log, "%s: tried once more", e->text);
             continue;
         }
         uint64_t salt = g->salt, generation = g->generation, limit = g->bytes - pos->offset;
+        errno = 0;
         ssize_t k = pos->offset < g->bytes ? pread(fd, first, sizeof first, (off_t)pos->offset) : 0;
+        int sys = errno;
         size_t all = 0;
         *meta = NULL;
         if (k >= (ssize_t)FRAME_HEADER_BYTES && frame_parse(first, salt, f) && f->generation == generation &&
@@ -189,15 +200,23 @@ bool content_read_record(struct spool *s, uint64_t id, struct journal_pos *pos, 
             *meta = xmalloc(all);
             size_t have = all < (size_t)k ? all : (size_t)k;
             memcpy(*meta, first, have);
-            if (!io_pread_all(fd, *meta + have, all - have, (off_t)(pos->offset + have)))
+            if (!io_pread_all(fd, *meta + have, all - have, (off_t)(pos->offset + have))) {
+                sys = errno;
                 all = 0;
+            }
         }
         segment_unpin(&s->journal.segs, &g);
         if (all > 0 && frame_meta_is_valid(*meta, f, salt))
             return true;
         free(*meta);
-        err_set(e, "%llX: no valid record in journal segment %016llx at %llu", (unsigned long long)id,
-                (unsigned long long)pos->segment, (unsigned long long)pos->offset);
+        if (sys != 0)
+            err_set_sys(e, sys, "%llX: read journal segment %016llx at %llu", (unsigned long long)id,
+                        (unsigned long long)pos->segment, (unsigned long long)pos->offset);
+        else
+            err_set(e, "%llX: no valid record in journal segment %016llx at %llu", (unsigned long long)id,
+                    (unsigned long long)pos->segment, (unsigned long long)pos->offset);
+        if (sys != 0 && attempt == 0)
+            log_warn(s->o.log, "%s: tried once more", e->text);
     }
     return false;
 }

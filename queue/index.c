@@ -80,6 +80,18 @@ static const char *const sql_text[] = {
 
 /* ---- connections ---- */
 
+static void tell_cb(void *src, int code, const char *text)
+{
+    if ((code & 0xff) != SQLITE_NOTICE)
+        log_warn(src, "SQLite: %s (%s)", text, sqlite3_errstr(code));
+}
+
+void index_log_errors(const struct log_src *src)
+{
+    if (sqlite3_config(SQLITE_CONFIG_LOG, tell_cb, (void *)(uintptr_t)src) != SQLITE_OK)
+        log_warn(src, "SQLite will not log its errors");
+}
+
 static void set_err(struct err *e, sqlite3 *db, const char *what)
 {
     err_set(e, "index.db: %s: %s", what, db != NULL ? sqlite3_errmsg(db) : "out of memory");
@@ -180,8 +192,10 @@ static bool meta_int(struct index_conn *c, const char *key, int64_t *out, struct
     bool ok = sqlite3_step(st) == SQLITE_ROW;
     if (ok)
         *out = sqlite3_column_int64(st, 0);
-    else
+    else if (sqlite3_errcode(c->db) == SQLITE_DONE)
         err_set(e, "index.db: no %s", key);
+    else
+        set_err(e, c->db, key);
     sqlite3_reset(st);
     return ok;
 }
@@ -195,8 +209,11 @@ bool index_read_mark(struct index *ix, struct index_mark *k, struct err *e)
     *k = (struct index_mark){ { (uint64_t)segment, (uint64_t)offset }, (uint64_t)results };
     /* Numbers rise even when the clock was set back: results of finished messages are found by number. */
     int64_t last;
-    if (meta_int(ix->writer, "last_id", &last, NULL))
+    struct err why = ERR_INIT;
+    if (meta_int(ix->writer, "last_id", &last, &why))
         qid_seen(&ix->s->qids, (uint64_t)last);
+    else
+        log_warn(ix->log, "%s: the numbers of finished messages are not known", why.text);
     return true;
 }
 
@@ -287,12 +304,16 @@ static void remove_leftovers(struct index *ix)
     }
 }
 
-static int64_t count_rows(struct index *ix)
+static bool count_rows(struct index *ix, struct err *e)
 {
-    sqlite3_stmt *st = index_stmt(ix->writer, IX_COUNT, NULL);
-    int64_t n = st != NULL && sqlite3_step(st) == SQLITE_ROW ? sqlite3_column_int64(st, 0) : 0;
+    sqlite3_stmt *st = index_stmt(ix->writer, IX_COUNT, e);
+    bool ok = st != NULL && sqlite3_step(st) == SQLITE_ROW;
+    if (ok)
+        atomic_init(&ix->count, sqlite3_column_int64(st, 0));
+    else if (st != NULL)
+        set_err(e, ix->writer->db, "count");
     sqlite3_reset(st);
-    return n;
+    return ok;
 }
 
 struct index *index_open(struct spool *s, struct err *e)
@@ -305,7 +326,7 @@ struct index *index_open(struct spool *s, struct err *e)
     ix->jobs_tail = &ix->jobs;
     if (s->o.index_name != NULL && !s->o.read_only)
         remove_leftovers(ix);
-    bool exists = access(ix->path, F_OK) == 0;
+    bool exists = access(ix->path, F_OK) == 0 || errno != ENOENT;
     if (!exists || !is_usable(ix, &why)) {
         conn_free(ix->writer);
         ix->writer = NULL;
@@ -324,7 +345,8 @@ struct index *index_open(struct spool *s, struct err *e)
     }
     /* A mark of zero is that of a database which no recovery has finished. */
     ix->is_new = ix->is_new || (ix->durable.journal.segment == 0 && ix->durable.results == 0);
-    atomic_init(&ix->count, count_rows(ix));
+    if (!count_rows(ix, e))
+        index_close(&ix);
     return ix;
 }
 
@@ -340,6 +362,10 @@ void index_close(struct index **ixp)
         ix->readers = c->next;
         conn_free(c);
     }
+    /* Closing would do the same, without a word when it fails; what is not copied then is in the -wal file. */
+    if (ix->writer != NULL && !ix->s->o.read_only &&
+        sqlite3_wal_checkpoint_v2(ix->writer->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL) != SQLITE_OK)
+        log_warn(ix->log, "index.db: checkpoint at the end: %s", sqlite3_errmsg(ix->writer->db));
     conn_free(ix->writer);
     while (ix->moves != NULL) {
         struct pending_move *p = ix->moves;

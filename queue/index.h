@@ -46,6 +46,9 @@ struct index_mark {         /* what a flush covers; taken BEFORE the changes are
 /* Result position first, then journal position (see spool_result_append). */
 struct index_mark spool_index_mark(struct spool *s);
 
+/* Every failure of SQLite in this process is logged with its place. Once, before the first spool; src borrowed for good. */
+void index_log_errors(const struct log_src *src);
+
 /* One transaction: all changes and the mark. cb runs on the indexer thread when it is durable in the index (status 0) or failed. */
 void index_flush(struct index *ix, const struct index_change *c, size_t n, const struct index_mark *mark,
                  void (*cb)(void *arg, int status), void *arg);

@@ -360,13 +360,19 @@ int64_t index_rcpts_left(struct index *ix, uint64_t id, const struct replay_msg 
 
 static int64_t ask_number(struct index *ix, enum index_stmt k, int64_t none)
 {
-    struct index_conn *c = index_conn_take(ix, NULL);
+    struct err e = ERR_INIT;
+    struct index_conn *c = index_conn_take(ix, &e);
     int64_t v = none;
-    if (c == NULL)
+    if (c == NULL) {
+        log_warn(ix->log, "%s", e.text);
         return none;
-    sqlite3_stmt *st = index_stmt(c, k, NULL);
-    if (st != NULL && sqlite3_step(st) == SQLITE_ROW && sqlite3_column_type(st, 0) == SQLITE_INTEGER)
+    }
+    sqlite3_stmt *st = index_stmt(c, k, &e);
+    int rc = st != NULL ? sqlite3_step(st) : SQLITE_ERROR;
+    if (rc == SQLITE_ROW && sqlite3_column_type(st, 0) == SQLITE_INTEGER)
         v = sqlite3_column_int64(st, 0);
+    else if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+        log_warn(ix->log, "index.db: %s", sqlite3_errmsg(c->db));
     sqlite3_reset(st);
     index_conn_give(ix, c);
     return v;

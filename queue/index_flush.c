@@ -111,15 +111,37 @@ void index_make_due_transport(struct index *ix, int64_t due_us, struct span tran
 
 /* ---- rows ---- */
 
+static bool look(struct index *ix, enum index_stmt k, uint64_t id, bool *has, struct err *e)
+{
+    sqlite3_stmt *st = index_stmt(ix->writer, k, e);
+    if (st == NULL)
+        return false;
+    sqlite3_bind_int64(st, 1, (int64_t)id);
+    int rc = sqlite3_step(st);
+    bool ok = rc == SQLITE_DONE || rc == SQLITE_ROW;
+    if (ok)
+        *has = rc == SQLITE_ROW;
+    else
+        err_set(e, "index.db: %s", sqlite3_errmsg(ix->writer->db));
+    sqlite3_reset(st);
+    return ok;
+}
+
+bool index_look(struct index *ix, uint64_t id, bool *has, bool *deleted, struct err *e)
+{
+    return look(ix, IX_HAS, id, has, e) && look(ix, IX_HAS_DELETED, id, deleted, e);
+}
+
 bool index_has(struct index *ix, uint64_t id)
 {
-    sqlite3_stmt *st = index_stmt(ix->writer, IX_HAS, NULL);
-    if (st == NULL)
-        return true;
-    sqlite3_bind_int64(st, 1, (int64_t)id);
-    bool is_missing = sqlite3_step(st) == SQLITE_DONE;
-    sqlite3_reset(st);
-    return !is_missing;
+    bool has;
+    return !look(ix, IX_HAS, id, &has, NULL) || has;
+}
+
+bool index_has_deleted(struct index *ix, uint64_t id)
+{
+    bool has;
+    return !look(ix, IX_HAS_DELETED, id, &has, NULL) || has;
 }
 
 static bool put_message(struct index *ix, const struct index_change *c, struct err *e)
@@ -129,7 +151,9 @@ static bool put_message(struct index *ix, const struct index_change *c, struct e
     struct journal_pos pos = segments_where(&ix->s->journal.segs, c->id, c->m->pos);
     if (st == NULL)
         return false;
-    bool is_more = !index_has(ix, c->id);
+    bool has;
+    if (!look(ix, IX_HAS, c->id, &has, e))
+        return false;
     sqlite3_bind_int64(st, 1, (int64_t)c->id);
     sqlite3_bind_int64(st, 2, (int64_t)pos.segment);
     sqlite3_bind_int64(st, 3, (int64_t)pos.offset);
@@ -147,7 +171,7 @@ static bool put_message(struct index *ix, const struct index_change *c, struct e
     sqlite3_bind_int(st, 15, c->forced_expire);
     if (!index_run(ix->writer, st, e))
         return false;
-    atomic_fetch_add_explicit(&ix->count, is_more, memory_order_relaxed);
+    atomic_fetch_add_explicit(&ix->count, !has, memory_order_relaxed);
     return true;
 }
 

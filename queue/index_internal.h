@@ -106,8 +106,11 @@ void index_submit(struct index *ix, struct index_job *j);
 bool index_apply_change(struct index *ix, const struct index_change *c, struct err *e) MUST_CHECK;
 bool index_write_mark(struct index *ix, const struct index_mark *k, struct err *e) MUST_CHECK;
 bool index_read_mark(struct index *ix, struct index_mark *k, struct err *e) MUST_CHECK;
-/* Also when the database cannot be asked: of what it lacks, large files are removed and copies are passed over. */
+/* Whether it has rows of the message, among the queued or the deleted; false with *e when the database cannot be asked. */
+bool index_look(struct index *ix, uint64_t id, bool *has, bool *deleted, struct err *e) MUST_CHECK;
+/* True also when the database cannot be asked: of what it lacks, large files are removed. */
 bool index_has(struct index *ix, uint64_t id);
+bool index_has_deleted(struct index *ix, uint64_t id);
 /* Recovery: everything m's recipients say, as one change. */
 bool index_put_msg(struct index *ix, struct msg *m, struct err *e) MUST_CHECK;
 bool index_set_place(struct index *ix, uint64_t id, struct journal_pos pos, struct err *e) MUST_CHECK;
@@ -115,7 +118,6 @@ bool index_delete(struct index *ix, uint64_t id, struct err *e) MUST_CHECK;
 bool index_by_id(struct index *ix, enum index_stmt k, uint64_t id, struct err *e) MUST_CHECK;
 
 /* ---- index_trash.c ---- */
-bool index_has_deleted(struct index *ix, uint64_t id);
 bool index_deleted_us(struct index *ix, uint64_t id, int64_t *deleted_us, struct err *e) MUST_CHECK;
 /* The rows of a message go to the deleted ones, or come back; nothing happens when there are none. */
 bool index_trash(struct index *ix, uint64_t id, int64_t deleted_us, struct err *e) MUST_CHECK;

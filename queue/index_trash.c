@@ -8,17 +8,6 @@
 #include "common/base/mem.h"
 #include "queue/index_internal.h"
 
-bool index_has_deleted(struct index *ix, uint64_t id)
-{
-    sqlite3_stmt *st = index_stmt(ix->writer, IX_HAS_DELETED, NULL);
-    if (st == NULL)
-        return true;
-    sqlite3_bind_int64(st, 1, (int64_t)id);
-    bool is_missing = sqlite3_step(st) == SQLITE_DONE;
-    sqlite3_reset(st);
-    return !is_missing;
-}
-
 bool index_deleted_us(struct index *ix, uint64_t id, int64_t *deleted_us, struct err *e)
 {
     sqlite3_stmt *st = index_stmt(ix->writer, IX_FETCH_DELETED, e);
@@ -51,12 +40,12 @@ bool index_trash(struct index *ix, uint64_t id, int64_t deleted_us, struct err *
 
 bool index_restore(struct index *ix, uint64_t id, struct err *e)
 {
-    bool is_more = !index_has(ix, id);
-    if (!index_by_id(ix, IX_RESTORE_MESSAGE, id, e))
+    bool has, deleted;
+    if (!index_look(ix, id, &has, &deleted, e) || !index_by_id(ix, IX_RESTORE_MESSAGE, id, e))
         return false;
     if (sqlite3_changes(ix->writer->db) == 0)
         return true;
-    atomic_fetch_add_explicit(&ix->count, is_more, memory_order_relaxed);
+    atomic_fetch_add_explicit(&ix->count, !has, memory_order_relaxed);
     return index_by_id(ix, IX_RESTORE_RCPTS, id, e) && index_by_id(ix, IX_PURGE_MESSAGE, id, e) && index_by_id(ix, IX_PURGE_RCPTS, id, e);
 }
 

@@ -19,6 +19,8 @@
 
 /* A torn end is kept for people to look at, not in full. */
 #define TORN_KEPT 65536u
+/* The note at the begin of a segment lies there. */
+#define NOTE_WITHIN (LOGFILE_DATA_AT + 4096u)
 
 void replay_init(struct replay *r, struct spool *s)
 {
@@ -164,13 +166,17 @@ static void quarantine(struct replay *r, const struct segment *g, const char *p,
  * A copy made by compaction, of a message that the index (as of the mark) should know but does not: the message ended
  * while the copy was on its way.
  */
-static bool is_dead_copy(const struct replay *r, const struct frame *f, uint64_t id, struct journal_pos moved_from)
+static bool is_dead_copy(struct replay *r, const struct frame *f, uint64_t id, struct journal_pos moved_from)
 {
+    bool has = false, deleted = false;
     if (!(f->flags & RECORD_MOVED) || pos_compare(moved_from, r->from) >= 0)
         return false;
     const struct replay_msg *p = replay_find(r, id);
-    return !(p != NULL && (p->is_orphan || p->found)) &&
-           !(r->s->index != NULL && (index_has(r->s->index, id) || index_has_deleted(r->s->index, id)));
+    if (p != NULL && (p->is_orphan || p->found))
+        return false;
+    if (r->s->index != NULL && !index_look(r->s->index, id, &has, &deleted, &r->why))
+        r->is_stuck = true; /* either answer could be wrong: the start fails */
+    return !has && !deleted;
 }
 
 static void found_message(struct replay *r, const struct frame *f, struct span meta, struct journal_pos at)
@@ -277,27 +283,31 @@ static void replay_segment(struct replay *r, struct segment *g, const char *map)
 
 typedef void with_map_fn(struct replay *r, struct segment *g, const char *map);
 
-static bool with_map(struct replay *r, struct segment *g, with_map_fn *fn, struct err *e)
+/* fn sees the first n bytes; places that cannot be read are zero, so that their frames are found to be damaged. */
+static bool with_map(struct replay *r, struct segment *g, size_t n, with_map_fn *fn, struct err *e)
 {
+    size_t bad = 0;
     struct segments *s = &r->s->journal.segs;
     int fd;
     struct segment *pinned = segment_pin(s, g->generation, &fd);
-    void *map = pinned == NULL ? MAP_FAILED : mmap(NULL, g->bytes, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (map == MAP_FAILED) {
+    const char *map = pinned == NULL ? NULL : io_map_readable(fd, n, &bad);
+    if (map == NULL) {
         err_set_sys(e, errno, "read journal segment %016llx", (unsigned long long)g->generation);
     } else {
-        madvise(map, g->bytes, MADV_SEQUENTIAL);
+        if (bad > 0)
+            log_error(r->s->o.log, "journal segment %016llx: %zu bytes cannot be read", (unsigned long long)g->generation, bad);
         fn(r, g, map);
-        munmap(map, g->bytes);
+        io_unmap(map, n);
     }
     segment_unpin(s, &pinned);
-    return map != MAP_FAILED;
+    return map != NULL;
 }
 
 /* A segment that begins with a note says where an earlier one stopped being valid. */
 static void read_note(struct replay *r, struct segment *g, const char *map)
 {
-    struct frame_scan sc = { .p = map, .n = g->end, .off = LOGFILE_DATA_AT, .generation = g->generation, .salt = g->salt };
+    size_t n = g->end < NOTE_WITHIN ? g->end : NOTE_WITHIN;
+    struct frame_scan sc = { .p = map, .n = n, .off = LOGFILE_DATA_AT, .generation = g->generation, .salt = g->salt };
     struct segments *s = &r->s->journal.segs;
     struct frame f;
     struct journal_pos cut;
@@ -318,13 +328,15 @@ bool replay_journal(struct replay *r, struct err *e)
     bool ok = true;
     for (size_t i = 0; ok && i < s->n; i++)
         if (s->v[i]->generation >= r->from.segment && s->v[i]->bytes > LOGFILE_DATA_AT)
-            ok = with_map(r, s->v[i], read_note, e);
+            ok = with_map(r, s->v[i], s->v[i]->bytes < NOTE_WITHIN ? s->v[i]->bytes : NOTE_WITHIN, read_note, e);
     for (size_t i = 0; ok && i < s->n; i++)
         if (s->v[i]->generation >= r->from.segment && s->v[i]->bytes > LOGFILE_DATA_AT) {
             ok = !spool_is_told_to_stop(r->s, "reading the journal", i, s->n);
             if (!ok)
                 err_set(e, "interrupted");
-            ok = ok && with_map(r, s->v[i], replay_segment, e);
+            ok = ok && with_map(r, s->v[i], s->v[i]->bytes, replay_segment, e);
         }
-    return ok;
+    if (ok && r->is_stuck)
+        err_set(e, "%s", r->why.text);
+    return ok && !r->is_stuck;
 }

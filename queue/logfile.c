@@ -99,14 +99,18 @@ static enum logfile_head_status head_decode(const char *p, enum logfile_kind k, 
     return LOGFILE_HEAD_OK;
 }
 
-enum logfile_head_status logfile_read_head(int fd, enum logfile_kind k, struct logfile_head *h)
+enum logfile_head_status logfile_read_head(int fd, enum logfile_kind k, struct logfile_head *h, int *error)
 {
     char head[HEAD_BYTES];
     enum logfile_head_status st = LOGFILE_HEAD_BAD;
     if (io_pread_all(fd, head, sizeof head, 0))
         st = head_decode(head, k, h);
-    if (st == LOGFILE_HEAD_BAD && io_pread_all(fd, head, sizeof head, HEAD_COPY_AT))
-        st = head_decode(head, k, h);
+    if (st != LOGFILE_HEAD_BAD)
+        return st;
+    if (io_pread_all(fd, head, sizeof head, HEAD_COPY_AT))
+        return head_decode(head, k, h);
+    if (errno != 0 && error != NULL) /* else the file is short */
+        *error = errno;
     return st;
 }
 

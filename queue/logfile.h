@@ -45,7 +45,8 @@ int logfile_create(const struct spool_io *io, const char *path, uint64_t bytes) 
 /* Writes both copies (no flush); false with errno. */
 bool logfile_write_head(const struct spool_io *io, int fd, enum logfile_kind k, const struct logfile_head *h) MUST_CHECK;
 enum logfile_head_status { LOGFILE_HEAD_OK, LOGFILE_HEAD_BAD, LOGFILE_HEAD_NEWER };
-enum logfile_head_status logfile_read_head(int fd, enum logfile_kind k, struct logfile_head *h) MUST_CHECK;
+/* *error (may be NULL): errno when neither copy could be read, else as it was. */
+enum logfile_head_status logfile_read_head(int fd, enum logfile_kind k, struct logfile_head *h, int *error) MUST_CHECK;
 
 /* The valid frames of a file in memory. */
 struct frame_scan {

@@ -47,15 +47,44 @@ static struct replay_msg **in_order(struct replay *r, size_t *n)
     return v;
 }
 
-/* The message of a record found in the journal; NULL (logged) when it cannot be read. */
-static struct msg *load(struct spool *s, const struct replay_msg *p)
+bool recover_may_heal(const struct err *why)
+{
+    return why->sys != 0 && why->sys != ENOENT && why->sys != EIO;
+}
+
+/* It stays where it is, and under a second name, so that the bytes are still there when the segment is given up. */
+static void keep_unreadable(struct spool *s, struct journal_pos pos, const char *text)
+{
+    struct segments *g = &s->journal.segs;
+    spool_tell(s, SPOOL_TROUBLE_DAMAGE, "%s: the message cannot be delivered; the segment is kept in corrupt/", text);
+    if (s->o.read_only)
+        return;
+    char *from = segments_path(g, pos.segment), *to = xasprintf("%s/corrupt/%016llx.jnl", s->o.dir, (unsigned long long)pos.segment);
+    if (link(from, to) != 0 && errno != EEXIST)
+        log_warn(s->o.log, "cannot keep %s as %s: %m", from, to);
+    lock_take(&g->m);
+    struct segment *q = segments_find_locked(g, pos.segment);
+    if (q != NULL)
+        q->abandoned = true; /* unlinked at its end, never used again */
+    lock_drop(&g->m);
+    free(from);
+    free(to);
+}
+
+/*
+ * The message of a record found in the journal; NULL when it cannot be read: with *out when the start must fail for it.
+ */
+static struct msg *load(struct spool *s, const struct replay_msg *p, struct err *out)
 {
     struct err e = ERR_INIT;
     struct frame f;
     char *meta;
     struct journal_pos pos = p->pos;
     if (!content_read_record(s, p->id, &pos, &f, &meta, &e)) {
-        log_error(s->o.log, "%s", e.text);
+        if (recover_may_heal(&e))
+            *out = e;
+        else
+            keep_unreadable(s, pos, e.text);
         return NULL;
     }
     struct msg *m = record_message_decode(&f, span_of(meta + FRAME_HEADER_BYTES, f.meta_bytes));
@@ -154,7 +183,12 @@ static bool add_row(struct recovery *v, const struct replay_msg *p, struct err *
 {
     if (!p->found || p->deleted || p->done >= p->rcpt_count)
         return true;
-    struct msg *m = load(v->s, p);
+    struct err why = ERR_INIT;
+    struct msg *m = load(v->s, p, &why);
+    if (m == NULL && why.text[0] != '\0') {
+        err_set(e, "%s", why.text);
+        return false;
+    }
     if (m == NULL)
         return true;
     if (replay_apply(p, m) == 0 || !has_content(v->s, m)) {
@@ -194,8 +228,9 @@ static bool apply_all(struct recovery *v, struct err *e)
             ok = false;
             break;
         }
-        ok = index_has(ix, p[i]->id) ? update_row(v, p[i], 0, e) : index_has_deleted(ix, p[i]->id) ? update_deleted_row(v, p[i], e)
-                                                                                                   : add_row(v, p[i], e);
+        bool has = false, deleted = false;
+        ok = index_look(ix, p[i]->id, &has, &deleted, e) &&
+             (has ? update_row(v, p[i], 0, e) : deleted ? update_deleted_row(v, p[i], e) : add_row(v, p[i], e));
         if (ok && i % MESSAGES_PER_COMMIT == MESSAGES_PER_COMMIT - 1)
             ok = index_exec(ix->writer, "COMMIT; BEGIN IMMEDIATE", e);
     }
@@ -234,7 +269,7 @@ struct msg *overlay_message(struct spool *s, const struct replay_msg *p, int64_t
     if (s->index != NULL && (index_has(s->index, p->id) || index_has_deleted(s->index, p->id)))
         m = index_fetch_any(s->index, p->id, &row_us, e);
     else if (p->found && !p->deleted)
-        m = load(s, p);
+        m = load(s, p, e);
     if (m != NULL && (replay_apply(p, m) == 0 || !has_content(s, m)))
         msg_unref(&m);
     *deleted_us = replay_deleted_us(p, row_us);
@@ -248,6 +283,8 @@ static void remove_stray_files(struct spool *s)
     DIR *d = opendir(dir);
     struct dirent *de;
     unsigned n = 0;
+    if (d == NULL)
+        log_warn(s->o.log, "open directory %s: %m: files of messages that were never committed stay there", dir);
     while (d != NULL && (de = readdir(d)) != NULL) {
         uint64_t id;
         if (strlen(de->d_name) != 16 || !num_parse_hex(span_cstr(de->d_name), &id) || index_has(s->index, id) ||

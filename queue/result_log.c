@@ -173,7 +173,12 @@ bool result_log_open(struct result_log *l, bool read_only UNUSED, bool *newer, s
         memcpy(&g, gens.p + i, sizeof g);
         char *path = file_path(l, g);
         int fd = l->io->open(l->io->arg, path, O_RDONLY, 0);
-        enum logfile_head_status k = fd < 0 ? LOGFILE_HEAD_BAD : logfile_read_head(fd, LOGFILE_RESULTS, &h);
+        if (fd < 0)
+            log_warn(l->log, "open %s: %m: tried once more", path);
+        if (fd < 0)
+            fd = l->io->open(l->io->arg, path, O_RDONLY, 0); /* deliveries would be repeated without it */
+        int error = fd < 0 ? errno : 0;
+        enum logfile_head_status k = fd < 0 ? LOGFILE_HEAD_BAD : logfile_read_head(fd, LOGFILE_RESULTS, &h, &error);
         io_close(&fd);
         if (k == LOGFILE_HEAD_NEWER) {
             *newer = true;
@@ -184,8 +189,13 @@ bool result_log_open(struct result_log *l, bool read_only UNUSED, bool *newer, s
         lock_take(&l->m);
         add_file_locked(l, g, k == LOGFILE_HEAD_OK && h.generation == g ? h.salt : 0, -1);
         lock_drop(&l->m);
-        if (k == LOGFILE_HEAD_BAD)
-            log_warn(l->log, "result log %s has no valid header: deliveries noted in it may be repeated", path);
+        if (error != 0 && error != EIO) { /* a shortage: once more at the next start */
+            err_set_sys(e, error, "read %s", path);
+            ok = false;
+        } else if (k == LOGFILE_HEAD_BAD) {
+            log_error(l->log, "result log %s has no valid header%s: deliveries noted in it may be repeated", path,
+                      error == EIO ? " (input/output error)" : "");
+        }
         free(path);
     }
     buf_free(&gens);
@@ -329,7 +339,11 @@ bool result_log_sync(struct result_log *l)
             io_close(&fd);
         }
     }
-    return l->io->sync_dir(l->io->arg, l->dir) == 0 && ok;
+    if (l->io->sync_dir(l->io->arg, l->dir) != 0) {
+        log_error(l->log, "result log: flush of the directory %s failed: %m", l->dir);
+        ok = false;
+    }
+    return ok;
 }
 
 void result_log_release(struct result_log *l, uint64_t pos)
@@ -371,15 +385,23 @@ void result_log_release(struct result_log *l, uint64_t pos)
 static bool replay_file(struct result_log *l, const struct result_file *f, const char *path, uint64_t from,
                         void (*fn)(void *arg, uint64_t pos, const struct spool_result *r), void *arg, struct err *e)
 {
-    struct buf b = BUF_INIT(RESULT_FILE_BYTES * 2);
     uint64_t base = f->generation * RESULT_FILE_BYTES, off;
+    struct stat st_file;
+    size_t bad = 0;
     if (f->salt == 0)
         return true; /* no header: said so when it was opened */
-    if (!io_read_file(path, &b, e)) {
-        buf_free(&b);
+    int fd = l->io->open(l->io->arg, path, O_RDONLY, 0);
+    const char *p = NULL;
+    if (fd >= 0 && fstat(fd, &st_file) == 0)
+        p = io_map_readable(fd, (size_t)st_file.st_size, &bad);
+    if (p == NULL)
+        err_set_sys(e, errno, "read %s", path);
+    io_close(&fd);
+    if (p == NULL)
         return false;
-    }
-    struct frame_scan sc = { .p = b.p, .n = b.n, .off = LOGFILE_DATA_AT, .generation = f->generation, .salt = f->salt };
+    if (bad > 0)
+        log_error(l->log, "result log %s: %zu bytes cannot be read", path, bad);
+    struct frame_scan sc = { .p = p, .n = (size_t)st_file.st_size, .off = LOGFILE_DATA_AT, .generation = f->generation, .salt = f->salt };
     if (from > base + sc.off)
         sc.off = from - base;
     struct frame fr;
@@ -391,7 +413,7 @@ static bool replay_file(struct result_log *l, const struct result_file *f, const
             log_error(l->log, "result log %s: damaged between %llu and %llu: deliveries noted there may be repeated",
                       path, (unsigned long long)off, (unsigned long long)sc.off);
     }
-    buf_free(&b);
+    io_unmap(p, (size_t)st_file.st_size);
     return true;
 }
 

@@ -121,6 +121,8 @@ static struct segment *begin_recycled(struct segments *s, uint64_t need)
         g = begin(s, path, fd, bytes);
     }
     if (g == NULL)
+        log_warn(s->log, "journal: %s cannot be used again: %m", path);
+    if (g == NULL)
         s->io->unlink(s->io->arg, path); /* whatever is wrong with it, it shall not come back */
     free(path);
     return g;
@@ -218,7 +220,10 @@ bool segments_reclaim(struct segments *s, struct segment *g)
 
     char *path = segments_path(s, g->generation), *to = spare_path(s, g->generation);
     io_close(&g->fd);
-    if (spare && s->io->rename(s->io->arg, path, to) == 0) {
+    bool renamed = spare && s->io->rename(s->io->arg, path, to) == 0;
+    if (spare && !renamed)
+        log_warn(s->log, "journal: rename %s: %m: removed instead", path);
+    if (renamed) {
         lock_take(&s->m);
         s->spares[s->spare_count].name = g->generation;
         s->spares[s->spare_count++].bytes = g->bytes;
@@ -288,8 +293,13 @@ static bool found_segment(struct segments *s, const char *path, uint64_t name, b
         io_close(&fd);
         return false;
     }
-    enum logfile_head_status k = logfile_read_head(fd, LOGFILE_JOURNAL, &h);
+    int error = 0;
+    enum logfile_head_status k = logfile_read_head(fd, LOGFILE_JOURNAL, &h, &error);
     io_close(&fd);
+    if (error != 0 && error != EIO) {
+        err_set_sys(e, error, "read %s", path);
+        return false;
+    }
     if (k == LOGFILE_HEAD_NEWER) {
         *newer = true;
         err_set(e, "%s was written by a newer version", path);
@@ -302,7 +312,8 @@ static bool found_segment(struct segments *s, const char *path, uint64_t name, b
         return true;
     }
     if (k == LOGFILE_HEAD_BAD || h.generation != name) {
-        log_error(s->log, "journal segment %s has no valid header: left as it is, its messages are not read", path);
+        log_error(s->log, "journal segment %s has no valid header%s: left as it is, its messages are not read", path,
+                  error == EIO ? " (input/output error)" : "");
         return true;
     }
     /* The file may be shorter than it says after a damage; never longer. */

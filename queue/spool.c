@@ -246,8 +246,11 @@ static void watch_minfree(struct spool *s, uint64_t room)
 static void check_room(struct spool *s)
 {
     uint64_t room;
-    if (s->io->free_bytes(s->io->arg, s->o.dir, &room) != 0)
+    if (s->io->free_bytes(s->io->arg, s->o.dir, &room) != 0) {
+        if (!atomic_load(&s->is_below_minfree))
+            log_error(s->o.log, "free space of %s: %m", s->o.dir);
         room = 0;
+    }
     /* Release pairs with the acquire in spool_has_room(). */
     atomic_store_explicit(&s->free_bytes, room, memory_order_release);
     watch_minfree(s, room);

@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -56,6 +57,49 @@ bool io_pread_all(int fd, void *p, size_t n, off_t off)
         n -= (size_t)k;
     }
     return true;
+}
+
+#define PROBE_BYTES (256u << 10)
+
+/* Puts zeros over the pages of [at, at + n) that cannot be read. */
+static bool cover_bad_pages(int fd, char *p, size_t at, size_t n, size_t *bad_bytes)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    char one;
+    for (size_t end = at + n; at < end; at += page) {
+        if (io_pread_all(fd, &one, 1, (off_t)at))
+            continue;
+        if (mmap(p + at, page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
+            return false;
+        *bad_bytes += end - at < page ? end - at : page;
+    }
+    return true;
+}
+
+const char *io_map_readable(int fd, size_t n, size_t *bad_bytes)
+{
+    char *scratch = NULL, *p = mmap(NULL, n ? n : 1, PROT_READ, MAP_PRIVATE, fd, 0);
+    bool ok = p != MAP_FAILED;
+    *bad_bytes = 0;
+    if (ok)
+        scratch = xmalloc(PROBE_BYTES);
+    /* Reading is the only way to ask; it brings the pages into memory as well. */
+    for (size_t at = 0; ok && at < n; at += PROBE_BYTES) {
+        size_t k = n - at < PROBE_BYTES ? n - at : PROBE_BYTES;
+        ok = io_pread_all(fd, scratch, k, (off_t)at) || cover_bad_pages(fd, p, at, k, bad_bytes);
+    }
+    int saved = errno;
+    free(scratch);
+    if (!ok && p != MAP_FAILED)
+        munmap(p, n ? n : 1);
+    errno = saved;
+    return ok ? p : NULL;
+}
+
+void io_unmap(const char *p, size_t n)
+{
+    if (p != NULL)
+        munmap((void *)(uintptr_t)p, n ? n : 1);
 }
 
 bool io_read_file(const char *path, struct buf *b, struct err *e)

@@ -12,6 +12,7 @@
 #include "common/base/clock.h"
 #include "common/base/crc32c.h"
 #include "common/base/err.h"
+#include "common/base/io.h"
 #include "common/base/lock.h"
 #include "common/base/num.h"
 #include "common/base/printable.h"
@@ -194,6 +195,35 @@ static void test_printable(void **state)
     }
 }
 
+/* A plain mapping would end the process by SIGBUS behind the end of the file. */
+static void what_cannot_be_read_is_mapped_as_zeros(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/posthouse-test-base.XXXXXX", bytes[5000];
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), bad = 99;
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    unlink(path);
+    memset(bytes, 'x', sizeof bytes);
+    assert_true(io_write_all(fd, bytes, sizeof bytes));
+    const char *p = io_map_readable(fd, sizeof bytes, &bad);
+    assert_non_null(p);
+    assert_int_equal(bad, 0);
+    assert_memory_equal(p, bytes, sizeof bytes);
+    io_unmap(p, sizeof bytes);
+
+    size_t n = 10 * page;
+    p = io_map_readable(fd, n, &bad);
+    assert_non_null(p);
+    assert_int_equal(bad, n - (sizeof bytes + page - 1) / page * page);
+    assert_memory_equal(p, bytes, sizeof bytes);
+    for (size_t i = sizeof bytes; i < n; i++)
+        assert_int_equal(p[i], 0);
+    io_unmap(p, n);
+    close(fd);
+    assert_null(io_map_readable(fd, n, &bad));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -208,6 +238,7 @@ int main(void)
         cmocka_unit_test(clock_can_be_shifted),
         cmocka_unit_test(lock_order_breach_aborts),
         cmocka_unit_test(lock_ranks_rise),
+        cmocka_unit_test(what_cannot_be_read_is_mapped_as_zeros),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
