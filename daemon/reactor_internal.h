@@ -63,6 +63,9 @@ struct reactor {
     struct limit session_limit;
     _Atomic int64_t pause_told_ms;
     _Atomic uint64_t pause_untold;
+    _Atomic int thread_error;      /* errno of a worker that could not be started, until told */
+    _Atomic int64_t thread_told_ms;
+    _Atomic uint64_t thread_untold;
 };
 
 /* reactor.c */

@@ -81,11 +81,29 @@ static bool wake_one_locked(struct reactor *r) REQUIRES(&r->q)
     int rc = thread_start(&w->thread, "worker", WORKER_STACK_BYTES, worker_main, w);
     if (rc != 0) {
         cond_destroy(&w->wake);
+        atomic_store(&r->thread_error, rc);
         return false;
     }
     r->started++;
     r->awake++;
     return true;
+}
+
+/* What wake_one_locked() could not say under its lock. Those that run go on with the sessions. */
+static void tell_no_thread(struct reactor *r)
+{
+    char text[160];
+    uint64_t missed;
+    int rc = atomic_load_explicit(&r->thread_error, memory_order_relaxed) != 0 ? atomic_exchange(&r->thread_error, 0) : 0;
+    if (rc == 0 || !log_once_a_minute(&r->thread_told_ms, &r->thread_untold, &missed))
+        return;
+    lock_take(&r->q);
+    unsigned running = r->started;
+    lock_drop(&r->q);
+    snprintf(text, sizeof text, "cannot start a worker thread (%u running): %s", running, strerrordesc_np(rc));
+    log_error(r->o.log, "%s", text);
+    if (r->o.trouble != NULL)
+        r->o.trouble(r->o.trouble_arg, "worker thread", text);
 }
 
 static unsigned queued_locked(const struct reactor *r)
@@ -103,6 +121,7 @@ void workers_push(struct reactor *r, struct run_list *l, bool resumed)
     lock_drop(&r->q);
     if (kick)
         reactor_wake_poller(r);
+    tell_no_thread(r);
 }
 
 /* Runs one session until it waits or has had its turn. True when it must be queued again. */
@@ -202,6 +221,7 @@ void reactor_will_block(struct sess *s)
             (void)wake_one_locked(r);
     }
     lock_drop(&r->q);
+    tell_no_thread(r);
 }
 
 /* Notices steps that take long without having said so: nobody popped a session for a tick, yet there is work or no poller. */

@@ -186,8 +186,11 @@ static bool clear_stale(const char *path, struct err *e)
     }
     int fd = dial_unix(span_cstr(path), clock_mono_ms() + 1000, &why);
     if (fd >= 0 || why.sys != ECONNREFUSED) {
+        if (fd < 0 && (why.sys == EMFILE || why.sys == ENFILE || why.sys == ENOMEM))
+            err_set_sys(e, why.sys, "cannot listen on %s", path);
+        else
+            err_set(e, "cannot listen on %s: another process listens there", path);
         io_close(&fd);
-        err_set(e, "cannot listen on %s: another process listens there", path);
         if (e)
             e->sys = EADDRINUSE;
         return false;

@@ -123,8 +123,12 @@ static void accept_client(struct control *c, int lfd, bool is_public)
     int fd = accept4(lfd, NULL, NULL, SOCK_CLOEXEC);
     if (fd >= 0)
         start_client(c, fd, is_public);
-    else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
+    else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+        uint64_t missed;
+        if (log_once_a_minute(&c->accept_told_ms, &c->accept_untold, &missed))
+            log_warn(c->o.log, "accept on %s: %m: tried again", is_public ? c->submit_path : c->socket_path);
         usleep(100 * 1000); /* the connection stays in the backlog: do not spin on it */
+    }
 }
 
 static void *accept_main(void *arg)

@@ -39,6 +39,8 @@ struct control {
     struct ctl_client clients[CONTROL_CLIENTS_MAX + SUBMIT_CLIENTS_MAX];
     bool stopping;             /* guarded by m */
     _Atomic uint64_t served;
+    _Atomic int64_t accept_told_ms; /* of connections that could not be taken */
+    _Atomic uint64_t accept_untold;
 };
 
 /* ---- ctl_client.c ---- */

@@ -34,6 +34,8 @@ struct pickup {
     _Atomic bool stopping;
     bool started;
     pthread_t thread;
+    _Atomic int64_t list_told_ms;  /* of a maildrop that cannot be listed */
+    _Atomic uint64_t list_untold;
 };
 
 /* ---- directories ---- */
@@ -62,15 +64,22 @@ static int make_dir(const char *queue_dir, const char *name, mode_t mode, struct
     return fd;
 }
 
+#define GROUP_BYTES (1u << 20) /* with all its members */
+
 /* With a group of its own (sendmail installed set-gid) only that group may write, else everybody; nobody may list. */
 static bool let_users_write(int fd, const char *path, const char *group, struct err *e)
 {
     struct group gr, *found = NULL;
     struct stat st;
-    char bytes[4096];
     mode_t mode = 01733;
-    if (group != NULL && group[0] != '\0' && getgrnam_r(group, &gr, bytes, sizeof bytes, &found) == 0 && found != NULL &&
-        ((fstat(fd, &st) == 0 && st.st_gid == gr.gr_gid) || fchown(fd, (uid_t)-1, gr.gr_gid) == 0))
+    char *bytes = xmalloc(GROUP_BYTES);
+    int rc = group != NULL && group[0] != '\0' ? getgrnam_r(group, &gr, bytes, GROUP_BYTES, &found) : 0;
+    free(bytes); /* of gr only the number is used */
+    if (rc != 0 && rc != ENOENT && rc != ESRCH) { /* it may be there: what it protects must not be opened to everybody */
+        err_set_sys(e, rc, "setgid_group %s", group);
+        return false;
+    }
+    if (found != NULL && ((fstat(fd, &st) == 0 && st.st_gid == gr.gr_gid) || fchown(fd, (uid_t)-1, gr.gr_gid) == 0))
         mode = 01730;
     if (fchmod(fd, mode) == 0)
         return true;
@@ -364,12 +373,15 @@ static DIR *list_dir(int dir_fd)
 }
 
 /* Names are gathered first: renaming inside a directory while reading it would show files twice. */
-static char **names_of(int dir_fd, size_t *count)
+static char **names_of(struct pickup *p, int dir_fd, size_t *count)
 {
     char **names = NULL;
     size_t n = 0, cap = 0;
     DIR *d = list_dir(dir_fd);
     const struct dirent *de;
+    uint64_t missed;
+    if (d == NULL && log_once_a_minute(&p->list_told_ms, &p->list_untold, &missed))
+        log_warn(p->o.env.log, "list %s: %m: mail there waits", p->dir);
     while (d != NULL && (de = readdir(d)) != NULL) {
         if (strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0 || strcmp(de->d_name, "active") == 0)
             continue;
@@ -388,7 +400,7 @@ static char **names_of(int dir_fd, size_t *count)
 static void round_of(struct pickup *p, bool leftovers)
 {
     size_t n;
-    char **names = names_of(leftovers ? p->active_fd : p->drop_fd, &n);
+    char **names = names_of(p, leftovers ? p->active_fd : p->drop_fd, &n);
     for (size_t i = 0; i < n; i++) {
         if (!p->stopping) {
             if (leftovers)
@@ -425,7 +437,7 @@ static void *pickup_main(void *arg)
 void pickup_recover(struct pickup *p)
 {
     size_t n;
-    char **names = names_of(p->active_fd, &n);
+    char **names = names_of(p, p->active_fd, &n);
     for (size_t i = 0; i < n; i++) {
         if (is_queued(p, names[i]))
             drop_leftover(p, names[i]);
