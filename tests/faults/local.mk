@@ -1,0 +1,8 @@
+# The n-th call fails: a sample in `make check`, every n with `make faults` (about half an hour on two cores).
+FAULTS = tests/faults/nth.py
+TESTS += $(FAULTS)
+EXTRA_DIST += $(FAULTS) tests/faults/faults.py tests/faults/shim_faults.c tests/faults/README.md
+
+.PHONY: faults
+faults: all
+	POSTHOUSE_BUILD='$(abs_top_builddir)' PYTHONDONTWRITEBYTECODE=1 python3 $(srcdir)/tests/faults/nth.py --long
