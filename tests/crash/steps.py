@@ -15,6 +15,7 @@ import contextlib
 import os
 import pathlib
 import random
+import re
 import shlex
 import signal
 import struct
@@ -37,6 +38,8 @@ SEED = int(os.environ.get("POSTHOUSE_SEED", str(random.randrange(1 << 30))))
 JOBS = int(os.environ.get("POSTHOUSE_JOBS", "2"))
 CUTS = int(os.environ.get("POSTHOUSE_STEP_CUTS", "4"))
 LIB = pathlib.Path(__file__).resolve().parent.parent / "lib"
+# Is refused by the next hop, so a notice goes to the sender, who is here.
+BOUNCES, SENDER = "no@smtp.example", "other@example.com"
 KIND = struct.Struct("56sII")
 KINDS = 96
 # Else the run is not what it is for.
@@ -117,7 +120,7 @@ class StepHub(CrashHub):
 
 
 class Run:
-    """The scripted run. What it was told is in `accepted` (number to places), `held` and `deleted` (queue IDs)."""
+    """The scripted run. What it was told is in `accepted` (number to places), `held`, `released` and `deleted` (queue IDs)."""
 
     def __init__(self, hub):
         self.hub = hub
@@ -127,10 +130,10 @@ class Run:
         self.asked = collections.defaultdict(set)
         self.number = 0
 
-    def send(self, client, size, rcpts):
+    def send(self, client, size, rcpts, sender="a@example.org"):
         self.number += 1
         body = f"From: a@example.org\r\nSubject: number {self.number}\r\nX-Number: {self.number}\r\n\r\n".encode()
-        qid = client.send_mail("a@example.org", rcpts, body + (b"x" * 70 + b"\r\n") * (size // 72 + 1))
+        qid = client.send_mail(sender, rcpts, body + (b"x" * 70 + b"\r\n") * (size // 72 + 1))
         self.accepted[self.number] = rcpts
         self.ids[self.number] = qid
         return qid
@@ -155,6 +158,7 @@ class Run:
                     self.order("release", qid, self.released)
             self.send(c, 400000, ["user@example.com", "r@smtp.example"])
             self.send(c, 400000, ["user@example.com", LATER])
+            self.send(c, 500, ["user@example.com", BOUNCES], SENDER)
             self.order("delete", self.send(c, 500, [LATER]), self.deleted)
 
     def wait_kinds(self, *kinds):
@@ -218,6 +222,8 @@ class Run:
         found = {place: collections.Counter(a.number for a in (w.answers() if place != LATER else w))
                  for place, w in answers.items()}
         found["user@example.com"] = maildir_numbers(hub)
+        notices = b"".join(hub.mails(SENDER.partition("@")[0]))
+        found[BOUNCES] = collections.Counter(int(n) for n in re.findall(rb"^X-Number: (\d+)", notices, re.M))
         for n, rcpts in self.accepted.items():
             for rcpt in rcpts:
                 if not found[rcpt][n]:  # a deletion that was under way may have been done

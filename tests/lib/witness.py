@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""A next hop in a process of its own that writes down when it answered the content of each message, and what came of it.
+"""A next hop in a process of its own that writes down when it answered the content of each message, and what came of it. It
+refuses the recipients no@.
 
     with Witness(file, lmtp=True) as hop:    # hop.port
         ...
@@ -63,6 +64,9 @@ class WitnessSession(Session):
         self.buffer += data
 
     def do_DATA(self, arg):
+        if not self.rcpts:
+            self.say("503 5.5.1 no recipients")
+            return
         self.say("354 go ahead")
         begin = 0
         while (at := self.buffer.find(b"\r\n.\r\n", begin)) < 0:
@@ -121,6 +125,7 @@ class Witness:
 
 def main():
     with WitnessSink(lmtp=sys.argv[2] == "lmtp", port=int(sys.argv[3])) as sink:
+        sink.on["RCPT"] = lambda session, arg: "550 5.1.1 no such user" if arg.startswith("TO:<no@") else None
         sink.out = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND)
         print(sink.port, flush=True)
         sys.stdin.read()
