@@ -64,7 +64,7 @@ static void put_folded(struct out *o, struct span s, size_t column, const char *
         size_t n = word_length(s);
         if (n == 0)
             break;
-        if (!is_first && column + 1 + n > FOLD_AT) {
+        if (is_first ? column + n > LINE_MAX_BYTES + FOLD_AT : column + 1 + n > FOLD_AT) {
             buf_puts(&o->b, "\r\n");
             buf_puts(&o->b, indent);
             column = strlen(indent);
@@ -90,13 +90,9 @@ static void field(struct out *o, const char *name, const char *type, struct span
     put_folded(o, value, o->b.n - at, "    ", utf8);
 }
 
-/* An address in a field or text: external form, cleaned. */
 static void put_addr(struct out *o, struct span internal, bool utf8)
 {
-    size_t at = o->b.n;
-    addr_quote(&o->b, internal);
-    for (size_t i = at; i < o->b.n; i++)
-        o->b.p[i] = own_mail_clean(o->b.p[i], utf8);
+    own_mail_put_address(&o->b, internal, utf8);
 }
 
 static void addr_field(struct out *o, const char *name, struct span a, bool utf8)
@@ -208,6 +204,10 @@ static void put_words(struct out *o, const struct dsn_report *d)
         put_addr(o, to->addr, d->is_utf8);
         buf_putc(&o->b, '>');
         if (to->orig.n > 0 && !span_ieq(to->orig, to->addr)) {
+            if (o->b.n - at > FOLD_AT) {
+                buf_puts(&o->b, "\r\n");
+                at = o->b.n;
+            }
             buf_puts(&o->b, " (sent to <");
             put_addr(o, to->orig, d->is_utf8);
             buf_puts(&o->b, ">)");
@@ -225,7 +225,7 @@ static void put_original_recipient(struct out *o, const struct dsn_report *d, co
     ptrdiff_t semicolon = span_find(to->orcpt, ';');
     if (semicolon > 0) {
         buf_puts(&o->b, "Original-Recipient: ");
-        for (size_t i = 0; i < to->orcpt.n; i++) {
+        for (size_t i = 0; i < to->orcpt.n && i < OWN_MAIL_ADDRESS_SHOWN; i++) {
             buf_putc(&o->b, own_mail_clean(to->orcpt.p[i], d->is_utf8));
             if ((ptrdiff_t)i == semicolon)
                 buf_putc(&o->b, ' ');

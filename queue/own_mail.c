@@ -28,6 +28,21 @@ char own_mail_clean(char c, bool is_utf8)
     return ascii_is_print(c) ? c : c == '\t' ? ' ' : '?';
 }
 
+void own_mail_put_address(struct buf *b, struct span internal, bool is_utf8)
+{
+    size_t at = b->n;
+    addr_quote(b, internal);
+    if (b->n - at > OWN_MAIL_ADDRESS_SHOWN) {
+        size_t cut = at + OWN_MAIL_ADDRESS_SHOWN;
+        while (cut > at && ((unsigned char)b->p[cut] & 0xc0) == 0x80) /* not inside a character */
+            cut--;
+        b->n = cut;
+        buf_puts(b, "...");
+    }
+    for (size_t i = at; i < b->n; i++)
+        b->p[i] = own_mail_clean(b->p[i], is_utf8);
+}
+
 static void put_date_line(struct buf *b, const char *label, int64_t us)
 {
     char t[MAIL_DATE_MAX];
@@ -44,10 +59,7 @@ void own_mail_put_header(struct buf *b, const struct own_mail *o, const char *su
     put_date_line(b, "; ", o->now_us);
     put_date_line(b, "Date: ", o->now_us);
     buf_printf(b, "From: Mail Delivery System <MAILER-DAEMON@%s>\r\nTo: ", o->p->myorigin);
-    size_t at = b->n;
-    addr_quote(b, o->to);
-    for (size_t i = at; i < b->n; i++)
-        b->p[i] = own_mail_clean(b->p[i], is_utf8);
+    own_mail_put_address(b, o->to, is_utf8);
     buf_printf(b, "\r\nSubject: %s\r\nAuto-Submitted: auto-replied\r\nMessage-Id: ", subject);
     buf_add_span(b, o->message_id);
     buf_puts(b, "\r\n");

@@ -23,6 +23,9 @@ struct own_mail {
 struct msg *own_mail_new(struct own_mail *o, const struct params *p, struct spool *s, struct span from, struct span to);
 /* Received to Message-Id; the MIME lines are the caller's. 8-bit bytes of the recipient are kept when is_utf8. */
 void own_mail_put_header(struct buf *b, const struct own_mail *o, const char *subject, bool is_utf8);
+#define OWN_MAIL_ADDRESS_SHOWN 900 /* bytes: a line has at most 998, and an address that the world has at most 256 */
+/* An address in external form, cleaned; the end of an endless one is left out. */
+void own_mail_put_address(struct buf *b, struct span internal, bool is_utf8);
 /* One byte of text from outside: no control bytes, and 8-bit only where the form allows it. */
 char own_mail_clean(char c, bool is_utf8);
 /* An address as configured; without a domain it is completed with myorigin. */

@@ -173,6 +173,31 @@ static void failure(void **state UNUSED)
     bench_free(&b);
 }
 
+/* Stored texts of any length make no line that is too long (RFC 5322 2.1.1), and no field of their own. */
+static void endless_texts(void **state UNUSED)
+{
+    struct bench *b = bench_new(NULL, NULL);
+    static char quotes[1100], words[5000];
+    struct bounce_rcpt r[1] = { failed(0) };
+    struct answer a;
+    memset(quotes, '"', 1000);
+    memcpy(quotes + 1000, "@example.com", 12);
+    memset(words, 'w', sizeof words - 1);
+    struct msg *m = original(b, quotes);
+    m->env.rcpts[0].addr = span_cstr(quotes + 1);
+    m->env.rcpts[0].orig = span_cstr(quotes);
+    m->env.rcpts[0].orcpt = span_cstr(arena_printf(m->arena, "rfc822;%s", words));
+    m->env.envid = m->env.message_id = r[0].reason = r[0].diagnostic = r[0].remote_mta = span_cstr(words);
+    assert_int_equal(notify(b, BOUNCE_FAILURE, m, r, 1, &a), 1);
+    assert_form(last(b));
+    r[0].reason = r[0].diagnostic = SPAN_LIT("550 no\r\nAction: delivered\x1b[2J\n\n--x");
+    assert_int_equal(notify(b, BOUNCE_FAILURE, m, r, 1, &a), 1);
+    assert_form(last(b));
+    assert_null(strstr(last(b)->content, "\nAction: delivered"));
+    msg_unref(&m);
+    bench_free(&b);
+}
+
 static void who_hears_of_it(void **state UNUSED)
 {
     static const struct {
@@ -393,6 +418,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(failure),
+        cmocka_unit_test(endless_texts),
         cmocka_unit_test(who_hears_of_it),
         cmocka_unit_test(size_and_ret),
         cmocka_unit_test(a_large_original_streams),
