@@ -90,6 +90,8 @@ bool qid_parse(struct span t, uint64_t *id)
     if (!span_eq(span_from(t, (size_t)z + 1), SPAN_LIT("0")))
         return false;
     time_n = (size_t)z;
+    if (time_n > SECONDS_DIGITS + MICROS_DIGITS && t.p[0] == '0') /* one text for each number */
+        return false;
     if (!parse_base52(span_of(t.p, time_n - MICROS_DIGITS), &s) ||
         !parse_base52(span_of(t.p + time_n - MICROS_DIGITS, MICROS_DIGITS), &us) || us >= US_PER_S ||
         s > (UINT64_MAX - us) / US_PER_S)

@@ -49,7 +49,7 @@ static void what_is_no_id_is_refused(void **state)
     (void)state;
     static const char *const bad[] = { "", "0", "xyz", "3cf6b2aae8", "3CF6B2AAEG", "-5", "3CF6 ", "ALL",
                                        "4cYXdr0LPtQz", "4cYXdr0LPtQz1", "zzzzzzzzzzzzzzzzzzzzz0", "4cYXdaaaaaz0",
-                                       "11112222333344445", "../3CF6B2" };
+                                       "11112222333344445", "../3CF6B2", "00000000001z0" };
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         uint64_t id;
         if (qid_parse(span_cstr(bad[i]), &id))
