@@ -5,7 +5,10 @@
  */
 #include "daemon/control/submission.h"
 
+#include "common/base/ascii.h"
 #include "common/mail/address.h"
+
+#define ENVID_MAX 100
 
 json_t *submission_encode(const struct submission *s)
 {
@@ -55,6 +58,16 @@ static bool address_is_sane(struct span s)
     return local.n > 0 && (addr_domain_is_valid(domain, true, true) || addr_literal_is_valid(domain));
 }
 
+/* RFC 3461 4.4: at most 100 characters; what they stand for is printable. */
+static bool envid_is_sane(struct span s)
+{
+    for (size_t i = 0; i < s.n; i++) {
+        if (!ascii_is_print(s.p[i]))
+            return false;
+    }
+    return s.n <= ENVID_MAX;
+}
+
 static bool decode_rcpts(const json_t *j, struct arena *a, struct submission *out, struct err *e)
 {
     const json_t *list = json_object_get(j, "recipients");
@@ -101,6 +114,10 @@ bool submission_decode(const json_t *j, struct arena *a, struct submission *out,
         return false;
     s.full_name = text_of(j, "full_name", a);
     s.envid = text_of(j, "envelope_id", a);
+    if (!envid_is_sane(s.envid)) {
+        err_set(e, "envelope_id is not 1 to %d printable ASCII characters", ENVID_MAX);
+        return false;
+    }
     s.notify = (uint8_t)(json_integer_value(json_object_get(j, "notify")) & 15);
     if (ret != NULL)
         s.ret = strcmp(ret, "full") == 0 ? DSN_RET_FULL : DSN_RET_HDRS;
