@@ -39,6 +39,15 @@ tests_fuzz_fuzz_smtp_client_SOURCES = tests/fuzz/fuzz_smtp_client.c tests/unit/c
 tests_fuzz_fuzz_smtp_client_LDADD = libdeliver.a libclient.a libdeliver.a libhosts.a libsched.a libtable.a libconf.a libdns.a libmail.a \
 	libnet.a libbase.a $(PCRE2_LIBS) $(IDN2_LIBS)
 tests_fuzz_fuzz_smtp_client_LDFLAGS = $(FUZZ_LDFLAGS)
+if HAVE_CMOCKA
+noinst_PROGRAMS += tests/fuzz/fuzz_control tests/fuzz/fuzz_spool
+tests_fuzz_fuzz_control_SOURCES = tests/fuzz/fuzz_control.c tests/unit/ctl_fixture.h
+tests_fuzz_fuzz_control_LDADD = $(CTL_SERVER_LIBS) $(TEST_LIBS)
+tests_fuzz_fuzz_control_LDFLAGS = $(FUZZ_LDFLAGS)
+tests_fuzz_fuzz_spool_SOURCES = tests/fuzz/fuzz_spool.c tests/unit/spool_fixture.h
+tests_fuzz_fuzz_spool_LDADD = $(LIBS_SPOOL) libbase.a $(TEST_LIBS)
+tests_fuzz_fuzz_spool_LDFLAGS = $(FUZZ_LDFLAGS)
+endif
 else
 FUZZERS_ARE_ON = no
 endif

@@ -1,0 +1,155 @@
+/*
+ * What a client of the control socket or of public/submit sends, line by line, and the content behind a submission. The
+ * first byte says who it is. Every answer is a line of JSON, an answer is ended by one with "ok", and what was taken into the
+ * queue has addresses that can be sent.
+ */
+#include "tests/fuzz/fuzz.h"
+
+#include <jansson.h>
+
+#include "daemon/cmd/queue_format.h"
+#include "daemon/control/control_internal.h"
+#include "tests/unit/ctl_fixture.h"
+
+struct wire {
+    struct span in;
+    size_t piece;
+    struct buf out;
+};
+
+static ssize_t wire_recv(void *ctx, void *p, size_t n, int64_t deadline_ms UNUSED)
+{
+    struct wire *w = ctx;
+    size_t k = w->in.n < n ? w->in.n : n;
+    if (k > w->piece)
+        k = w->piece;
+    if (k > 0)
+        memcpy(p, w->in.p, k);
+    w->in = span_from(w->in, k);
+    return (ssize_t)k;
+}
+
+static ssize_t wire_sendv(void *ctx, const struct iovec *iov, int count, int64_t deadline_ms UNUSED)
+{
+    struct wire *w = ctx;
+    size_t n = 0;
+    for (int i = 0; i < count; i++) {
+        buf_add(&w->out, iov[i].iov_base, iov[i].iov_len);
+        n += iov[i].iov_len;
+    }
+    return (ssize_t)n;
+}
+
+static void wire_close(void *ctx UNUSED) { }
+
+static const struct stream_ops wire_ops = { .recv = wire_recv, .sendv = wire_sendv, .close = wire_close };
+
+static bool reload(void *arg UNUSED, struct buf *text)
+{
+    buf_puts(text, "one finding\nanother\n");
+    return true;
+}
+
+static void stop(void *arg UNUSED) { }
+
+static struct fixture *the_fixture(void)
+{
+    static struct fixture *f;
+    void *state = NULL;
+    if (f == NULL) {
+        CHECK(setup(&state) == 0);
+        f = state;
+        (void)teardown; /* it lives as long as the process */
+        fixture_start_spool(f, false);
+    }
+    return f;
+}
+
+/* ---- what came back ---- */
+
+static void check_shown(const json_t *j)
+{
+    char *text = NULL;
+    size_t n = 0;
+    FILE *out = open_memstream(&text, &n);
+    struct queue_list l = { .out = out };
+    queue_list_add(&l, j);
+    queue_show_text(out, j, 1700000000);
+    fclose(out);
+    for (size_t i = 0; i < n; i++)
+        CHECK(text[i] == '\n' || ((unsigned char)text[i] >= 32 && text[i] != 127));
+    free(text);
+}
+
+/* Content that queue-cat gives lies between the lines: its length was told. */
+static void check_answers(struct span out)
+{
+    while (out.n > 0) {
+        ptrdiff_t lf = span_find(out, '\n');
+        CHECK(lf > 0);
+        json_t *j = json_loadb(out.p, (size_t)lf, JSON_REJECT_DUPLICATES, NULL);
+        CHECK(json_is_object(j));
+        out = span_from(out, (size_t)lf + 1);
+        json_t *bytes = json_object_get(j, "content_bytes");
+        if (bytes != NULL && json_object_get(j, "ok") != NULL) {
+            CHECK((uint64_t)json_integer_value(bytes) <= out.n);
+            out = span_from(out, (size_t)json_integer_value(bytes));
+        }
+        if (json_object_get(j, "recipients") != NULL)
+            check_shown(j);
+        json_decref(j);
+    }
+}
+
+static void check_queued(struct fixture *f)
+{
+    for (unsigned i = 0; i < f->sched.n; i++) {
+        const struct envelope *e = &f->sched.got[i]->env;
+        CHECK(!fuzz_has_control(e->sender) && !fuzz_has_control(e->envid) && e->rcpt_count > 0);
+        for (uint32_t k = 0; k < e->rcpt_count; k++)
+            CHECK(e->rcpts[k].addr.n > 0 && !fuzz_has_control(e->rcpts[k].addr));
+        struct content_view v;
+        struct err err = ERR_INIT;
+        CHECK(content_acquire(f->spool, f->sched.got[i], &v, &err));
+        CHECK(v.n > 2 && v.p[v.n - 1] == '\n' && v.p[v.n - 2] == '\r');
+        content_release(&v);
+    }
+    for (unsigned i = 0; i < f->sched.n; i++)
+        spool_message_done(f->spool, f->sched.got[i]);
+    fixture_forget(f);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+    struct fixture *f = the_fixture();
+    struct span in = span_of((const char *)data, n);
+    if (n < 2 || n > 16384)
+        return 0;
+    uint8_t who = fuzz_byte(&in);
+    struct wire w = { .in = in, .piece = who & 0xf0 ? (size_t)(who >> 4) * 7 : SIZE_MAX };
+    struct control c = {
+        .o = { .conf_dir = f->dir, .sched = &f->sched, .spool = f->spool, .log = &f->log, .conf = fixture_conf, .reload = reload,
+               .stop = stop, .arg = f },
+    };
+    struct ctl_client cl = { .c = &c, .peer = { .uid = who & 1 ? 12345 : 0, .pid = 1, .is_owner = !(who & 1) }, .is_public = who & 2,
+                             .state = CLIENT_RUNNING };
+    lock_init(&c.m, LOCK_CONTROL);
+    cl.s = stream_new_layer((struct stream_layer){ &wire_ops, &w }, -1);
+    /* something to show: an odd stored message */
+    struct msg *m = msg_new();
+    m->env.id = 0x5f5e100aabbcc;
+    m->env.sender = SPAN_LIT("a\x1b[2J\xff@x");
+    struct msg_rcpt *r = msg_add_rcpt(m);
+    r->addr = r->orig = SPAN_LIT("b\xc2\x9b@y");
+    r->last_reason = SPAN_LIT("450 \x1b]0;x\a\nmore");
+    f->sched.got[f->sched.n++] = m;
+    ctl_client_run(&cl);
+    check_answers(buf_span(&w.out));
+    f->sched.got[0] = f->sched.got[--f->sched.n]; /* the last that came takes the place of the odd one */
+    msg_unref(&m);
+    check_queued(f);
+    stream_free(&cl.s);
+    lock_destroy(&c.m);
+    buf_free(&w.out);
+    return 0;
+}
