@@ -9,7 +9,8 @@ import collections
 
 LATE = "answered when the hub was dead or being killed"
 UNREAD = "answered, not yet read by the hub"
-UNWRITTEN = "read, its result not yet written"
+# The kernel gave it to a thread. Mostly that thread had not run since, for want of a processor: the time is the run queue's.
+UNWRITTEN = "taken from the socket, its result not yet written"
 # A hub that had this long should have written the result: more is no explanation. It is the longest that a thread may wait
 # for a processor on a machine that has too much to do.
 LAG_MAX = 1.0
