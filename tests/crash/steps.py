@@ -7,7 +7,8 @@ of each kind (lib/shim_kill.c), then once for each step that is chosen: there th
 message that was answered 250 must be delivered or queued, and what the operator was told is done must be done. $POSTHOUSE_STEPS
 says how many kills (default 12, of as many kinds as possible; 0: all steps, at most 15 of one kind), $POSTHOUSE_STEP_CUTS
 how many power cuts (default 4; 0: all, at most 5 of one kind), $POSTHOUSE_SEED repeats one, $POSTHOUSE_JOBS (2) says how many runs at a time. $POSTHOUSE_STEP
-("pwritev results=3=half") repeats a single one.
+("pwritev results=3=half") repeats a single one. $POSTHOUSE_INDEX_LOST (0.33) is the share of ends after which index.db is removed
+too, so that it must be made anew.
 """
 import collections
 import concurrent.futures
@@ -35,6 +36,7 @@ from witness import Witness
 
 STEPS = int(os.environ.get("POSTHOUSE_STEPS", "12"))
 SEED = int(os.environ.get("POSTHOUSE_SEED", str(random.randrange(1 << 30))))
+INDEX_LOST = float(os.environ.get("POSTHOUSE_INDEX_LOST", "0.33"))
 JOBS = int(os.environ.get("POSTHOUSE_JOBS", "2"))
 CUTS = int(os.environ.get("POSTHOUSE_STEP_CUTS", "4"))
 LIB = pathlib.Path(__file__).resolve().parent.parent / "lib"
@@ -206,6 +208,9 @@ class Run:
         hub.proc = None
         if hub.disk:
             hub.disk.remount()
+        if loses_index(hub.step):
+            for path in pathlib.Path(hub.main["queue_directory"]).glob("index.db*"):
+                path.unlink()
         hub.start()
         queued = {m["queue_id"]: m for m in hub.queue()}
         for qid in self.held - self.asked["release"]:
@@ -235,6 +240,11 @@ class Run:
         assert again <= 1 or hub.disk, f"{again} SMTP deliveries repeated; at most the one that was under way may be"
 
 
+def loses_index(step):
+    """After one end of three the index is made anew, from checkpoint, journal and result log."""
+    return step is not None and random.Random(f"{SEED} {step}").random() < INDEX_LOST
+
+
 def one_run(shim, step, has_disk):
     """Returns (the counts of steps, whether the daemon was killed). Fails when something was lost."""
     with contextlib.ExitStack() as stack:
@@ -252,7 +262,7 @@ def one_run(shim, step, has_disk):
             run.check(smtp, extra)
         except BaseException as e:
             hub.show()
-            raise AssertionError(f"{'power cut' if disk else 'killed'} at {step}: {e}") from e
+            raise AssertionError(f"{'power cut' if disk else 'killed'} at {step}{', index removed' if loses_index(step) else ''}: {e}") from e
         assert finished or step, f"the run did not come to its end: {run.why}"
         return counts, not finished
 
