@@ -50,8 +50,8 @@ static void put_range(struct buf *out, const struct param_row *row)
 {
     if (row->kind == PARAM_TIME)
         buf_printf(out, ", default unit %c", row->unit);
-    if (row->kind == PARAM_ENUM) {
-        buf_puts(out, ": ");
+    if (row->words != NULL) {
+        buf_puts(out, row->kind == PARAM_LIST ? " of " : ": ");
         put_roff(out, row->words + (row->words[0] == '|'));
         if (row->words[0] == '|')
             buf_puts(out, " or nothing");

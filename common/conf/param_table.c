@@ -15,6 +15,8 @@
 #define P_RESTR(n, d, s, t)            ROW(n, RESTR, d, s, t)
 #define P_ENUM(n, d, w, s, t) \
     { .name = #n, .kind = PARAM_ENUM, IN(n), .def = d, .words = w, .status = PARAM_STATUS_##s, .doc = t },
+#define P_WORDS(n, d, w, s, t) \
+    { .name = #n, .kind = PARAM_LIST, IN(n), .def = d, .words = w, .status = PARAM_STATUS_##s, .doc = t },
 #define P_INT(n, d, lo, hi, s, t) \
     { .name = #n, .kind = PARAM_INT, IN(n), .def = d, .min = lo, .max = hi, .status = PARAM_STATUS_##s, .doc = t },
 #define P_BYTES(n, d, lo, hi, s, t) \
@@ -37,6 +39,7 @@
 #define C_LIST(n, sn, ln, sd, ld, s, t)      CLIENT(n, LIST, sn, ln, sd, ld, s, t, .unit = 0)
 #define C_TABLES(n, sn, ln, sd, ld, s, t)    CLIENT(n, TABLES, sn, ln, sd, ld, s, t, .unit = 0)
 #define C_ENUM(n, sn, ln, sd, ld, w, s, t)   CLIENT(n, ENUM, sn, ln, sd, ld, s, t, .words = w)
+#define C_WORDS(n, sn, ln, sd, ld, w, s, t)  CLIENT(n, LIST, sn, ln, sd, ld, s, t, .words = w)
 #define C_INT(n, sn, ln, sd, ld, lo, hi, s, t)  CLIENT(n, INT, sn, ln, sd, ld, s, t, .min = lo, .max = hi)
 #define C_TIME(n, sn, ln, sd, ld, u, lo, hi, s, t) \
     CLIENT(n, TIME, sn, ln, sd, ld, s, t, .unit = u, .min = lo, .max = hi)

@@ -44,7 +44,7 @@ struct param_row {
     size_t offset;       /* of the field in its home */
     const char *def;     /* default, unexpanded */
     int64_t min, max;    /* PARAM_TIME: milliseconds */
-    const char *words;   /* PARAM_ENUM: a|b|c */
+    const char *words;   /* PARAM_ENUM, and PARAM_LIST with a closed set of items: a|b|c; else NULL */
     const char *suffix;  /* PARAM_HOME_TRANSPORT: the parameter is also <transport>_SUFFIX */
     const char *doc;
 };

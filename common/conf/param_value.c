@@ -2,6 +2,7 @@
 #include "common/conf/param_value.h"
 #include "common/base/ascii.h"
 #include "common/base/num.h"
+#include "common/conf/conf.h"
 
 struct value {
     bool flag;
@@ -64,21 +65,28 @@ static const char *unit_name(char unit)
     }
 }
 
-/* The word of a|b|c that equals text without regard to case, as the table spells it. */
-static bool find_word(const char *words, const char *text, struct span *out)
+/* Is text one of a|b|c, without regard to case? */
+static bool find_word(const char *words, struct span text)
 {
     struct span rest = span_cstr(words);
     for (;;) {
         ptrdiff_t bar = span_find(rest, '|');
         struct span word = span_of(rest.p, bar < 0 ? rest.n : (size_t)bar);
-        if (span_ieq_cstr(word, text)) {
-            *out = word;
+        if (span_ieq(word, text))
             return true;
-        }
         if (bar < 0)
             return false;
         rest = span_from(rest, (size_t)bar + 1);
     }
+}
+
+static bool are_words(const char *words, struct span list)
+{
+    struct span item;
+    while (conf_list_next(&list, &item, NULL))
+        if (!find_word(words, item))
+            return false;
+    return true;
 }
 
 static bool is_fraction(struct span s)
@@ -128,7 +136,7 @@ static void expect_time(const struct param_row *row, struct err *e)
 
 static bool parse_value(const struct param_row *row, const char *text, struct value *v, struct err *e)
 {
-    struct span s = span_cstr(text), word;
+    struct span s = span_cstr(text);
     switch (row->kind) {
     case PARAM_BOOL:
         err_set(e, "expected yes or no");
@@ -146,10 +154,8 @@ static bool parse_value(const struct param_row *row, const char *text, struct va
     case PARAM_ENUM:
         err_set(e, "expected one of: %s%s", row->words + (row->words[0] == '|'),
                 row->words[0] == '|' ? " (or nothing)" : "");
-        if (!find_word(row->words, text, &word))
-            return false;
         v->text = text;
-        return true;
+        return find_word(row->words, s);
     case PARAM_FEEDBACK:
         err_set(e, "expected a number, or NUMBER / concurrency, or NUMBER / sqrt_concurrency");
         v->text = text;
@@ -160,11 +166,14 @@ static bool parse_value(const struct param_row *row, const char *text, struct va
         return s.n > 0;
     case PARAM_STR:
     case PARAM_RAW:
-    case PARAM_LIST:
     case PARAM_TABLES:
     case PARAM_RESTR:
         v->text = text;
         return true;
+    case PARAM_LIST:
+        err_set(e, "expected words of this list: %s", row->words != NULL ? row->words : "");
+        v->text = text;
+        return row->words == NULL || are_words(row->words, s);
     }
     return false;
 }

@@ -13,7 +13,7 @@
  * P_BYTES   int64_t                bytes, with an optional k, M or G (our own parameters only)
  * P_TIME    int64_t milliseconds   digits and s, m, h, d or w; without a letter the row's unit
  * P_STR     const char *           text, expanded; P_NAME: not empty; P_RAW: not expanded
- * P_LIST    const char *           items for conf_list_next()
+ * P_LIST    const char *           items for conf_list_next(); P_WORDS: each one of the row's words ("a|b|c")
  * P_TABLES  const char *           type:name items for conf_list_next()
  * P_RESTR   const char *           restrictions for conf_list_next()
  * P_ENUM    const char *           one of the row's words ("a|b|c"; a leading | allows the empty value)
@@ -34,6 +34,7 @@
 #define P_NAME(n, ...)       const char *n;
 #define P_RAW(n, ...)        const char *n;
 #define P_LIST(n, ...)       const char *n;
+#define P_WORDS(n, ...)      const char *n;
 #define P_TABLES(n, ...)     const char *n;
 #define P_RESTR(n, ...)      const char *n;
 #define P_ENUM(n, ...)       const char *n;
@@ -47,6 +48,7 @@ struct params {
 #define C_STR(n, ...)        const char *n;
 #define C_NAME(n, ...)       const char *n;
 #define C_LIST(n, ...)       const char *n;
+#define C_WORDS(n, ...)      const char *n;
 #define C_TABLES(n, ...)     const char *n;
 #define C_ENUM(n, ...)       const char *n;
 struct client_params {

@@ -8,6 +8,7 @@
 #undef P_NAME
 #undef P_RAW
 #undef P_LIST
+#undef P_WORDS
 #undef P_TABLES
 #undef P_RESTR
 #undef P_ENUM
@@ -17,6 +18,7 @@
 #undef C_STR
 #undef C_NAME
 #undef C_LIST
+#undef C_WORDS
 #undef C_TABLES
 #undef C_ENUM
 #undef T_INT
