@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A power cut: what was answered 250 is there after it.
 
-The spool lies on ext4 on a loop device. While clients send, everything stops at a random moment: the daemon is frozen, the file
+Spool and mailboxes lie on ext4 on a loop device. While clients send, everything stops at a random moment: the daemon is frozen, the file
 system shut down without a flush of its log, the daemon killed, and the device mounted and the daemon started again. In
 one cut of four the daemon goes on for a moment with a disk that takes nothing more: what it acknowledges then counts too.
 $POSTHOUSE_CUTS (default 4) says how often, $POSTHOUSE_SEED repeats one.
@@ -60,7 +60,9 @@ def test_nothing_acknowledged_is_lost():
     with tempfile.TemporaryDirectory(prefix="posthouse-crash-") as extra:
         os.chmod(extra, 0o755)
         with LoopDisk(extra) as disk, Witness(f"{extra}/smtp") as smtp, Witness(f"{extra}/lmtp", lmtp=True) as lmtp, \
-                CrashHub(smtp, lmtp, {"queue_directory": str(disk.path / "spool")}) as hub:
+                CrashHub(smtp, lmtp, start=False) as hub:
+            hub.put_on(disk)
+            hub.start()
             run_cuts(rng, disk, hub, smtp, lmtp, f"{extra}/later")
 
 

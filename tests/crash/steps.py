@@ -63,7 +63,9 @@ class StepHub(CrashHub):
         self.shim = shim
         self.step = step
         self.disk = disk  # whose power is cut instead of a kill; None otherwise
-        super().__init__(smtp, lmtp, {"queue_directory": str(disk.path / "spool")} if disk else {}, start=False)
+        super().__init__(smtp, lmtp, start=False)
+        if disk:
+            self.put_on(disk)
         self.counts_file = self.dir / "counts"
         self.counts_file.write_bytes(bytes(KIND.size * KINDS))
 

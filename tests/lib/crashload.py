@@ -89,6 +89,14 @@ class CrashHub(Hub):
             "later.example": f"smtp:[127.0.0.1]:{self.later_port}",
         }, start=start)
 
+    def put_on(self, disk):
+        """Queue and mailboxes on a disk whose power can be cut. Before the start."""
+        self.main["queue_directory"] = str(disk.path / "spool")
+        (self.dir / "mail").rmdir()
+        (disk.path / "mail").mkdir()
+        (self.dir / "mail").symlink_to(disk.path / "mail")
+        self.write_conf()
+
     def drain(self, answers_file):
         """Opens the place that was not there, waits for an empty queue and stops; returns what came there."""
         self.wait_log("daemon started")
