@@ -36,7 +36,7 @@ struct daemon {
 
     struct log *log;
     struct log_src src;            /* program "master" */
-    struct log_src qmgr_src, spool_src, dns_src, smtp_src;
+    struct log_src qmgr_src, spool_src, dns_src, smtp_src, policy_src;
     char *syslog_name;             /* owned: of the configuration the daemon was started with */
     struct owner owner;
     unsigned sessions_max;         /* session_limit, or what the descriptors allow */

@@ -83,7 +83,7 @@ static bool load_snapshot(struct daemon *d, struct conf_report *report, struct c
     *c = conf_load(&o, report);
     if (*c == NULL)
         return false;
-    struct policy_options po = { .conf = *c, .previous = d->policy, .report = report, .log = &d->src };
+    struct policy_options po = { .conf = *c, .previous = d->policy, .report = report, .log = &d->policy_src };
     *p = policy_compile(&po);
     if (*p == NULL)
         conf_unref(c);
@@ -110,6 +110,7 @@ static void make_sources(struct daemon *d)
     d->qmgr_src = source(d, "qmgr");
     d->spool_src = source(d, "spool");
     d->dns_src = source(d, "dns");
+    d->policy_src = source(d, "smtpd");
     d->smtp_src = source(d, "smtp");
 }
 

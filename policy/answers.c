@@ -19,9 +19,17 @@ struct question {
     char name[];
 };
 
+struct memo {
+    struct memo *next;
+    const void *step;
+    size_t n;
+    char value[];
+};
+
 struct policy_answers {
     struct dns *dns;
     struct question *list;     /* owned; a command has a few dozen at most */
+    struct memo *memos;        /* owned */
     atomic_uint open;          /* questions under way, and the asker itself */
     void (*done)(void *arg);
     void *arg;
@@ -47,6 +55,11 @@ void policy_answers_clear(struct policy_answers *a)
         a->list = q->next;
         dns_answer_unref(&q->answer);
         free(q);
+    }
+    while (a->memos != NULL) {
+        struct memo *m = a->memos;
+        a->memos = m->next;
+        free(m);
     }
     a->slept = 0;
     a->sleep_ms = 0;
@@ -112,6 +125,30 @@ void policy_answers_wait(struct policy_answers *a)
     for (struct question *q = a->list; q != NULL; q = q->next)
         if (q->answer == NULL)
             q->answer = dns_query_wait(a->dns, span_of(q->name, q->name_n), q->type, clock_mono_ms() + WAIT_MS);
+}
+
+bool policy_answers_recall(struct policy_answers *a, const void *step, struct span *value)
+{
+    for (const struct memo *m = a != NULL ? a->memos : NULL; m != NULL; m = m->next) {
+        if (m->step != step)
+            continue;
+        *value = span_of(m->value, m->n);
+        return true;
+    }
+    return false;
+}
+
+void policy_answers_remember(struct policy_answers *a, const void *step, struct span value)
+{
+    if (a == NULL)
+        return;
+    struct memo *m = xcalloc(1, sizeof *m + value.n + 1);
+    m->step = step;
+    m->n = value.n;
+    if (value.n > 0)
+        memcpy(m->value, value.p, value.n);
+    m->next = a->memos;
+    a->memos = m;
 }
 
 bool policy_answers_has_slept(struct policy_answers *a, unsigned n, int64_t ms)

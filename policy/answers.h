@@ -28,6 +28,10 @@ void policy_answers_ask(struct policy_answers *a, void (*done)(void *arg), void 
 /* Asks and waits, at most until the deadline of each question; for programs that have nothing else to do. */
 void policy_answers_wait(struct policy_answers *a);
 
+/* What somebody outside answered when this command was evaluated before, by the step that asked. */
+bool policy_answers_recall(struct policy_answers *a, const void *step, struct span *value);
+void policy_answers_remember(struct policy_answers *a, const void *step, struct span value); /* copied */
+
 /* A pause is wanted: the n-th (from 0) of this evaluation. True: it is over; else it is noted. */
 bool policy_answers_has_slept(struct policy_answers *a, unsigned n, int64_t ms);
 /* The pause noted last, 0 none; taking it counts it as over. */

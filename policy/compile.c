@@ -11,6 +11,7 @@
 #include "common/base/mem.h"
 #include "common/conf/conf_report.h"
 #include "policy/policy_internal.h"
+#include "policy/service.h"
 
 static const char *const named_lists[] = {
     "mynetworks", "debug_peer_list", "smtpd_client_event_limit_exceptions", "smtpd_authorized_xclient_hosts",
@@ -328,8 +329,7 @@ struct policy *policy_compile(const struct policy_options *o)
     atomic_init(&p->refs, 1);
     p->conf = conf_ref(o->conf);
     p->arena = arena_new(16384);
-    if (o->log != NULL)
-        p->log = *o->log;
+    p->log = o->log;
     p->p = conf_global(o->conf);
     p->registry = o->previous != NULL ? table_registry_ref(o->previous->registry) : table_registry_new(o->log);
     struct compiler c = { .policy = p, .report = o->report };
@@ -364,6 +364,9 @@ void policy_unref(struct policy **pp)
         maps_close(&p->open_maps[i]);
     for (size_t i = 0; i < p->open_lists_count; i++)
         match_list_free(&p->open_lists[i]);
+    for (size_t i = 0; i < p->server_count; i++)
+        policy_server_close(&p->servers[i]);
+    free(p->servers);
     free(p->open_maps);
     free(p->open_lists);
     table_registry_unref(&p->registry);

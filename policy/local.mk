@@ -12,11 +12,13 @@ libpolicy_a_SOURCES = \
 	policy/restrict_dnsbl.c \
 	policy/restrict_eval.c policy/restrict_internal.h \
 	policy/restrict_server.c \
+	policy/restrict_service.c \
 	policy/restrict_steps.c \
 	policy/restrict_table.c \
 	policy/route.h \
 	policy/route_expand.c \
-	policy/route_resolve.c
+	policy/route_resolve.c \
+	policy/service.c policy/service.h
 EXTRA_DIST += policy/README.md
 
 # What a program that uses policy needs, in link order.

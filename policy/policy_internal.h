@@ -44,6 +44,7 @@ struct policy_service {
     struct maps *local_recipient_maps, *virtual_alias_maps, *virtual_mailbox_maps, *relay_recipient_maps;
     struct maps *canonical_maps, *recipient_canonical_maps, *sender_canonical_maps;
     struct maps *rbl_reply_maps;
+    bool has_servers;                /* some list asks a policy server */
     bool has_client_dnsbl;           /* some list asks a DNS list about the client's address */
     bool access_parents;             /* parent_domain_matches_subdomains has smtpd_access_maps */
     struct step_list lists[LIST_COUNT];
@@ -61,7 +62,7 @@ struct policy {
     struct conf *conf;               /* counted */
     struct table_registry *registry; /* counted */
     struct arena *arena;             /* owned */
-    struct log_src log;
+    const struct log_src *log;       /* borrowed; NULL: nobody listens */
     const struct params *p;          /* main.cf */
     struct match_list *mydestination, *relay_domains, *virtual_alias_domains, *virtual_mailbox_domains;
     struct ip_addr *own_addrs;       /* inet_interfaces and proxy_interfaces; in the arena */
@@ -77,6 +78,8 @@ struct policy {
     size_t service_count;
     struct maps **open_maps;         /* all maps, to be closed */
     size_t open_maps_count;
+    struct policy_server **servers;  /* all policy servers, to be closed */
+    size_t server_count;
     struct match_list **open_lists;
     size_t open_lists_count;
 };

@@ -8,6 +8,7 @@
 #include "common/base/mem.h"
 #include "common/conf/param_value.h"
 #include "policy/restrict_internal.h"
+#include "policy/service.h"
 
 #define CLASS_DEPTH_MAX  20
 
@@ -142,6 +143,36 @@ static bool compile_argument(struct making *m, const struct restriction *what, s
     return true;
 }
 
+static bool compile_server(struct making *m, const struct restriction *what, struct span name, struct span arg)
+{
+    if (m->c == NULL)
+        return complain(m, CONF_ERROR, "%s in a table's answer: servers can be named in main.cf only; use a restriction class", what->name);
+    const struct params *v = m->s->p;
+    struct policy *p = m->c->policy;
+    struct err e = ERR_INIT;
+    struct policy_server_options o = {
+        .timeout = v->smtpd_policy_service_timeout, .max_idle = v->smtpd_policy_service_max_idle,
+        .max_ttl = v->smtpd_policy_service_max_ttl, .retry_delay = v->smtpd_policy_service_retry_delay,
+        .request_limit = v->smtpd_policy_service_request_limit, .try_limit = v->smtpd_policy_service_try_limit,
+        .default_action = span_cstr(v->smtpd_policy_service_default_action),
+        .policy_context = span_cstr(v->smtpd_policy_service_policy_context),
+    };
+    struct policy_server *server = policy_server_open(arg, p->p->queue_directory, &o, m->a, &e);
+    if (server == NULL)
+        return complain(m, CONF_ERROR, "%s: %s", what->name, e.text);
+    for (size_t i = 0; i < p->server_count; i++) {
+        if (!policy_server_same(p->servers[i], server))
+            continue;
+        policy_server_close(&server);
+        add_step(m, what, name)->server = p->servers[i];
+        return true;
+    }
+    p->servers = xrealloc(p->servers, (p->server_count + 1) * sizeof(struct policy_server *));
+    p->servers[p->server_count++] = server;
+    add_step(m, what, name)->server = server;
+    return true;
+}
+
 static bool compile_known(struct making *m, const struct restriction *what, struct span name, struct span *rest)
 {
     struct span arg = { NULL, 0 };
@@ -155,6 +186,8 @@ static bool compile_known(struct making *m, const struct restriction *what, stru
                         what->arg == ARG_TABLE ? "a type:table" : "an argument");
     if (what->arg == ARG_DNSBL || what->arg == ARG_TIME)
         return compile_argument(m, what, name, arg);
+    if (what->arg == ARG_SERVICE)
+        return compile_server(m, what, name, arg);
     if (what->run == NULL) {
         bool ok = m->c == NULL || complain(m, CONF_WARNING, "\"%s\" does not work in this version yet: it answers 451 4.3.5 where it is reached", what->name);
         add_step(m, what, name);
@@ -227,16 +260,22 @@ static int guard_in(const struct step_list *l, unsigned depth)
     return 0;
 }
 
-static bool asks_client_dnsbl(const struct step_list *l, unsigned depth)
+static bool any_step(const struct step_list *l, unsigned depth, bool (*fits)(const struct step *s))
 {
     for (size_t i = 0; i < l->count; i++) {
         const struct step *s = &l->steps[i];
-        if (s->what == NULL ? depth < CLASS_DEPTH_MAX && asks_client_dnsbl(s->sub, depth + 1)
-                            : s->what->run == step_reject_rbl_client || s->what->run == step_permit_dnswl_client)
+        if (s->what == NULL ? depth < CLASS_DEPTH_MAX && any_step(s->sub, depth + 1, fits) : fits(s))
             return true;
     }
     return false;
 }
+
+static bool asks_client_dnsbl(const struct step *s)
+{
+    return s->what->run == step_reject_rbl_client || s->what->run == step_permit_dnswl_client;
+}
+
+static bool asks_server(const struct step *s) { return s->server != NULL; }
 
 static void require_relay_control(struct compiler *c, const struct policy_service *s)
 {
@@ -279,7 +318,8 @@ void restrict_compile_service(struct compiler *c, struct policy_service *s)
         struct making m = { .c = c, .s = s, .a = c->policy->arena, .default_access = row->default_access };
         (void)compile_text(&m, span_cstr(text ? text : ""));
         finish(&m, &s->lists[row->id]);
-        s->has_client_dnsbl = s->has_client_dnsbl || asks_client_dnsbl(&s->lists[row->id], 0);
+        s->has_client_dnsbl = s->has_client_dnsbl || any_step(&s->lists[row->id], 0, asks_client_dnsbl);
+        s->has_servers = s->has_servers || any_step(&s->lists[row->id], 0, asks_server);
     }
     if (s->svc != NULL || conf_service_count(c->policy->conf) == 0)
         require_relay_control(c, s);

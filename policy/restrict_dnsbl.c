@@ -23,7 +23,7 @@ static enum listed is_listed(struct eval *ev, const struct dnsbl *d, struct span
         return LISTED_WAIT;
     if (a->status == DNS_TEMPFAIL || a->status == DNS_INVALID) {
         if (!ev->is_waiting)
-            log_warn(&ev->p->log, "%.*s: DNS list lookup failed: %s", SPAN_ARG(name), a->why);
+            log_warn(ev->p->log, "%.*s: DNS list lookup failed: %s", SPAN_ARG(name), a->why);
         return LISTED_UNKNOWN;
     }
     return dnsbl_is_listed(d, a) ? LISTED_YES : LISTED_NO;
@@ -98,7 +98,7 @@ static enum answer reject_with_template(struct eval *ev, enum subject_kind k, st
 {
     if (text.n < 4 || (text.p[0] != '4' && text.p[0] != '5') || !ascii_is_digit(text.p[1]) || !ascii_is_digit(text.p[2]) ||
         text.p[3] != ' ') {
-        log_warn(&ev->p->log, "default_rbl_reply or rbl_reply_maps: \"%.*s\" does not begin with a 4xx or 5xx code",
+        log_warn(ev->p->log, "default_rbl_reply or rbl_reply_maps: \"%.*s\" does not begin with a 4xx or 5xx code",
                  (int)(text.n > 100 ? 100 : text.n), text.p);
         return eval_reject(ev, k, 450, "4.7.1", "Service unavailable");
     }

@@ -151,7 +151,7 @@ enum answer eval_reject_why(struct eval *ev, enum subject_kind k, int code, cons
 static void warn(struct eval *ev, const char *text)
 {
     if (!ev->is_waiting)
-        log_warn(&ev->p->log, "%s", text);
+        log_warn(ev->p->log, "%s", text);
 }
 
 enum answer eval_tempfail(struct eval *ev, struct span name, const struct err *e)

@@ -11,7 +11,7 @@ enum answer { ANSWER_DUNNO, ANSWER_PERMIT, ANSWER_REJECT };
 struct eval;
 typedef enum answer step_fn(struct eval *ev, const struct step *s);
 
-enum arg_kind { ARG_NONE, ARG_TABLE, ARG_WORD, ARG_DNSBL, ARG_TIME };
+enum arg_kind { ARG_NONE, ARG_TABLE, ARG_WORD, ARG_DNSBL, ARG_TIME, ARG_SERVICE };
 
 enum { /* struct restriction.flags */
     RF_GUARDS_RELAY = 1,  /* counts as relay control: nothing unauthorised gets past it */
@@ -36,6 +36,7 @@ struct step {
     struct maps *table;             /* ARG_TABLE */
     const struct dnsbl *dnsbl;      /* ARG_DNSBL */
     int64_t ms;                     /* ARG_TIME */
+    struct policy_server *server;   /* ARG_SERVICE; the policy closes it */
     bool warn_only;
 };
 
@@ -126,6 +127,7 @@ STEP_FN(step_check_helo_access);
 STEP_FN(step_check_sender_access);
 STEP_FN(step_check_recipient_access);
 STEP_FN(step_check_etrn_access);
+STEP_FN(step_check_policy_service);
 STEP_FN(step_sleep);
 STEP_FN(step_reject_unknown_sender_domain);
 STEP_FN(step_reject_unknown_recipient_domain);

@@ -11,7 +11,7 @@
 static void warn_lookup(struct eval *ev, const char *type, struct span name, const struct dns_answer *a)
 {
     if (!ev->is_waiting)
-        log_warn(&ev->p->log, "Unable to look up %s host for %.*s: %s", type, SPAN_ARG(name), a->why);
+        log_warn(ev->p->log, "Unable to look up %s host for %.*s: %s", type, SPAN_ARG(name), a->why);
 }
 
 struct server_check {

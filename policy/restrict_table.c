@@ -15,7 +15,7 @@ static const struct restriction rows[] = {
     { "reject_unauth_pipelining", ARG_NONE, 0, step_reject_pipelining },
     NOT_YET("reject_multi_recipient_bounce", ARG_NONE),
     { "sleep", ARG_TIME, 0, step_sleep },
-    NOT_YET("check_policy_service", ARG_WORD),
+    { "check_policy_service", ARG_SERVICE, 0, step_check_policy_service },
     /* client */
     { "permit_inet_interfaces", ARG_NONE, 0, step_permit_inet_interfaces },
     { "permit_mynetworks", ARG_NONE, 0, step_permit_mynetworks },

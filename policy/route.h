@@ -23,7 +23,7 @@ struct policy_options {
     struct conf *conf;             /* the policy takes a reference */
     struct policy *previous;       /* tables that did not change are shared with it; may be NULL */
     struct conf_report *report;    /* findings: tables that cannot be opened, bad restriction names, ... */
-    const struct log_src *log;
+    const struct log_src *log;     /* borrowed as long as any policy lives; it may become usable later. NULL: nobody listens */
 };
 /* NULL when the report got a CONF_ERROR. */
 struct policy *policy_compile(const struct policy_options *o) MUST_CHECK;
@@ -84,6 +84,13 @@ struct policy_client {
      * RCPT TO when smtpd_delay_reject = no. Each stage overwrites its own part; XCLIENT and STARTTLS zero all.
      */
     struct policy_carry *carry;
+    const char *state_word;        /* "RCPT", "END-OF-MESSAGE", ...; for policy servers, as the next ones */
+    struct span instance;          /* the same for all commands of one message */
+    struct ip_addr server_addr;    /* our end; server_port 0: not known */
+    uint16_t server_port;
+    bool is_stressed;
+    void (*will_block)(void *arg); /* called before the thread waits for a server; may be NULL */
+    void *will_block_arg;
     struct policy_answers *answers; /* of this command so far (answers.h); NULL: DNS cannot be asked */
 };
 /* A postponed answer. */
@@ -117,6 +124,8 @@ struct verdict_reply {
 /* All restriction lists that apply at this stage of this listener, in Postfix's order, honouring smtpd_delay_reject. */
 enum verdict policy_check(const struct policy *p, const struct conf_service *listener, enum policy_stage stage,
                           const struct policy_client *c, struct arena *a, struct verdict_reply *out) MUST_CHECK;
+/* Does a list of this listener ask policy servers? Then instance and server_addr are worth filling. */
+bool policy_asks_servers(const struct policy *p, const struct conf_service *listener);
 struct dns;
 /* Asks what the lists will want to know of a client that has just connected, without waiting: the DNS lists of addresses. */
 void policy_ask_ahead(const struct policy *p, const struct conf_service *listener, const struct policy_client *c, struct dns *dns);

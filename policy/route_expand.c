@@ -193,7 +193,7 @@ static bool is_refused(struct expansion *x, struct span item, struct span name)
                        : span_istarts_with(inner, SPAN_LIT(":include:")) ? ":include: list" : NULL;
     if (what == NULL)
         return false;
-    log_warn(&x->p->log, "alias \"%.*s\": delivery to a %s is not done here, ignored: %.*s", SPAN_ARG(name), what,
+    log_warn(x->p->log, "alias \"%.*s\": delivery to a %s is not done here, ignored: %.*s", SPAN_ARG(name), what,
              SPAN_ARG(inner));
     return true;
 }

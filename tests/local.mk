@@ -20,6 +20,7 @@ SCENARIOS = \
 	tests/scenarios/operate.py \
 	tests/scenarios/retry.py \
 	tests/scenarios/dns_restrictions.py \
+	tests/scenarios/policy_service.py \
 	tests/scenarios/routing.py \
 	tests/scenarios/sendmail.py \
 	tests/scenarios/smtp_limits.py \

@@ -359,7 +359,7 @@ static size_t put_tag(const struct log_src *src, char tag[TAG_MAX])
 void log_text(const struct log_src *src, enum log_level lv, struct span text)
 {
     static const char *const prefix[] = { "", "", "warning: ", "error: ", "fatal: " };
-    struct log *l = src->log;
+    struct log *l = src != NULL ? src->log : NULL;
     char tag[TAG_MAX];
     if (l == NULL || (lv == LOG_LV_DEBUG && !atomic_load_explicit(&l->debug, memory_order_relaxed)))
         return;
@@ -392,7 +392,7 @@ void log_text(const struct log_src *src, enum log_level lv, struct span text)
 void log_vline(const struct log_src *src, enum log_level lv, const char *fmt, va_list ap)
 {
     char text[LOG_TEXT_MAX + 1];
-    if (src->log == NULL ||
+    if (src == NULL || src->log == NULL ||
         (lv == LOG_LV_DEBUG && !atomic_load_explicit(&src->log->debug, memory_order_relaxed)))
         return;
     int n = vsnprintf(text, sizeof text, fmt, ap);

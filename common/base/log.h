@@ -58,7 +58,7 @@ bool log_flush(struct log *l);
 /* Lines dropped since the start. */
 uint64_t log_dropped(struct log *l);
 
-/* Logs one line. Unprintable bytes become '?'; "warning: ", "error: ", "fatal: " are put in front by level. src->log may be NULL (then stderr is not used: nothing happens). */
+/* Logs one line. Unprintable bytes become '?'; "warning: ", "error: ", "fatal: " are put in front by level. src and src->log may be NULL: nothing happens. */
 void log_line(const struct log_src *src, enum log_level lv, const char *fmt, ...) PRINTF_FMT(3, 4);
 void log_vline(const struct log_src *src, enum log_level lv, const char *fmt, va_list ap) PRINTF_FMT(3, 0);
 /* The same for text that is ready: the cheap way on the path of a message. */

@@ -6,7 +6,7 @@ libdns_a_SOURCES = \
 	common/dns/dns_name.c \
 	common/dns/dns_packet.c \
 	common/dns/dns_servers.c
-EXTRA_DIST += common/dns/README.md tests/lib/dnsstub.py tests/lib/test_dnsstub.py
+EXTRA_DIST += common/dns/README.md tests/lib/dnsstub.py tests/lib/policyserver.py tests/lib/test_dnsstub.py
 TESTS += tests/lib/test_dnsstub.py
 # What a program that uses libdns.a must also link.
 DNS_LIBS = libdns.a libnet.a libbase.a $(IDN2_LIBS)

@@ -55,7 +55,7 @@ struct table_registry {
     struct lock lock;                 /* tables.registry */
     unsigned refs;                    /* guarded by lock */
     struct table *tables;             /* guarded by lock */
-    struct log_src log;               /* immutable */
+    const struct log_src *log;        /* borrowed; NULL: nobody listens */
 };
 
 struct table_registry *table_registry_new(const struct log_src *log)
@@ -63,8 +63,7 @@ struct table_registry *table_registry_new(const struct log_src *log)
     struct table_registry *r = xcalloc(1, sizeof *r);
     lock_init(&r->lock, LOCK_TABLE_REGISTRY);
     r->refs = 1;
-    if (log != NULL)
-        r->log = *log;
+    r->log = log;
     return r;
 }
 
@@ -181,12 +180,12 @@ out:
 
 static void log_note(void *arg, bool is_error, const char *file, int line, const char *text)
 {
-    const struct log_src *log = arg;
+    const struct table_registry *r = arg;
     (void)is_error;
     if (line > 0)
-        log_warn(log, "%s, line %d: %s", file, line, text);
+        log_warn(r->log, "%s, line %d: %s", file, line, text);
     else
-        log_warn(log, "%s: %s", file, text);
+        log_warn(r->log, "%s: %s", file, text);
 }
 
 static void reload(struct table *t)
@@ -198,18 +197,18 @@ static void reload(struct table *t)
     lock_take(&t->lock);
     bool had = t->content != NULL;
     lock_drop(&t->lock);
-    struct table_notes notes = { .fn = log_note, .arg = &t->registry->log };
+    struct table_notes notes = { .fn = log_note, .arg = t->registry };
     struct table_content *c = NULL;
     struct err e = ERR_INIT;
     if (read_and_load(t, &notes, had, &c, &e)) {
         content_set(t, c, NULL);
-        log_info(&t->registry->log, "table %s: new content", t->spec);
+        log_info(t->registry->log, "table %s: new content", t->spec);
     } else if (had) {
-        log_warn(&t->registry->log, "table %s: keeping the old content: %s", t->spec, e.text);
+        log_warn(t->registry->log, "table %s: keeping the old content: %s", t->spec, e.text);
     } else {
         err_prefix(&e, "table %s", t->spec);
         content_set(t, NULL, &e);
-        log_warn(&t->registry->log, "%s", e.text);
+        log_warn(t->registry->log, "%s", e.text);
     }
 }
 

@@ -29,7 +29,7 @@ enum lookup { LOOKUP_FOUND, LOOKUP_NONE, LOOKUP_TEMPFAIL };
 struct table;
 struct table_registry;
 
-/* The log is for what is found at run time, when no caller is there to be told. */
+/* The log is for what is found at run time, when no caller is there to be told; borrowed for life, may be NULL. */
 struct table_registry *table_registry_new(const struct log_src *log);
 struct table_registry *table_registry_ref(struct table_registry *r);
 void table_registry_unref(struct table_registry **r);

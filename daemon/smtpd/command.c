@@ -2,6 +2,8 @@
  * Finds the next line, its command, and runs it. The table (commands.def) says what holds for a verb; what must have
  * come before is checked by the handlers, because the replies differ.
  */
+#include <sys/socket.h>
+
 #include "common/base/clock.h"
 #include "daemon/smtpd/smtpd_internal.h"
 #include "policy/answers.h"
@@ -54,6 +56,29 @@ void smtpd_policy_client(struct smtpd_sess *S, struct policy_client *c)
     }
 }
 
+static void reactor_blocks(void *arg)
+{
+    struct smtpd_sess *S = arg;
+    if (S->env->will_block != NULL)
+        S->env->will_block(&S->s);
+}
+
+/* What only policy servers are told. */
+static void fill_for_servers(struct smtpd_sess *S, const char *word, struct policy_client *c)
+{
+    struct sockaddr_storage ss;
+    socklen_t n = sizeof ss;
+    if (getsockname(S->s.fd, (struct sockaddr *)&ss, &n) != 0 ||
+        !ip_from_sockaddr((struct sockaddr *)&ss, &c->server_addr, &c->server_port))
+        c->server_port = 0;
+    c->state_word = word;
+    c->instance = span_cstr(arena_printf(smtpd_scratch(S), "%x.%llx.%llx.%x", S->log.pid, (unsigned long long)(S->begun_us / 1000000),
+                                         (unsigned long long)(S->begun_us % 1000000), S->transactions));
+    c->is_stressed = S->t == &S->svc->stress;
+    c->will_block = reactor_blocks;
+    c->will_block_arg = S;
+}
+
 /* What policy wants logged besides its verdict. */
 static void log_notes(struct smtpd_sess *S, const char *word, struct span rcpt, const struct policy_note *n)
 {
@@ -71,6 +96,8 @@ bool smtpd_policy_ok(struct smtpd_sess *S, enum policy_stage stage, const char *
     struct verdict_reply r;
     if (S->out_fd >= 0) /* sendmail -bs: access is not restricted for local users (sendmail(1)) */
         return true;
+    if (policy_asks_servers(S->svc->policy, S->svc->svc))
+        fill_for_servers(S, word, c);
     enum verdict v = policy_check(S->svc->policy, S->svc->svc, stage, c, smtpd_scratch(S), &r);
     if (v == VERDICT_WAIT) {
         S->is_asking = true;

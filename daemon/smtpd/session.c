@@ -453,6 +453,7 @@ struct sess *smtpd_create(struct listener *l, int fd, const struct ip_addr *peer
     S->p = S->t->p;
     S->ehlo_discard = S->t->ehlo_discard;
     S->out_fd = -1;
+    S->begun_us = clock_wall_us();
     S->last_cmd = CMD_UNKNOWN;
     S->log = (struct log_src){ .log = env->log, .name = S->p->syslog_name, .prog = "smtpd", .pid = next_pid(env) };
     if (is_stressed)

@@ -155,6 +155,8 @@ struct smtpd_sess {
     _Atomic uint8_t handoff;       /* enum handoff: a callback and the step that waits for it */
     uint8_t commit_status;         /* enum spool_status from the committer */
     unsigned errors, junk;
+    int64_t begun_us;              /* wall clock, when the connection came */
+    unsigned transactions;         /* begun so far; with begun_us the `instance` of policy servers */
     int64_t request_deadline_ms;   /* smtpd_per_request_deadline: of the request that is waited for; 0: none yet */
     int64_t reply_deadline_ms;     /* and of the replies being written */
     uint64_t bdat_left;            /* of the chunk */

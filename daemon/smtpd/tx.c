@@ -3,6 +3,7 @@
 
 struct smtpd_tx *smtpd_tx_begin(struct smtpd_sess *S)
 {
+    S->transactions++;
     struct smtpd_tx *tx = xcalloc(1, sizeof *tx);
     tx->msg = msg_new();
     tx->mail_arg = span_of("", 0);
