@@ -29,7 +29,7 @@ enum { /* struct envelope.flags */
     ENV_HOLD         = 1 << 4, /* to be put on hold at once */
     ENV_AUTHENTICATED = 1 << 5,
     ENV_NO_DELAY_WARNING = 1 << 6,
-    ENV_FORCED_EXPIRE = 1 << 7, /* an administrator wants it bounced now; set by recovery only */
+    ENV_FORCED_EXPIRE = 1 << 7, /* an administrator wants it bounced now; set by recovery and in listings */
 };
 enum { /* struct envelope.content_flags: what the receiving leg learned, so that no later leg scans again */
     CONTENT_HAS_8BIT      = 1 << 0,

@@ -165,6 +165,17 @@ struct msg *sched_ref(struct sched *s, uint64_t id);
 /* What came in and went out in the last window_ms, or since the start if that is later; returns over how many ms that was. */
 int64_t sched_rates(struct sched *s, int64_t window_ms, uint64_t out[RATE_COUNT]);
 
+/* Why a recipient is not being delivered now. */
+struct sched_wait {
+    const char *why;     /* a word: back-off, hold, paused, dead-site, rate-delay, concurrency, ... */
+    char text[400];      /* the same for people */
+    int64_t until_us;    /* wall clock, 0: not known */
+};
+/* For each recipient of a message that sched_find() gave, with its *w. */
+void sched_explain(struct sched *s, const struct msg *m, enum sched_where where, struct sched_wait *out);
+/* Ids of what is active now; free(). Not sorted. */
+uint64_t *sched_active_ids(struct sched *s, size_t *n);
+
 struct sched_counts { uint64_t active, deferred, hold, in_delivery, jobs_waiting; };
 struct sched_counts sched_counts(struct sched *s);
 /* True when nothing is in delivery (drain at stop). */

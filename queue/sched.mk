@@ -20,7 +20,8 @@ libsched_a_SOURCES = \
 	queue/sched_pause.c \
 	queue/sched_queue.c \
 	queue/sched_thread.c \
-	queue/sched_trash.c
+	queue/sched_trash.c \
+	queue/sched_why.c
 # What a program that schedules links, before libspool.a, libmail.a and libconf.a.
 LIBS_SCHED = libsched.a -lm
 

@@ -352,6 +352,7 @@ static struct msg *find_in_memory(struct sched *s, uint64_t id, enum sched_where
     *known = ms != NULL;
     if (ms != NULL && ms->m != NULL && !ms->is_trashed) {
         m = snapshot_locked(ms->m);
+        m->env.flags |= ms->is_expire_wanted ? (uint32_t)ENV_FORCED_EXPIRE : 0;
         pauses_explain_locked(s, m);
         *w = where_locked(ms);
     }

@@ -580,5 +580,6 @@ bool selection_set_active(struct query *q, const uint64_t *ids, size_t n, struct
     set->n = n;
     if (n > 0)
         memcpy(set->ids, ids, n * sizeof *ids);
+    qsort(set->ids, n, sizeof *set->ids, by_number);
     return query_add_function(q, "is_active", 1, is_active, set, free, e);
 }

@@ -45,7 +45,7 @@ enum selection_of { SELECT_QUEUE, SELECT_DELETED };
 enum query_status selection_prepare(const struct selection *s, struct query *q, enum selection_of of, const char *columns,
                                     int64_t now_us, sqlite3_stmt **out, struct err *e) MUST_CHECK;
 
-/* Makes is_active(ID) known to the SQL of q, which selections with a state need: true for these (sorted, copied; NULL: none). */
+/* Makes is_active(ID) known to the SQL of q, which selections with a state need: true for these (copied; NULL: none). */
 bool selection_set_active(struct query *q, const uint64_t *ids, size_t n, struct err *e) MUST_CHECK;
 
 /* "90", "15m", "2h", "3d", "1w" in seconds; "500", "10k", "2M", "1g" in bytes. */

@@ -6,34 +6,22 @@
 #include "daemon/cmd/posthousectl.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <sysexits.h>
 
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 #include "common/conf/params.h"
+#include "common/mail/maildate.h"
 #include "daemon/cmd/queue_format.h"
 #include "daemon/cmd/queue_offline.h"
+#include "daemon/cmd/select_options.h"
 
 #define IDS_PER_REQUEST 500
-#define ID_BYTES_MAX 64
 
 static int usage_error(const char *text)
 {
     ctl_complain("%s", text);
     return EX_USAGE;
-}
-
-/* -j; anything else is an error. */
-static bool parse_json_flag(int argc, char **argv, bool *as_json)
-{
-    int c;
-    while ((c = getopt(argc, argv, "j")) != -1) {
-        if (c != 'j')
-            return false;
-        *as_json = true;
-    }
-    return true;
 }
 
 /* A request to the daemon, or the files when it does not run. */
@@ -62,11 +50,14 @@ static bool list_offline_cb(void *arg, json_t *m)
     return !ferror(stdout);
 }
 
-static int list_online(struct ctl *ctl, struct queue_list *l)
+static int list_online(struct ctl *ctl, json_t *select, struct queue_list *l)
 {
     struct err e = ERR_INIT;
     bool is_last = false;
-    int status = ctl_request(&ctl->conn, json_pack("{s:s}", "op", "queue-list"), &e) ? 0 : EX_TEMPFAIL;
+    json_t *request = json_pack("{s:s}", "op", "queue-list");
+    if (select != NULL)
+        json_object_set(request, "select", select);
+    int status = ctl_request(&ctl->conn, request, &e) ? 0 : EX_TEMPFAIL;
     while (status == 0 && !is_last && !ferror(stdout)) {
         json_t *j = ctl_answer(&ctl->conn, &is_last, &e);
         if (j == NULL)
@@ -82,23 +73,61 @@ static int list_online(struct ctl *ctl, struct queue_list *l)
     return status;
 }
 
+static int list_offline(struct queue_offline *off, json_t *select, struct queue_list *l)
+{
+    struct err e = ERR_INIT;
+    int status;
+    size_t i;
+    json_t *id;
+    if (select == NULL) {
+        queue_offline_list(off, list_offline_cb, l);
+        return 0;
+    }
+    json_t *ids = queue_offline_select(off, select, &status, &e);
+    if (ids == NULL)
+        ctl_complain("%s", e.text);
+    json_array_foreach(ids, i, id) {
+        json_t *m = queue_offline_find(off, json_string_value(id), false);
+        if (m != NULL)
+            queue_list_add(l, m);
+        json_decref(m);
+    }
+    json_decref(ids);
+    return status;
+}
+
+/* Ids and options as one selection; NULL: neither was given. Borrowed. */
+static json_t *selection_of(struct select_args *a)
+{
+    size_t i;
+    json_t *id;
+    json_array_foreach(a->ids, i, id)
+        select_args_add(a, "id", json_string_value(id));
+    return select_args_has_options(a) ? a->select : NULL;
+}
+
 int ctl_queue_cmd_list(struct ctl *ctl, int argc, char **argv)
 {
     struct queue_list l = { .out = stdout };
     struct queue_offline *off;
-    if (!parse_json_flag(argc, argv, &l.as_json) || optind < argc)
-        return usage_error("usage: queue list [-j]");
-    int status = open_or_offline(ctl, &off);
-    if (status != 0)
-        return status;
-    l.long_ids = conf_global(ctl->conf)->enable_long_queue_ids;
-    if (off == NULL)
-        status = list_online(ctl, &l);
-    else
-        queue_offline_list(off, list_offline_cb, &l);
-    queue_offline_close(&off);
-    if (status == 0)
-        queue_list_end(&l);
+    struct select_args a;
+    if (select_args_parse(&a, argc, argv, SEL_JSON, 0) != 0)
+        return usage_error("usage: queue list [-j] [ID...] [SELECTION]");
+    json_t *select = selection_of(&a);
+    l.as_json = a.json;
+    int status = a.is_stdin ? usage_error("queue list reads no ids from standard input") : open_or_offline(ctl, &off);
+    if (status == 0) {
+        l.long_ids = conf_global(ctl->conf)->enable_long_queue_ids;
+        status = off == NULL ? list_online(ctl, select, &l) : list_offline(off, select, &l);
+        queue_offline_close(&off);
+        if (status == 0 && select != NULL && l.count == 0) {
+            ctl_complain("no message matches");
+            status = 1;
+        } else if (status == 0) {
+            queue_list_end(&l);
+        }
+    }
+    select_args_free(&a);
     return status;
 }
 
@@ -115,14 +144,11 @@ static void show_one(const json_t *m, bool as_json, size_t shown)
     queue_show_text(stdout, m, clock_wall_s());
 }
 
-static int show_online(struct ctl *ctl, int argc, char **argv, bool as_json, size_t *shown)
+static int show_batch(struct ctl *ctl, json_t *ids, bool as_json, size_t *shown)
 {
     struct err e = ERR_INIT;
     bool is_last = false;
-    json_t *ids = json_array();
-    for (int i = optind; i < argc; i++)
-        json_array_append_new(ids, json_string(argv[i]));
-    int status = ctl_request(&ctl->conn, json_pack("{s:s, s:o}", "op", "queue-show", "ids", ids), &e) ? 0 : EX_TEMPFAIL;
+    int status = ctl_request(&ctl->conn, json_pack("{s:s, s:O}", "op", "queue-show", "ids", ids), &e) ? 0 : EX_TEMPFAIL;
     while (status == 0 && !is_last) {
         json_t *j = ctl_answer(&ctl->conn, &is_last, &e);
         if (j == NULL)
@@ -130,7 +156,7 @@ static int show_online(struct ctl *ctl, int argc, char **argv, bool as_json, siz
         else if (is_last)
             status = ctl_status_of(j, &e);
         else if (json_object_get(j, "missing") != NULL)
-            ctl_complain("no message with queue id %s", json_string_value(json_object_get(j, "queue_id")));
+            ctl_complain("no message with queue id %s", queue_text(j, "queue_id"));
         else
             show_one(j, as_json, (*shown)++);
         json_decref(j);
@@ -140,12 +166,27 @@ static int show_online(struct ctl *ctl, int argc, char **argv, bool as_json, siz
     return status;
 }
 
-static int show_offline(struct queue_offline *off, int argc, char **argv, bool as_json, size_t *shown)
+static int show_online(struct ctl *ctl, const json_t *ids, bool as_json, size_t *shown)
 {
-    for (int i = optind; i < argc; i++) {
-        json_t *j = queue_offline_find(off, argv[i]);
+    int status = 0;
+    for (size_t at = 0, n = json_array_size(ids); at < n && status == 0;) {
+        json_t *batch = json_array();
+        for (size_t i = 0; i < IDS_PER_REQUEST && at < n; i++, at++)
+            json_array_append(batch, json_array_get(ids, at));
+        status = show_batch(ctl, batch, as_json, shown);
+        json_decref(batch);
+    }
+    return status;
+}
+
+static int show_offline(struct queue_offline *off, const json_t *ids, bool as_json, size_t *shown)
+{
+    size_t i;
+    json_t *id;
+    json_array_foreach(ids, i, id) {
+        json_t *j = queue_offline_find(off, json_string_value(id), true);
         if (j == NULL)
-            ctl_complain("no message with queue id %s", argv[i]);
+            ctl_complain("no message with queue id %s", json_string_value(id));
         else
             show_one(j, as_json, (*shown)++);
         json_decref(j);
@@ -153,19 +194,53 @@ static int show_offline(struct queue_offline *off, int argc, char **argv, bool a
     return 0;
 }
 
+/* The ids that were given, or those that the options select; NULL with *status after telling why. A new reference. */
+static json_t *ids_of(struct ctl *ctl, struct queue_offline *off, struct select_args *a, int *status)
+{
+    struct err e = ERR_INIT;
+    json_t *ids;
+    *status = 0;
+    if (!select_args_has_options(a) && !a->all)
+        return json_incref(a->ids);
+    if (off == NULL) {
+        ids = select_ids(ctl, a->select, "queue", status);
+    } else {
+        ids = queue_offline_select(off, a->select, status, &e);
+        if (ids == NULL)
+            ctl_complain("%s", e.text);
+    }
+    if (ids != NULL && json_array_size(ids) == 0) {
+        ctl_complain("no message matches");
+        *status = 1;
+        json_decref(ids);
+        ids = NULL;
+    }
+    return ids;
+}
+
+/* Nothing says which messages. */
+static bool is_nothing_said(const struct select_args *a)
+{
+    return a->is_stdin || (!a->all && !select_args_has_options(a) && json_array_size(a->ids) == 0);
+}
+
 int ctl_queue_cmd_show(struct ctl *ctl, int argc, char **argv)
 {
-    struct queue_offline *off;
-    bool as_json = false;
+    struct queue_offline *off = NULL;
+    struct select_args a;
     size_t shown = 0;
-    if (!parse_json_flag(argc, argv, &as_json) || optind == argc)
-        return usage_error("usage: queue show [-j] ID...");
-    int status = open_or_offline(ctl, &off);
-    if (status != 0)
-        return status;
-    status = off != NULL ? show_offline(off, argc, argv, as_json, &shown) : show_online(ctl, argc, argv, as_json, &shown);
+    if (select_args_parse(&a, argc, argv, SEL_JSON, 0) != 0)
+        return usage_error("usage: queue show [-j] ID... | SELECTION");
+    int status = is_nothing_said(&a) ? usage_error("usage: queue show [-j] ID... | SELECTION") : open_or_offline(ctl, &off);
+    json_t *ids = status == 0 ? ids_of(ctl, off, &a, &status) : NULL;
+    if (ids != NULL) {
+        status = off != NULL ? show_offline(off, ids, a.json, &shown) : show_online(ctl, ids, a.json, &shown);
+        status = status == 0 && shown == 0 ? 1 : status;
+    }
+    json_decref(ids);
     queue_offline_close(&off);
-    return status == 0 && shown == 0 ? 1 : status;
+    select_args_free(&a);
+    return status;
 }
 
 /* ---- cat ---- */
@@ -225,37 +300,53 @@ static bool cat_offline_cb(void *arg, struct span s)
     return true;
 }
 
+static int cat_one(struct ctl *ctl, struct queue_offline *off, const char *id)
+{
+    struct err e = ERR_INIT;
+    struct cat c = { .held_cr = false };
+    if (off == NULL)
+        return cat_online(ctl, id);
+    int status = queue_offline_cat(off, id, cat_offline_cb, &c, &e);
+    if (status != 0)
+        ctl_complain("%s", e.text);
+    return status;
+}
+
 int ctl_queue_cmd_cat(struct ctl *ctl, int argc, char **argv)
 {
-    struct queue_offline *off;
-    struct err e = ERR_INIT;
-    if (argc != 2 || argv[1][0] == '-')
-        return usage_error("usage: queue cat ID");
-    int status = open_or_offline(ctl, &off);
-    if (status != 0)
-        return status;
-    if (off != NULL) {
-        struct cat c = { .held_cr = false };
-        status = queue_offline_cat(off, argv[1], cat_offline_cb, &c, &e);
-        if (status != 0)
-            ctl_complain("%s", e.text);
-        queue_offline_close(&off);
-        return status;
+    struct queue_offline *off = NULL;
+    struct select_args a;
+    size_t i, shown = 0;
+    json_t *id;
+    if (select_args_parse(&a, argc, argv, 0, 0) != 0)
+        return usage_error("usage: queue cat ID... | SELECTION");
+    int status = is_nothing_said(&a) ? usage_error("usage: queue cat ID... | SELECTION") : open_or_offline(ctl, &off), last = 0;
+    json_t *ids = status == 0 ? ids_of(ctl, off, &a, &status) : NULL;
+    bool many = json_array_size(ids) > 1;
+    json_array_foreach(ids, i, id) {
+        if (many) /* as head(1) and tail(1) part files */
+            printf("%s==> %s <==\n", i > 0 ? "\n" : "", json_string_value(id));
+        last = cat_one(ctl, off, json_string_value(id));
+        shown += last == 0;
+        status = last > 1 ? last : status;
+        if (last > 1 || ferror(stdout))
+            break;
     }
-    return cat_online(ctl, argv[1]);
+    if (ids != NULL && status == 0 && shown == 0)
+        status = 1;
+    json_decref(ids);
+    queue_offline_close(&off);
+    select_args_free(&a);
+    return status;
 }
 
 /* ---- flush ---- */
 
-static int flush_ids(struct ctl *ctl, int argc, char **argv)
+static int flush_batch(struct ctl *ctl, json_t *ids, size_t *missing)
 {
     struct err e = ERR_INIT;
     bool is_last = false;
-    json_t *ids = json_array();
-    size_t asked = (size_t)(argc - optind), missing = 0;
-    for (int i = optind; i < argc; i++)
-        json_array_append_new(ids, json_string(argv[i]));
-    int status = ctl_request(&ctl->conn, json_pack("{s:s, s:o}", "op", "queue-flush", "ids", ids), &e) ? 0 : EX_TEMPFAIL;
+    int status = ctl_request(&ctl->conn, json_pack("{s:s, s:O}", "op", "queue-flush", "ids", ids), &e) ? 0 : EX_TEMPFAIL;
     while (status == 0 && !is_last) {
         json_t *j = ctl_answer(&ctl->conn, &is_last, &e);
         if (j == NULL) {
@@ -263,172 +354,140 @@ static int flush_ids(struct ctl *ctl, int argc, char **argv)
         } else if (is_last) {
             status = ctl_status_of(j, &e);
         } else {
-            missing++;
+            ++*missing;
             ctl_complain("no message with queue id %s that could be tried now",
-                         json_string_value(json_object_get(j, "queue_id")));
+                         queue_text(j, "queue_id"));
         }
         json_decref(j);
     }
     if (status != 0)
         ctl_complain("%s", e.text);
-    return status == 0 && missing == asked ? 1 : status;
+    return status;
+}
+
+static int flush_ids(struct ctl *ctl, const json_t *ids)
+{
+    size_t n = json_array_size(ids), missing = 0;
+    int status = 0;
+    for (size_t at = 0; at < n && status == 0;) {
+        json_t *batch = json_array();
+        for (size_t i = 0; i < IDS_PER_REQUEST && at < n; i++, at++)
+            json_array_append(batch, json_array_get(ids, at));
+        status = flush_batch(ctl, batch, &missing);
+        json_decref(batch);
+    }
+    return status == 0 && missing == n ? 1 : status;
+}
+
+/* A next hop alone, not a pattern: all that goes there, also what is not in the index yet. */
+static const char *flush_site(const struct select_args *a)
+{
+    const json_t *list = json_object_get(a->select, "destination");
+    const char *site = json_object_size(a->select) == 1 && json_array_size(list) == 1 ? json_string_value(json_array_get(list, 0)) : NULL;
+    return site != NULL && strchr(site, '*') == NULL ? site : NULL;
+}
+
+static int flush_selected(struct ctl *ctl, struct select_args *a)
+{
+    int status;
+    size_t i;
+    json_t *id;
+    json_t *ids = ids_of(ctl, NULL, a, &status);
+    if (ids != NULL && a->dry_run)
+        json_array_foreach(ids, i, id)
+            puts(json_string_value(id));
+    else if (ids != NULL)
+        status = flush_ids(ctl, ids);
+    json_decref(ids);
+    return status;
 }
 
 int ctl_queue_cmd_flush(struct ctl *ctl, int argc, char **argv)
 {
-    static const struct option longopts[] = { { "destination", required_argument, NULL, 's' }, { 0 } };
-    const char *site = NULL;
-    int c;
-    while ((c = getopt_long(argc, argv, "s:", longopts, NULL)) != -1) {
-        if (c != 's')
-            return usage_error("usage: queue flush [ID... | -s NEXTHOP | --destination NEXTHOP]");
-        site = optarg;
+    static const char usage[] = "usage: queue flush [-n] [ID... | -s NEXTHOP | SELECTION]";
+    struct select_args a;
+    if (select_args_parse(&a, argc, argv, SEL_SITE | SEL_DRY_RUN, 0) != 0)
+        return usage_error(usage);
+    const char *site = flush_site(&a);
+    int status = a.is_stdin ? usage_error(usage) : ctl_open(ctl, false);
+    if (status == 0 && site != NULL && !a.dry_run)
+        status = ctl_simple(ctl, json_pack("{s:s, s:s}", "op", "queue-flush", "site", site), NULL);
+    else if (status == 0 && !a.dry_run && is_nothing_said(&a))
+        status = ctl_simple(ctl, json_pack("{s:s}", "op", "queue-flush"), NULL);
+    else if (status == 0) {
+        a.all = a.all || is_nothing_said(&a);
+        status = flush_selected(ctl, &a);
     }
-    if (site != NULL && optind < argc)
-        return usage_error("queue flush: either ids or -s SITE");
-    int status = ctl_open(ctl, false);
-    if (status != 0)
-        return status;
-    if (optind < argc)
-        return flush_ids(ctl, argc, argv);
-    return ctl_simple(ctl, site != NULL ? json_pack("{s:s, s:s}", "op", "queue-flush", "site", site)
-                                        : json_pack("{s:s}", "op", "queue-flush"), NULL);
+    select_args_free(&a);
+    return status;
 }
 
-/* ---- hold, release, delete, requeue ---- */
+/* ---- deleted ---- */
 
-struct change {
-    struct ctl *ctl;
-    const char *verb;
-    json_t *ids;      /* not sent yet */
-    size_t asked;
-    json_int_t done, missing, busy, failed;
-};
-
-static const char *result_text(const char *result)
+static bool print_deleted(void *arg, json_t *j)
 {
-    if (strcmp(result, "missing") == 0)
-        return "no such message in the queue";
-    if (strcmp(result, "busy") == 0)
-        return "is being delivered now: the change takes effect after the attempt";
-    return "the change failed";
+    size_t *shown = arg, i;
+    json_t *r;
+    char deleted[MAIL_DATE_MAX], until[MAIL_DATE_MAX];
+    mail_date_format(json_integer_value(json_object_get(j, "deleted_time")), deleted);
+    mail_date_format(json_integer_value(json_object_get(j, "until_time")), until);
+    printf("%s%-17s %8" JSON_INTEGER_FORMAT "  %s\n", (*shown)++ > 0 ? "\n" : "", queue_text(j, "queue_id"),
+           json_integer_value(json_object_get(j, "message_size")), queue_text(j, "sender"));
+    printf("    deleted %s, for good %s\n", deleted, until);
+    json_array_foreach(json_object_get(j, "recipients"), i, r)
+        printf("    %s\n", json_string_value(r));
+    return !ferror(stdout);
 }
 
-static void tell_result(const json_t *j)
+static bool print_deleted_json(void *arg, json_t *j)
 {
-    const char *result = queue_text(j, "result"), *error = queue_text(j, "error");
-    if (result[0] != '\0' && strcmp(result, "done") != 0)
-        ctl_complain("%s: %s", queue_text(j, "queue_id"), error[0] != '\0' ? error : result_text(result));
+    ++*(size_t *)arg;
+    queue_show_json(stdout, j);
+    return !ferror(stdout);
 }
 
-static int send_change(struct change *ch, json_t *request)
+static int deleted_online(struct ctl *ctl, json_t *select, bool (*fn)(void *, json_t *), size_t *shown, struct err *e)
 {
-    struct err e = ERR_INIT;
     bool is_last = false;
-    int status = ctl_request(&ch->ctl->conn, request, &e) ? 0 : EX_TEMPFAIL;
+    int status = ctl_request(&ctl->conn, json_pack("{s:s, s:O}", "op", "queue-deleted", "select", select), e) ? 0 : EX_TEMPFAIL;
     while (status == 0 && !is_last) {
-        json_t *j = ctl_answer(&ch->ctl->conn, &is_last, &e);
-        if (j == NULL) {
+        json_t *j = ctl_answer(&ctl->conn, &is_last, e);
+        if (j == NULL)
             status = EX_TEMPFAIL;
-        } else if (is_last) {
-            status = ctl_status_of(j, &e);
-            ch->done += json_integer_value(json_object_get(j, "done"));
-            ch->missing += json_integer_value(json_object_get(j, "missing"));
-            ch->busy += json_integer_value(json_object_get(j, "busy"));
-            ch->failed += json_integer_value(json_object_get(j, "failed"));
-        } else {
-            tell_result(j);
-        }
+        else if (is_last)
+            status = ctl_status_of(j, e);
+        else
+            fn(shown, j);
         json_decref(j);
     }
-    if (status != 0)
-        ctl_complain("%s", e.text);
     return status;
 }
 
-static int send_ids(struct change *ch)
+int ctl_queue_cmd_deleted(struct ctl *ctl, int argc, char **argv)
 {
-    char op[64];
-    if (json_array_size(ch->ids) == 0)
-        return 0;
-    snprintf(op, sizeof op, "queue-%s", ch->verb);
-    json_t *request = json_pack("{s:s, s:O}", "op", op, "ids", ch->ids);
-    int status = send_change(ch, request);
-    json_array_clear(ch->ids);
-    return status;
-}
-
-static int add_id(struct change *ch, const char *text)
-{
-    json_t *j = strlen(text) <= ID_BYTES_MAX ? json_string(text) : NULL;
-    ch->asked++;
-    if (j == NULL) {
-        ctl_complain("%.*s: no such message in the queue", ID_BYTES_MAX, text);
-        ch->missing++;
-        return 0;
+    struct queue_offline *off = NULL;
+    struct select_args a;
+    struct err e = ERR_INIT;
+    size_t shown = 0;
+    if (select_args_parse(&a, argc, argv, SEL_JSON, 0) != 0)
+        return usage_error("usage: queue deleted [-j] [ID...] [SELECTION]");
+    bool (*fn)(void *, json_t *) = a.json ? print_deleted_json : print_deleted;
+    json_t *select = selection_of(&a);
+    int status = a.is_stdin ? usage_error("queue deleted reads no ids from standard input") : open_or_offline(ctl, &off);
+    if (status == 0) {
+        status = off == NULL ? deleted_online(ctl, a.select, fn, &shown, &e) : queue_offline_deleted(off, a.select, fn, &shown, &e);
+        if (status != 0)
+            ctl_complain("%s", e.text);
+        else if (shown == 0 && select != NULL) {
+            ctl_complain("no deleted message matches");
+            status = 1;
+        } else if (shown == 0 && !a.json) {
+            puts("Nothing can be restored");
+        }
     }
-    json_array_append_new(ch->ids, j);
-    return json_array_size(ch->ids) < IDS_PER_REQUEST ? 0 : send_ids(ch);
-}
-
-/* Ids from standard input, one a line. */
-static int add_stdin(struct change *ch)
-{
-    char *line = NULL;
-    size_t cap = 0;
-    ssize_t n;
-    int status = 0;
-    while (status == 0 && (n = getline(&line, &cap, stdin)) >= 0) {
-        struct span s = span_trim(span_of(line, (size_t)n));
-        if (s.n == 0)
-            continue;
-        char *id = xstrndup(s.p, s.n);
-        status = add_id(ch, id);
-        free(id);
-    }
-    free(line);
+    queue_offline_close(&off);
+    select_args_free(&a);
     return status;
-}
-
-static int change_all(struct change *ch)
-{
-    char op[64];
-    snprintf(op, sizeof op, "queue-%s", ch->verb);
-    return send_change(ch, json_pack("{s:s, s:b}", "op", op, "all", 1));
-}
-
-static int report_change(const struct change *ch, bool all)
-{
-    static const struct { const char *verb, *word; } words[] = {
-        { "hold", "placed on hold" }, { "release", "released" }, { "delete", "deleted" }, { "requeue", "requeued" },
-    };
-    const char *word = "changed";
-    for (size_t i = 0; i < ARRAY_LEN(words); i++)
-        word = strcmp(words[i].verb, ch->verb) == 0 ? words[i].word : word;
-    fprintf(stderr, "%" JSON_INTEGER_FORMAT " message%s %s\n", ch->done, ch->done == 1 ? "" : "s", word);
-    if (ch->failed > 0)
-        return EX_IOERR;
-    return !all && ch->done + ch->busy == 0 && ch->asked > 0 ? 1 : 0;
-}
-
-int ctl_queue_cmd_change(struct ctl *ctl, int argc, char **argv)
-{
-    struct change ch = { .ctl = ctl, .verb = argv[0] };
-    bool all = argc == 2 && strcmp(argv[1], "ALL") == 0;
-    if (argc < 2 || (argv[1][0] == '-' && argv[1][1] != '\0'))
-        return usage_error("usage: queue hold|release|delete|requeue ID... | - | ALL");
-    int status = ctl_open(ctl, false);
-    if (status != 0)
-        return status;
-    ch.ids = json_array();
-    if (all)
-        status = change_all(&ch);
-    for (int i = 1; i < argc && !all && status == 0; i++)
-        status = strcmp(argv[i], "-") == 0 ? add_stdin(&ch) : add_id(&ch, argv[i]);
-    if (status == 0)
-        status = send_ids(&ch);
-    json_decref(ch.ids);
-    return status != 0 ? status : report_change(&ch, all);
 }
 
 /* ---- the verbs ---- */
@@ -442,11 +501,13 @@ int ctl_cmd_queue(struct ctl *ctl, int argc, char **argv)
         { "list", ctl_queue_cmd_list },     { "show", ctl_queue_cmd_show },      { "cat", ctl_queue_cmd_cat },
         { "flush", ctl_queue_cmd_flush },   { "hold", ctl_queue_cmd_change },    { "release", ctl_queue_cmd_change },
         { "delete", ctl_queue_cmd_change }, { "requeue", ctl_queue_cmd_change },
+        { "expire", ctl_queue_cmd_change }, { "readdress", ctl_queue_cmd_change },
+        { "undelete", ctl_queue_cmd_change }, { "deleted", ctl_queue_cmd_deleted },
         { "pause", ctl_queue_cmd_pause },   { "resume", ctl_queue_cmd_resume },
         { "check", ctl_queue_cmd_check },   { "compact", ctl_queue_cmd_compact }, { "rebuild", ctl_queue_cmd_rebuild },
     };
     if (argc < 2)
-        return usage_error("usage: queue list|show|cat|flush|hold|release|delete|requeue|pause|resume|check|compact|rebuild ...");
+        return usage_error("usage: queue list|show|cat|flush|hold|release|delete|undelete|deleted|requeue|expire|readdress|pause|resume|check|compact|rebuild ...");
     for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
         if (strcmp(argv[1], verbs[i].name) == 0)
             return verbs[i].run(ctl, argc - 1, argv + 1);

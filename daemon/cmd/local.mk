@@ -16,13 +16,15 @@ CTL_LIBS = libctl.a libcontrol.a libsched.a libspool.a libpolicy.a libtable.a li
 
 sbin_PROGRAMS += posthousectl sendmail
 posthousectl_SOURCES = \
+	daemon/cmd/cmd_change.c \
 	daemon/cmd/cmd_check.c \
 	daemon/cmd/cmd_daemon.c \
 	daemon/cmd/cmd_pause.c \
 	daemon/cmd/cmd_queue.c \
 	daemon/cmd/cmd_spool.c \
 	daemon/cmd/long_work.c daemon/cmd/long_work.h \
-	daemon/cmd/posthousectl.c daemon/cmd/posthousectl.h
+	daemon/cmd/posthousectl.c daemon/cmd/posthousectl.h \
+	daemon/cmd/select_options.c daemon/cmd/select_options.h
 posthousectl_LDADD = libctlconf.a $(CTL_LIBS)
 sendmail_SOURCES = \
 	daemon/cmd/sendmail.c daemon/cmd/sendmail.h \

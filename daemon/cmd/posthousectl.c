@@ -19,11 +19,13 @@
 static void usage(FILE *to)
 {
     fputs("usage: posthousectl [-c DIR] COMMAND ...\n"
-          "  queue list [-j]              what is queued (mailq)\n"
-          "  queue show [-j] ID...        envelope and state of every recipient\n"
-          "  queue cat ID                 the message itself\n"
-          "  queue flush [ID... | -s SITE]  try now\n"
-          "  queue hold|release|delete|requeue ID... | - | ALL\n"
+          "  queue list [-j] [SELECTION]  what is queued (mailq)\n"
+          "  queue show [-j] ID... | SELECTION  envelope, state and history of every recipient\n"
+          "  queue cat ID... | SELECTION  the message itself\n"
+          "  queue flush [ID... | -s NEXTHOP | SELECTION]  try now\n"
+          "  queue hold|release|delete|requeue|expire [-n] ID... | - | ALL | SELECTION\n"
+          "  queue readdress [-n] OLD NEW [ID... | SELECTION]\n"
+          "  queue deleted [-j] [SELECTION]; queue undelete ID... | ALL | SELECTION\n"
           "  queue pause [-j] | --destination NEXTHOP | --transport NAME\n"
           "  queue resume --destination NEXTHOP | --transport NAME | --all\n"
           "  queue check [-j] [-v]        verify the spool's files and compare them\n"

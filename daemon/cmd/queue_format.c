@@ -156,6 +156,32 @@ static void show_due(FILE *out, const json_t *r, int64_t now_s)
     fprintf(out, "    %-12s %s (in %" PRId64 " s)\n", "Next attempt:", date, due - now_s);
 }
 
+/* Why it is not being delivered now; what is done has said so already. */
+static void show_wait(FILE *out, const json_t *r)
+{
+    char date[MAIL_DATE_MAX];
+    if (strcmp(queue_text(r, "wait"), "done") == 0 || queue_text(r, "wait")[0] == '\0')
+        return;
+    field(out, "    ", "Waits:", queue_text(r, "wait_reason"));
+    if (json_object_get(r, "wait_until") != NULL && strcmp(queue_text(r, "wait"), "back-off") != 0) {
+        mail_date_format(number_of(r, "wait_until"), date);
+        field(out, "    ", "Until:", date);
+    }
+}
+
+static void show_history(FILE *out, const json_t *r)
+{
+    size_t i;
+    json_t *a;
+    json_array_foreach(json_object_get(r, "history"), i, a) {
+        char date[MAIL_DATE_MAX], head[32];
+        const char *host = queue_text(a, "host");
+        mail_date_format(number_of(a, "time"), date);
+        snprintf(head, sizeof head, "Attempt %" PRId64 ":", number_of(a, "attempt"));
+        fprintf(out, "    %-12s %s%s%s, %s %s\n", head, date, host[0] != '\0' ? ", " : "", host, queue_text(a, "dsn"), queue_text(a, "reply"));
+    }
+}
+
 static void show_recipient(FILE *out, const json_t *r, int64_t now_s)
 {
     char route[1200];
@@ -168,11 +194,13 @@ static void show_recipient(FILE *out, const json_t *r, int64_t now_s)
         snprintf(route, sizeof route, "%s:%s", queue_text(r, "transport"), queue_text(r, "nexthop"));
         field(out, "    ", "Route:", route);
     }
+    show_wait(out, r);
     field(out, "    ", "Last status:", queue_text(r, "last_dsn"));
     field(out, "    ", "Last host:", queue_text(r, "last_host"));
     field(out, "    ", "Reason:", queue_text(r, "delay_reason"));
     field(out, "    ", "ORCPT:", queue_text(r, "orcpt"));
     words(out, "    ", "Notify:", json_object_get(r, "notify"));
+    show_history(out, r);
 }
 
 static void show_client(FILE *out, const json_t *m)

@@ -9,6 +9,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "common/base/clock.h"
 #include "common/base/mem.h"
 #include "common/conf/params.h"
 #include "daemon/control/queue_json.h"
@@ -18,6 +19,7 @@ struct queue_offline {
     struct conf *conf;      /* borrowed */
     struct spool *spool;
     struct sched *sched;
+    struct query *query;    /* owned; opened when first needed */
     struct log_src log;     /* without a log: nothing is written */
 };
 
@@ -91,6 +93,7 @@ void queue_offline_close(struct queue_offline **qp)
     *qp = NULL;
     if (q == NULL)
         return;
+    query_close(&q->query);
     sched_free(&q->sched);
     spool_close(&q->spool);
     free(q);
@@ -117,16 +120,87 @@ void queue_offline_list(struct queue_offline *q, bool (*fn)(void *arg, json_t *m
     sched_list(q->sched, list_one, &run);
 }
 
-json_t *queue_offline_find(struct queue_offline *q, const char *id_text)
+json_t *queue_offline_find(struct queue_offline *q, const char *id_text, bool detail)
 {
     uint64_t id;
     enum sched_where w;
     if (!qid_parse(span_cstr(id_text), &id))
         return NULL;
+    struct err e = ERR_INIT;
     struct msg *m = sched_find(q->sched, id, &w);
-    json_t *j = m != NULL ? queue_json(m, w, conf_global(q->conf)->enable_long_queue_ids, true) : NULL;
+    if (m == NULL)
+        return NULL;
+    json_t *j = queue_json(m, w, conf_global(q->conf)->enable_long_queue_ids, detail);
+    if (!detail) {
+        msg_unref(&m);
+        return j;
+    }
+    struct sched_wait *wait = xcalloc(m->env.rcpt_count + 1, sizeof *wait);
+    sched_explain(q->sched, m, w, wait);
+    queue_json_add_waits(j, m, wait);
+    if (q->query == NULL)
+        q->query = query_open_spool(q->spool, &e);
+    if (q->query != NULL) /* else only the history is missing */
+        queue_json_add_history(j, m, q->query);
+    free(wait);
     msg_unref(&m);
     return j;
+}
+
+/* The statement of a selection; NULL with *status and *e. Nothing is active. */
+static sqlite3_stmt *prepare(struct queue_offline *q, json_t *select, enum selection_of of, const char *columns, int *status, struct err *e)
+{
+    struct selection *s = selection_new();
+    sqlite3_stmt *st = NULL;
+    *status = EX_USAGE;
+    if (queue_json_selection(s, select, e)) {
+        *status = EX_IOERR;
+        if (q->query == NULL)
+            q->query = query_open_spool(q->spool, e);
+        if (q->query != NULL && selection_set_active(q->query, NULL, 0, e)) {
+            enum query_status k = selection_prepare(s, q->query, of, columns, clock_wall_us(), &st, e);
+            *status = k == QUERY_OK ? 0 : k == QUERY_BAD || k == QUERY_DENIED ? EX_USAGE : EX_IOERR;
+        }
+    }
+    selection_free(&s);
+    return st;
+}
+
+json_t *queue_offline_select(struct queue_offline *q, json_t *select, int *status, struct err *e)
+{
+    json_t *ids = json_array();
+    enum query_status k = QUERY_FAILED;
+    sqlite3_stmt *st = prepare(q, select, SELECT_QUEUE, "m.id", status, e);
+    while (st != NULL && (k = query_step(q->query, st, e)) == QUERY_ROW) {
+        char text[QID_TEXT_MAX];
+        qid_format((uint64_t)sqlite3_column_int64(st, 0), conf_global(q->conf)->enable_long_queue_ids, text);
+        json_array_append_new(ids, json_string(text));
+    }
+    if (st != NULL && k != QUERY_OK)
+        *status = EX_IOERR;
+    sqlite3_finalize(st);
+    if (*status == 0)
+        return ids;
+    json_decref(ids);
+    return NULL;
+}
+
+int queue_offline_deleted(struct queue_offline *q, json_t *select, bool (*fn)(void *arg, json_t *m), void *arg, struct err *e)
+{
+    const struct params *p = conf_global(q->conf);
+    int status;
+    enum query_status k = QUERY_FAILED;
+    sqlite3_stmt *st = prepare(q, select, SELECT_DELETED, DELETED_COLUMNS, &status, e);
+    bool more = true;
+    while (st != NULL && more && (k = query_step(q->query, st, e)) == QUERY_ROW) {
+        json_t *j = queue_deleted_json(st, p->enable_long_queue_ids, p->queue_undelete_time / 1000);
+        more = fn(arg, j);
+        json_decref(j);
+    }
+    if (st != NULL && k != QUERY_OK && more)
+        status = EX_IOERR;
+    sqlite3_finalize(st);
+    return status;
 }
 
 int queue_offline_cat(struct queue_offline *q, const char *id_text, bool (*fn)(void *arg, struct span bytes), void *arg,

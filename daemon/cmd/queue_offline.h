@@ -1,7 +1,7 @@
 /*
  * queue_offline: the queue as the files have it, while no daemon runs
  *
- * Purpose    lets list, show and cat work without the daemon: spool and scheduler are opened read-only and without threads,
+ * Purpose    lets what only reads work without the daemon: spool and scheduler are opened read-only and without threads,
  *            so journal, results and index are read exactly as a start would read them
  * Source     DESIGN "The spool"
  * Threads    one
@@ -23,8 +23,12 @@ struct queue_offline *queue_offline_open(struct conf *c, struct err *e) MUST_CHE
 void queue_offline_close(struct queue_offline **q);
 /* fn gets a borrowed queue_json() for each message; stops when it returns false. */
 void queue_offline_list(struct queue_offline *q, bool (*fn)(void *arg, json_t *m), void *arg);
-/* A new reference with details, or NULL. */
-json_t *queue_offline_find(struct queue_offline *q, const char *id);
+/* A new reference, or NULL. */
+json_t *queue_offline_find(struct queue_offline *q, const char *id, bool detail);
+/* The ids that a selection (queue_json_selection()) means, as texts, in a new array; NULL with *status and *e. */
+json_t *queue_offline_select(struct queue_offline *q, json_t *select, int *status, struct err *e);
+/* fn gets a borrowed queue_deleted_json() for each deleted message that a selection means. 0, or an exit status with *e. */
+int queue_offline_deleted(struct queue_offline *q, json_t *select, bool (*fn)(void *arg, json_t *m), void *arg, struct err *e) MUST_CHECK;
 /* 0, or an exit status with *e. */
 int queue_offline_cat(struct queue_offline *q, const char *id, bool (*fn)(void *arg, struct span bytes), void *arg,
                       struct err *e) MUST_CHECK;

@@ -74,7 +74,11 @@ bool ctl_user_may_submit(const struct conf *c, uid_t uid, const struct log_src *
 typedef bool ctl_command_fn(struct ctl_client *cl, json_t *request);
 ctl_command_fn ctl_queue_list, ctl_queue_show, ctl_queue_cat;                     /* ctl_queue.c */
 ctl_command_fn ctl_queue_flush;
+/* enable_long_queue_ids of the present configuration. */
+bool ctl_long_ids(struct ctl_client *cl);
 ctl_command_fn ctl_queue_hold, ctl_queue_release, ctl_queue_delete, ctl_queue_requeue; /* ctl_admin.c */
+ctl_command_fn ctl_queue_expire, ctl_queue_readdress, ctl_queue_undelete;
+ctl_command_fn ctl_queue_select, ctl_queue_deleted;                               /* ctl_select.c */
 ctl_command_fn ctl_queue_pause, ctl_queue_resume, ctl_queue_pauses;                /* ctl_pause.c */
 struct pause;
 json_t *pause_json(const struct pause *p);

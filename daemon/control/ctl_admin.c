@@ -1,8 +1,9 @@
 /*
- * queue-hold, -release, -delete, -requeue: {"ids": [..]} or {"all": true}
+ * queue-hold, -release, -delete, -undelete, -requeue, -expire, -readdress: {"ids": [..]} or {"all": true}
+ * -delete: "final": true deletes for good; -readdress: "from" and "to" are addresses, or both "@domain"
  *
  * Each id is answered by {"queue_id": id, "result": "done" | "missing" | "busy" | "failed"} ("error" with the last);
- * the last line counts. With "all" only failures are told one by one. Every change is durable before its answer.
+ * the last line counts. With "all", or "quiet": true, only failures and what is busy are told one by one. Every change is durable before its answer.
  */
 #include "daemon/control/control_internal.h"
 
@@ -12,9 +13,11 @@
 #include "common/conf/params.h"
 #include "queue/sched.h"
 
+#define READDRESS_MAX 1000 /* bytes of an address */
+
 struct admin_run {
     struct ctl_client *cl;
-    enum spool_admin what;
+    struct sched_change change;
     bool quiet, long_ids;
     size_t done, missing, busy, failed;
 };
@@ -49,10 +52,9 @@ static bool tell(struct admin_run *r, const char *id, const char *result, const 
     return ctl_send(r->cl, o);
 }
 
-static bool apply(struct admin_run *r, const char *text, uint64_t id)
+static bool answer_one(struct admin_run *r, const char *text, enum sched_cmd_status status, const struct err *e)
 {
-    struct err e = ERR_INIT;
-    switch (sched_admin(r->cl->c->o.sched, r->what, id, &e)) {
+    switch (status) {
     case SCHED_CMD_OK:
         r->done++;
         return r->quiet || tell(r, text, "done", NULL);
@@ -66,42 +68,56 @@ static bool apply(struct admin_run *r, const char *text, uint64_t id)
         break;
     }
     r->failed++;
-    return tell(r, text, "failed", e.text[0] != '\0' ? e.text : "the change could not be written");
+    return tell(r, text, "failed", e->text[0] != '\0' ? e->text : "the change could not be written");
+}
+
+/* SCHED_CHANGE_MAX at a time: that many records have a flush in common, and a client that goes away stops the rest. */
+static bool apply(struct admin_run *r, const uint64_t *ids, size_t n)
+{
+    enum sched_cmd_status *status = xcalloc(SCHED_CHANGE_MAX, sizeof *status);
+    char text[QID_TEXT_MAX];
+    bool ok = true;
+    for (size_t at = 0; ok && at < n;) {
+        struct err e = ERR_INIT;
+        size_t piece = n - at < SCHED_CHANGE_MAX ? n - at : SCHED_CHANGE_MAX;
+        sched_change(r->cl->c->o.sched, &r->change, ids + at, piece, status, &e);
+        for (size_t i = 0; ok && i < piece; i++, at++) {
+            qid_format(ids[at], r->long_ids, text);
+            ok = answer_one(r, text, status[i], &e);
+        }
+    }
+    free(status);
+    return ok;
 }
 
 static bool apply_all(struct admin_run *r)
 {
-    struct id_list l = { .what = r->what };
-    char text[QID_TEXT_MAX];
-    bool ok = true;
+    struct id_list l = { .what = r->change.what };
     r->quiet = true;
     sched_list(r->cl->c->o.sched, collect, &l);
-    for (size_t i = 0; i < l.n && ok; i++) {
-        qid_format(l.ids[i], r->long_ids, text);
-        ok = apply(r, text, l.ids[i]);
-    }
+    bool ok = apply(r, l.ids, l.n);
     free(l.ids);
     return ok;
 }
 
-static bool apply_ids(struct admin_run *r, json_t *ids)
+static bool apply_ids(struct admin_run *r, json_t *list)
 {
-    size_t i;
+    uint64_t *ids = xcalloc(json_array_size(list) + 1, sizeof *ids);
+    size_t i, n = 0;
     json_t *item;
-    json_array_foreach(ids, i, item) {
+    bool ok = true;
+    json_array_foreach(list, i, item) {
         const char *text = json_string_value(item);
-        uint64_t id;
-        bool ok;
-        if (text != NULL && qid_parse(span_cstr(text), &id)) {
-            ok = apply(r, text, id);
-        } else {
+        if (text != NULL && qid_parse(span_cstr(text), &ids[n])) {
+            n++;
+        } else if (ok) {
             r->missing++;
             ok = tell(r, text ? text : "", "missing", NULL);
         }
-        if (!ok)
-            return false;
     }
-    return true;
+    ok = ok && apply(r, ids, n);
+    free(ids);
+    return ok;
 }
 
 static void log_count(struct admin_run *r, const char *word)
@@ -112,12 +128,10 @@ static void log_count(struct admin_run *r, const char *word)
         log_info(&src, "%s: %zu message%s", word, r->done, r->done == 1 ? "" : "s");
 }
 
-static bool run(struct ctl_client *cl, json_t *request, enum spool_admin what, const char *word)
+static bool run(struct ctl_client *cl, json_t *request, const struct sched_change *change, const char *word)
 {
-    const struct control_options *o = &cl->c->o;
-    struct conf *c = o->conf(o->arg);
-    struct admin_run r = { .cl = cl, .what = what, .long_ids = conf_global(c)->enable_long_queue_ids };
-    conf_unref(&c);
+    struct admin_run r = { .cl = cl, .change = *change, .long_ids = ctl_long_ids(cl),
+                           .quiet = json_is_true(json_object_get(request, "quiet")) };
     json_t *ids = json_object_get(request, "ids");
     bool all = json_is_true(json_object_get(request, "all"));
     if (!all && !json_is_array(ids))
@@ -128,22 +142,50 @@ static bool run(struct ctl_client *cl, json_t *request, enum spool_admin what, c
                                       "busy", (json_int_t)r.busy, "failed", (json_int_t)r.failed));
 }
 
+static bool run_simple(struct ctl_client *cl, json_t *request, enum spool_admin what, const char *word)
+{
+    struct sched_change c = { .what = what };
+    return run(cl, request, &c, word);
+}
+
 bool ctl_queue_hold(struct ctl_client *cl, json_t *request)
 {
-    return run(cl, request, ADMIN_HOLD, "Placed on hold");
+    return run_simple(cl, request, ADMIN_HOLD, "Placed on hold");
 }
 
 bool ctl_queue_release(struct ctl_client *cl, json_t *request)
 {
-    return run(cl, request, ADMIN_RELEASE, "Released from hold");
+    return run_simple(cl, request, ADMIN_RELEASE, "Released from hold");
 }
 
 bool ctl_queue_delete(struct ctl_client *cl, json_t *request)
 {
-    return run(cl, request, ADMIN_DELETE, "Deleted");
+    struct conf *c = cl->c->o.conf(cl->c->o.arg);
+    bool is_final = conf_global(c)->queue_undelete_time == 0 || json_is_true(json_object_get(request, "final"));
+    conf_unref(&c);
+    return run_simple(cl, request, is_final ? ADMIN_DELETE : ADMIN_TRASH, "Deleted");
+}
+
+bool ctl_queue_undelete(struct ctl_client *cl, json_t *request)
+{
+    return run_simple(cl, request, ADMIN_UNDELETE, "Restored");
 }
 
 bool ctl_queue_requeue(struct ctl_client *cl, json_t *request)
 {
-    return run(cl, request, ADMIN_REQUEUE, "Requeued");
+    return run_simple(cl, request, ADMIN_REQUEUE, "Requeued");
+}
+
+bool ctl_queue_expire(struct ctl_client *cl, json_t *request)
+{
+    return run_simple(cl, request, ADMIN_EXPIRE, "Expired");
+}
+
+bool ctl_queue_readdress(struct ctl_client *cl, json_t *request)
+{
+    const char *from = json_string_value(json_object_get(request, "from")), *to = json_string_value(json_object_get(request, "to"));
+    if (from == NULL || to == NULL || *from == '\0' || *to == '\0' || (*from == '@') != (*to == '@') || strlen(to) > READDRESS_MAX)
+        return ctl_fail(cl, EX_USAGE, "readdressing needs two addresses, or two domains as @example.com");
+    struct sched_change c = { .what = ADMIN_READDRESS, .from = span_cstr(from), .to = span_cstr(to) };
+    return run(cl, request, &c, "Readdressed");
 }

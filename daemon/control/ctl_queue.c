@@ -1,5 +1,5 @@
 /*
- * queue-list  {}                        one queue_json() line per message
+ * queue-list  {} | {"select": {..}}       one queue_json() line per message
  * queue-show  {"ids": [..]}             one detailed line per id, or {"queue_id": id, "missing": true}
  * queue-cat   {"id": ".."}              the last line, with "content_bytes": n; n bytes follow it
  * queue-flush {} | {"ids": [..]} | {"site": ".."}
@@ -10,10 +10,12 @@
 
 #include "common/base/clock.h"
 #include "common/conf/params.h"
+#include "common/base/mem.h"
+#include "daemon/control/ctl_select.h"
 #include "daemon/control/queue_json.h"
 #include "queue/sched.h"
 
-static bool long_ids(struct ctl_client *cl)
+bool ctl_long_ids(struct ctl_client *cl)
 {
     const struct control_options *o = &cl->c->o;
     struct conf *c = o->conf(o->arg);
@@ -33,10 +35,28 @@ static bool list_one(void *arg, struct msg *m, enum sched_where w)
     return ctl_send(run->cl, queue_json(m, w, run->long_ids, false));
 }
 
+static bool list_selected(struct ctl_client *cl, json_t *request, struct list_run *run)
+{
+    uint64_t *ids = NULL;
+    size_t n = 0;
+    struct selection *s = ctl_selection(cl, request);
+    bool ok = s != NULL && ctl_select_ids(cl, s, SELECT_QUEUE, &ids, &n);
+    selection_free(&s);
+    for (size_t i = 0; ok && i < n; i++) {
+        enum sched_where w;
+        struct msg *m = sched_find(cl->c->o.sched, ids[i], &w);
+        ok = m == NULL || list_one(run, m, w); /* NULL: it has left meanwhile */
+        msg_unref(&m);
+    }
+    free(ids);
+    return ok && ctl_ok(cl, json_pack("{s:b}", "long_ids", run->long_ids));
+}
+
 bool ctl_queue_list(struct ctl_client *cl, json_t *request)
 {
-    (void)request;
-    struct list_run run = { .cl = cl, .long_ids = long_ids(cl) };
+    struct list_run run = { .cl = cl, .long_ids = ctl_long_ids(cl) };
+    if (json_object_get(request, "select") != NULL)
+        return list_selected(cl, request, &run);
     sched_list(cl->c->o.sched, list_one, &run);
     return !cl->is_broken && ctl_ok(cl, json_pack("{s:b}", "long_ids", run.long_ids));
 }
@@ -46,11 +66,26 @@ static bool show_missing(struct ctl_client *cl, const char *text)
     return ctl_send(cl, json_pack("{s:s, s:b}", "queue_id", text, "missing", 1));
 }
 
+static json_t *show_json(struct ctl_client *cl, struct query *q, const struct msg *m, enum sched_where w, bool lng)
+{
+    json_t *o = queue_json(m, w, lng, true);
+    struct sched_wait *wait = xcalloc(m->env.rcpt_count + 1, sizeof *wait);
+    sched_explain(cl->c->o.sched, m, w, wait);
+    queue_json_add_waits(o, m, wait);
+    if (q != NULL)
+        queue_json_add_history(o, m, q);
+    free(wait);
+    return o;
+}
+
 bool ctl_queue_show(struct ctl_client *cl, json_t *request)
 {
-    bool lng = long_ids(cl);
+    struct err e = ERR_INIT;
+    bool lng = ctl_long_ids(cl);
     size_t i;
     json_t *item;
+    bool sent = true;
+    struct query *q = ctl_query(cl, true, &e); /* without it only the history is missing */
     json_array_foreach(json_object_get(request, "ids"), i, item) {
         const char *text = json_string_value(item);
         uint64_t id;
@@ -58,12 +93,13 @@ bool ctl_queue_show(struct ctl_client *cl, json_t *request)
         struct msg *m = NULL;
         if (text != NULL && qid_parse(span_cstr(text), &id))
             m = sched_find(cl->c->o.sched, id, &w);
-        bool sent = m != NULL ? ctl_send(cl, queue_json(m, w, lng, true)) : show_missing(cl, text ? text : "");
+        sent = m != NULL ? ctl_send(cl, show_json(cl, q, m, w, lng)) : show_missing(cl, text ? text : "");
         msg_unref(&m);
         if (!sent)
-            return false;
+            break;
     }
-    return ctl_ok(cl, NULL);
+    query_close(&q);
+    return sent && ctl_ok(cl, NULL);
 }
 
 static bool send_content(struct ctl_client *cl, struct msg *m)
@@ -97,19 +133,30 @@ bool ctl_queue_cat(struct ctl_client *cl, json_t *request)
     return ok;
 }
 
-static bool flush_ids(struct ctl_client *cl, json_t *ids)
+static bool flush_ids(struct ctl_client *cl, json_t *list)
 {
-    size_t i, done = 0;
+    size_t i, n = 0, done = 0, all = json_array_size(list);
+    uint64_t *ids = xcalloc(all + 1, sizeof *ids);
+    const char **text = xcalloc(all + 1, sizeof *text);
+    enum sched_cmd_status *status = xcalloc(all + 1, sizeof *status);
     json_t *item;
-    json_array_foreach(ids, i, item) {
-        const char *text = json_string_value(item);
-        uint64_t id;
-        if (text != NULL && qid_parse(span_cstr(text), &id) && sched_flush_id(cl->c->o.sched, id) == SCHED_CMD_OK)
-            done++;
-        else if (!show_missing(cl, text ? text : ""))
-            return false;
+    bool ok = true;
+    json_array_foreach(list, i, item) {
+        text[n] = json_string_value(item);
+        if (text[n] != NULL && qid_parse(span_cstr(text[n]), &ids[n]))
+            n++;
+        else
+            ok = ok && show_missing(cl, text[n] ? text[n] : "");
     }
-    return ctl_ok(cl, json_pack("{s:I}", "done", (json_int_t)done));
+    sched_flush_many(cl->c->o.sched, ids, n, status);
+    for (i = 0; ok && i < n; i++) {
+        done += status[i] == SCHED_CMD_OK;
+        ok = status[i] == SCHED_CMD_OK || show_missing(cl, text[i]);
+    }
+    free(ids);
+    free(text);
+    free(status);
+    return ok && ctl_ok(cl, json_pack("{s:I}", "done", (json_int_t)done));
 }
 
 bool ctl_queue_flush(struct ctl_client *cl, json_t *request)

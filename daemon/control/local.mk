@@ -9,6 +9,7 @@ libcontrol_a_SOURCES = \
 	daemon/control/ctl_pause.c \
 	daemon/control/ctl_queue.c \
 	daemon/control/ctl_reply.c \
+	daemon/control/ctl_select.c daemon/control/ctl_select.h \
 	daemon/control/ctl_submit.c \
 	daemon/control/local_content.c daemon/control/local_content.h \
 	daemon/control/local_submit.c daemon/control/local_submit.h \

@@ -143,7 +143,7 @@ json_t *queue_json(const struct msg *m, enum sched_where where, bool long_ids, b
     json_object_set_new(o, "queue_id", json_stringn(id, n));
     json_object_set_new(o, "arrival_time", json_integer((json_int_t)(e->arrival_us / 1000000)));
     json_object_set_new(o, "message_size", json_integer((json_int_t)e->content_bytes));
-    json_object_set_new(o, "forced_expire", json_false());
+    json_object_set_new(o, "forced_expire", json_boolean(e->flags & ENV_FORCED_EXPIRE));
     json_object_set_new(o, "sender", e->sender.n > 0 ? address_text(e->sender) : json_string("MAILER-DAEMON"));
     json_t *list = json_array();
     for (uint32_t i = 0; i < e->rcpt_count; i++) {
@@ -154,4 +154,90 @@ json_t *queue_json(const struct msg *m, enum sched_where where, bool long_ids, b
     if (detail)
         add_envelope(o, e);
     return o;
+}
+
+void queue_json_add_waits(json_t *o, const struct msg *m, const struct sched_wait *w)
+{
+    json_t *list = json_object_get(o, "recipients");
+    for (uint32_t i = 0; i < m->env.rcpt_count; i++) {
+        json_t *r = json_array_get(list, i);
+        json_object_set_new(r, "wait", json_string(w[i].why));
+        json_object_set_new(r, "wait_reason", queue_json_text(span_cstr(w[i].text)));
+        if (w[i].until_us != 0)
+            json_object_set_new(r, "wait_until", json_integer((json_int_t)(w[i].until_us / 1000000)));
+    }
+}
+
+void queue_json_add_history(json_t *o, const struct msg *m, struct query *q)
+{
+    static const char sql[] = "SELECT rcpt, attempt, at_us, dsn, mta, reason FROM attempts WHERE message = ?1 ORDER BY rcpt, attempt";
+    sqlite3_stmt *st;
+    struct err e = ERR_INIT;
+    json_t *list = json_object_get(o, "recipients");
+    if (query_prepare(q, SPAN_LIT(sql), &st, &e) != QUERY_OK)
+        return;
+    sqlite3_bind_int64(st, 1, (int64_t)m->env.id);
+    while (query_step(q, st, &e) == QUERY_ROW) {
+        json_t *r = json_array_get(list, (size_t)sqlite3_column_int64(st, 0)), *a = json_object();
+        if (r == NULL) {
+            json_decref(a);
+            continue;
+        }
+        json_object_set_new(a, "attempt", json_integer(sqlite3_column_int64(st, 1)));
+        json_object_set_new(a, "time", json_integer(sqlite3_column_int64(st, 2) / 1000000));
+        add_text(a, "dsn", query_column(st, 3));
+        add_text(a, "host", query_column(st, 4));
+        add_text(a, "reply", query_column(st, 5));
+        if (json_object_get(r, "history") == NULL)
+            json_object_set_new(r, "history", json_array());
+        json_array_append_new(json_object_get(r, "history"), a);
+    }
+    sqlite3_finalize(st);
+}
+
+json_t *queue_deleted_json(sqlite3_stmt *st, bool long_ids, int64_t keep_s)
+{
+    char id[QID_TEXT_MAX];
+    int64_t deleted_s = sqlite3_column_int64(st, 1) / 1000000;
+    json_t *o = json_object(), *list;
+    struct span sender = query_column(st, 4), rcpts = query_column(st, 5);
+    qid_format((uint64_t)sqlite3_column_int64(st, 0), long_ids, id);
+    json_object_set_new(o, "queue_id", json_string(id));
+    json_object_set_new(o, "deleted_time", json_integer((json_int_t)deleted_s));
+    json_object_set_new(o, "until_time", json_integer((json_int_t)(deleted_s + keep_s)));
+    json_object_set_new(o, "arrival_time", json_integer(sqlite3_column_int64(st, 2) / 1000000));
+    json_object_set_new(o, "message_size", json_integer(sqlite3_column_int64(st, 3)));
+    json_object_set_new(o, "sender", sender.n > 0 ? address_text(sender) : json_string("MAILER-DAEMON"));
+    list = json_loadb(rcpts.p, rcpts.n, 0, NULL);
+    json_object_set_new(o, "recipients", list != NULL ? list : json_array());
+    return o;
+}
+
+static bool add_value(struct selection *s, const char *name, const json_t *v, struct err *e)
+{
+    const char *text = json_string_value(v);
+    if (text == NULL) {
+        err_set(e, "%s: the value is not a text", name);
+        return false;
+    }
+    return selection_add(s, name, span_of(text, json_string_length(v)), e);
+}
+
+bool queue_json_selection(struct selection *s, json_t *select, struct err *e)
+{
+    const char *name;
+    json_t *v, *item;
+    size_t i;
+    json_object_foreach(select, name, v) {
+        if (!json_is_array(v)) {
+            if (!add_value(s, name, v, e))
+                return false;
+            continue;
+        }
+        json_array_foreach(v, i, item) {
+            if (!add_value(s, name, item, e))
+                return false;
+        }
+    }
+    return true;
 }

@@ -99,30 +99,37 @@ struct sched_counts sched_counts(struct sched *s)
     return (struct sched_counts){ .deferred = s->n };
 }
 
-enum sched_cmd_status sched_admin(struct sched *s, enum spool_admin what, uint64_t id, struct err *e)
+void sched_change(struct sched *s, const struct sched_change *c, const uint64_t *ids, size_t n, enum sched_cmd_status *out, struct err *e)
 {
     (void)e;
-    enum sched_where w;
-    struct msg *m = sched_find(s, id, &w);
-    s->admin_what = what;
-    s->admins++;
-    bool found = m != NULL;
-    msg_unref(&m);
-    return found ? s->admin_status : SCHED_CMD_NOT_FOUND;
+    for (size_t i = 0; i < n; i++) {
+        enum sched_where w;
+        struct msg *m = sched_find(s, ids[i], &w);
+        s->admin_what = c->what;
+        s->admins++;
+        out[i] = m != NULL ? s->admin_status : SCHED_CMD_NOT_FOUND;
+        msg_unref(&m);
+    }
 }
 
-enum sched_cmd_status sched_pause(struct sched *s UNUSED, enum pause_kind k UNUSED, struct span name UNUSED, struct err *e UNUSED)
+bool sched_index_sync(struct sched *s, struct err *e)
 {
-    return SCHED_CMD_OK;
+    (void)s, (void)e;
+    return true;
 }
 
-enum sched_cmd_status sched_resume(struct sched *s UNUSED, enum pause_kind k UNUSED, struct span name UNUSED, struct err *e UNUSED)
+void sched_explain(struct sched *s, const struct msg *m, enum sched_where where, struct sched_wait *out)
 {
-    return SCHED_CMD_NOT_FOUND;
+    (void)s, (void)where;
+    for (uint32_t i = 0; i < m->env.rcpt_count; i++)
+        out[i] = (struct sched_wait){ .why = "back-off", .text = "because" };
 }
 
-void sched_each_pause(struct sched *s UNUSED, void (*fn)(void *arg, const struct pause *p) UNUSED, void *arg UNUSED)
+uint64_t *sched_active_ids(struct sched *s, size_t *n)
 {
+    (void)s;
+    *n = 0;
+    return xcalloc(1, sizeof(uint64_t));
 }
 
 void sched_flush_all(struct sched *s)
@@ -133,6 +140,12 @@ void sched_flush_all(struct sched *s)
 void sched_flush_nexthop(struct sched *s, struct span nexthop)
 {
     snprintf(s->site, sizeof s->site, "%.*s", SPAN_ARG(nexthop));
+}
+
+void sched_flush_many(struct sched *s, const uint64_t *ids, size_t n, enum sched_cmd_status *out)
+{
+    for (size_t i = 0; i < n; i++)
+        out[i] = sched_flush_id(s, ids[i]);
 }
 
 enum sched_cmd_status sched_flush_id(struct sched *s, uint64_t id)
