@@ -13,6 +13,7 @@ SCENARIOS = \
 	tests/scenarios/first_path.py \
 	tests/scenarios/lmtp.py \
 	tests/scenarios/queue_commands.py \
+	tests/scenarios/queue_select.py \
 	tests/scenarios/queue_pause.py \
 	tests/scenarios/queue_spool.py \
 	tests/scenarios/logs.py \

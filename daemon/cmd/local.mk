@@ -60,7 +60,7 @@ tests_unit_test_ctl_local_content_SOURCES = tests/unit/test_ctl_local_content.c
 tests_unit_test_ctl_local_content_LDADD = $(CTL_LIBS) $(TEST_LIBS)
 # Their own scheduler stands in for libsched.a.
 CTL_SERVER_LIBS = libctl.a libcontrol.a libsmtpd.a libreactor.a libsched.a libspool.a libpolicy.a libtable.a libconf.a libdns.a libmail.a \
-	libnet.a libbase.a $(SQLITE_LIBS) $(JANSSON_LIBS) $(LDNS_LIBS) $(IDN2_LIBS) $(PCRE2_LIBS)
+	libnet.a libbase.a $(SQLITE_LIBS) $(JANSSON_LIBS) $(LDNS_LIBS) $(IDN2_LIBS) $(PCRE2_LIBS) -lm
 tests_unit_test_ctl_pickup_SOURCES = tests/unit/test_ctl_pickup.c tests/unit/ctl_fixture.h
 tests_unit_test_ctl_pickup_LDADD = $(CTL_SERVER_LIBS) $(TEST_LIBS)
 tests_unit_test_ctl_server_SOURCES = tests/unit/test_ctl_server.c tests/unit/ctl_fixture.h

@@ -112,6 +112,23 @@ void sched_change(struct sched *s, const struct sched_change *c, const uint64_t 
     }
 }
 
+enum sched_cmd_status sched_pause(struct sched *s, enum pause_kind k, struct span name, struct err *e)
+{
+    (void)s, (void)k, (void)name, (void)e;
+    return SCHED_CMD_BUSY;
+}
+
+enum sched_cmd_status sched_resume(struct sched *s, enum pause_kind k, struct span name, struct err *e)
+{
+    (void)s, (void)k, (void)name, (void)e;
+    return SCHED_CMD_NOT_FOUND;
+}
+
+void sched_each_pause(struct sched *s, void (*fn)(void *arg, const struct pause *p), void *arg)
+{
+    (void)s, (void)fn, (void)arg;
+}
+
 bool sched_index_sync(struct sched *s, struct err *e)
 {
     (void)s, (void)e;
