@@ -16,6 +16,7 @@ SCENARIOS = \
 	tests/scenarios/queue_select.py \
 	tests/scenarios/queue_pause.py \
 	tests/scenarios/queue_spool.py \
+	tests/scenarios/queue_sql.py \
 	tests/scenarios/logs.py \
 	tests/scenarios/notices.py \
 	tests/scenarios/operate.py \

@@ -503,11 +503,12 @@ int ctl_cmd_queue(struct ctl *ctl, int argc, char **argv)
         { "delete", ctl_queue_cmd_change }, { "requeue", ctl_queue_cmd_change },
         { "expire", ctl_queue_cmd_change }, { "readdress", ctl_queue_cmd_change },
         { "undelete", ctl_queue_cmd_change }, { "deleted", ctl_queue_cmd_deleted },
+        { "sql", ctl_queue_cmd_sql },       { "stats", ctl_queue_cmd_stats },
         { "pause", ctl_queue_cmd_pause },   { "resume", ctl_queue_cmd_resume },
         { "check", ctl_queue_cmd_check },   { "compact", ctl_queue_cmd_compact }, { "rebuild", ctl_queue_cmd_rebuild },
     };
     if (argc < 2)
-        return usage_error("usage: queue list|show|cat|flush|hold|release|delete|undelete|deleted|requeue|expire|readdress|pause|resume|check|compact|rebuild ...");
+        return usage_error("usage: queue list|show|cat|flush|hold|release|delete|undelete|deleted|requeue|expire|readdress|sql|stats|pause|resume|check|compact|rebuild ...");
     for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
         if (strcmp(argv[1], verbs[i].name) == 0)
             return verbs[i].run(ctl, argc - 1, argv + 1);

@@ -22,8 +22,11 @@ posthousectl_SOURCES = \
 	daemon/cmd/cmd_pause.c \
 	daemon/cmd/cmd_queue.c \
 	daemon/cmd/cmd_spool.c \
+	daemon/cmd/cmd_sql.c \
+	daemon/cmd/cmd_stats.c \
 	daemon/cmd/long_work.c daemon/cmd/long_work.h \
 	daemon/cmd/posthousectl.c daemon/cmd/posthousectl.h \
+	daemon/cmd/query_source.c daemon/cmd/query_source.h \
 	daemon/cmd/select_options.c daemon/cmd/select_options.h
 posthousectl_LDADD = libctlconf.a $(CTL_LIBS)
 sendmail_SOURCES = \

@@ -26,6 +26,8 @@ static void usage(FILE *to)
           "  queue hold|release|delete|requeue|expire [-n] ID... | - | ALL | SELECTION\n"
           "  queue readdress [-n] OLD NEW [ID... | SELECTION]\n"
           "  queue deleted [-j] [SELECTION]; queue undelete ID... | ALL | SELECTION\n"
+          "  queue sql [-j] [--time-limit SECONDS] 'SELECT ...' | -   (posthouse-index(5))\n"
+          "  queue stats [-j] [--top N]   by destination, sender domain, reason and age; rates\n"
           "  queue pause [-j] | --destination NEXTHOP | --transport NAME\n"
           "  queue resume --destination NEXTHOP | --transport NAME | --all\n"
           "  queue check [-j] [-v]        verify the spool's files and compare them\n"

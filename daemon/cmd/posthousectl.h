@@ -22,6 +22,7 @@ typedef int ctl_subcommand(struct ctl *ctl, int argc, char **argv);
 ctl_subcommand ctl_cmd_queue, ctl_cmd_status, ctl_cmd_reload, ctl_cmd_stop, ctl_cmd_check;
 /* Subcommands of queue; argv[0] is the verb. */
 ctl_subcommand ctl_queue_cmd_list, ctl_queue_cmd_show, ctl_queue_cmd_cat, ctl_queue_cmd_flush, ctl_queue_cmd_change, ctl_queue_cmd_deleted;
+ctl_subcommand ctl_queue_cmd_sql, ctl_queue_cmd_stats;    /* cmd_sql.c, cmd_stats.c */
 ctl_subcommand ctl_queue_cmd_pause, ctl_queue_cmd_resume; /* cmd_pause.c */
 ctl_subcommand ctl_queue_cmd_check, ctl_queue_cmd_compact, ctl_queue_cmd_rebuild; /* cmd_spool.c */
 

@@ -13,6 +13,7 @@
 #include "common/base/mem.h"
 #include "common/conf/params.h"
 #include "daemon/control/queue_json.h"
+#include "queue/query.h"
 #include "queue/sched.h"
 
 struct queue_offline {
@@ -85,6 +86,11 @@ struct queue_offline *queue_offline_open(struct conf *c, struct err *e)
     }
     queue_offline_close(&q);
     return NULL;
+}
+
+struct query *queue_offline_query(struct queue_offline *q, struct err *e)
+{
+    return query_open_spool(q->spool, e);
 }
 
 void queue_offline_close(struct queue_offline **qp)

@@ -14,6 +14,7 @@
 #include "common/conf/conf.h"
 
 struct queue_offline;
+struct query;
 
 /* Makes a process of root's the owner of this directory, for good. False with *e. */
 bool queue_offline_become_owner(const char *dir, struct err *e) MUST_CHECK;
@@ -23,6 +24,8 @@ struct queue_offline *queue_offline_open(struct conf *c, struct err *e) MUST_CHE
 void queue_offline_close(struct queue_offline **q);
 /* fn gets a borrowed queue_json() for each message; stops when it returns false. */
 void queue_offline_list(struct queue_offline *q, bool (*fn)(void *arg, json_t *m), void *arg);
+/* The same in SQL; to be closed before q. NULL with *e. */
+struct query *queue_offline_query(struct queue_offline *q, struct err *e) MUST_CHECK;
 /* A new reference, or NULL. */
 json_t *queue_offline_find(struct queue_offline *q, const char *id, bool detail);
 /* The ids that a selection (queue_json_selection()) means, as texts, in a new array; NULL with *status and *e. */

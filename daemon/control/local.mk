@@ -11,6 +11,7 @@ libcontrol_a_SOURCES = \
 	daemon/control/ctl_reply.c \
 	daemon/control/ctl_select.c daemon/control/ctl_select.h \
 	daemon/control/ctl_submit.c \
+	daemon/control/ctl_sync.c \
 	daemon/control/local_content.c daemon/control/local_content.h \
 	daemon/control/local_submit.c daemon/control/local_submit.h \
 	daemon/control/pickup.c daemon/control/pickup.h \
