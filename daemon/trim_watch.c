@@ -1,12 +1,13 @@
 /*
  * malloc_trim() takes as long as there is freed memory to find (a few milliseconds for a hundred megabytes), and other
- * threads wait for it. So it is called only when the process has grown by TRIM_GROWTH_BYTES and a quarter since the last
- * time; where it does not help, because the memory is in use, the new size is what further growth is measured from.
+ * threads wait for it. So it is called only while the process is larger than it once was by TRIM_GROWTH_BYTES and a
+ * quarter, and where it does not help, because the memory is in use, less and less often.
  */
 #include "daemon/trim_watch.h"
 
 #include <fcntl.h>
 #include <malloc.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -38,10 +39,18 @@ void trim_watch_look(struct trim_watch *t)
     int64_t bytes = resident_bytes();
     if (bytes == 0)
         return;
-    if (t->floor_bytes == 0 || bytes < t->floor_bytes)
-        t->floor_bytes = bytes;
-    if (bytes < t->floor_bytes + t->floor_bytes / 4 + TRIM_GROWTH_BYTES)
+    if (t->low_bytes == 0 || bytes < t->low_bytes)
+        t->low_bytes = bytes;
+    if (bytes < t->low_bytes + t->low_bytes / 4 + TRIM_GROWTH_BYTES) {
+        t->wait_ms = 0;
+        return;
+    }
+    if (now < t->next_ms)
         return;
     malloc_trim(0);
-    t->floor_bytes = resident_bytes();
+    bool helped = resident_bytes() < bytes - bytes / 8;
+    t->wait_ms = helped || t->wait_ms == 0 ? TRIM_LOOK_MS : 2 * t->wait_ms;
+    if (t->wait_ms > TRIM_WAIT_MAX_MS)
+        t->wait_ms = TRIM_WAIT_MAX_MS;
+    t->next_ms = now + t->wait_ms;
 }

@@ -12,9 +12,13 @@
 #define TRIM_LOOK_MS 5000
 #define TRIM_GROWTH_BYTES (INT64_C(4) << 20)
 
+#define TRIM_WAIT_MAX_MS 40000
+
 struct trim_watch {
     int64_t looked_ms;
-    int64_t floor_bytes;  /* size after the last trim, or the smallest since */
+    int64_t low_bytes;    /* the smallest size so far */
+    int64_t wait_ms;      /* after a trim that did not help */
+    int64_t next_ms;
 };
 
 /* Call about every TRIM_LOOK_MS; more often does nothing. */
