@@ -48,11 +48,18 @@ static void add_message_id(struct hdr_scan *h, struct span value)
         value.n = room;
     if (value.n == 0)
         return;
-    char *p = arena_alloc(h->arena, h->message_id.n + value.n + 1);
-    if (h->message_id.n > 0)
+    if (h->message_id.n == 0) {
+        h->message_id = arena_dup_span(h->arena, value);
+        return;
+    }
+    if (!h->message_id_has_room) { /* once: its sender may fold it after every byte */
+        char *p = arena_alloc(h->arena, HDR_MESSAGE_ID_MAX + 1);
         memcpy(p, h->message_id.p, h->message_id.n);
-    memcpy(p + h->message_id.n, value.p, value.n);
-    h->message_id = span_of(p, h->message_id.n + value.n);
+        h->message_id.p = p;
+        h->message_id_has_room = true;
+    }
+    memcpy((char *)h->message_id.p + h->message_id.n, value.p, value.n);
+    h->message_id.n += value.n;
 }
 
 static void begin_field(struct hdr_scan *h, struct span line, size_t name_n)

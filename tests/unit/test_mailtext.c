@@ -47,6 +47,23 @@ static void test_headers(void **state)
     arena_free(&a);
 }
 
+/* A Message-ID that is folded after every byte costs no more than its limit, and is joined. */
+static void test_folded_message_id(void **state)
+{
+    (void)state;
+    struct arena *a = arena_new(0);
+    struct hdr_scan h;
+    hdr_scan_init(&h, a);
+    assert_int_equal(hdr_scan_line(&h, SPAN_LIT("Message-ID: <")), HDR_LINE_FIELD);
+    for (int i = 0; i < 5000; i++)
+        assert_int_equal(hdr_scan_line(&h, SPAN_LIT(" x")), HDR_LINE_FOLDED);
+    assert_int_equal(h.message_id.n, HDR_MESSAGE_ID_MAX);
+    assert_memory_equal(h.message_id.p, "<xxx", 4);
+    if (arena_bytes(a) > 16384)
+        fail_msg("%zu bytes", arena_bytes(a));
+    arena_free(&a);
+}
+
 static void test_date(void **state)
 {
     (void)state;
@@ -98,7 +115,7 @@ static void test_reply(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_headers), cmocka_unit_test(test_date), cmocka_unit_test(test_reply),
+        cmocka_unit_test(test_headers), cmocka_unit_test(test_folded_message_id), cmocka_unit_test(test_date), cmocka_unit_test(test_reply),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
