@@ -6,6 +6,7 @@
 #include "daemon/wheel.h"
 
 #define POLL_EVENTS 256
+#define BULK_EVERY_POPS 4
 #define STEPS_PER_TURN 16 /* steps of one session in a row (WAIT_AGAIN, early resumes) before others get their turn */
 
 struct run_list {
@@ -43,6 +44,7 @@ struct reactor {
     struct lock q;                 /* RUN_QUEUE */
     struct run_list resumed;       /* guarded by q: callbacks, before new work */
     struct run_list ready;         /* guarded by q */
+    struct run_list bulk;          /* guarded by q: sent much; after ready, but every BULK_EVERY_POPS-th turn is theirs */
     struct worker *idle;           /* guarded by q: newest first */
     struct worker *workers;        /* [o.workers]; started ones first */
     unsigned started, idle_count;  /* guarded by q */
@@ -81,6 +83,8 @@ void reactor_wake_poller(struct reactor *r);
 
 /* worker.c */
 void run_list_push(struct run_list *l, struct sess *s);
+/* The next session to run, or NULL. */
+struct sess *run_next_locked(struct reactor *r) REQUIRES(&r->q);
 int workers_start(struct reactor *r);
 void workers_stop(struct reactor *r);
 /* Queues sessions that became runnable and wakes workers for them. */

@@ -51,6 +51,7 @@ struct sess {
     uint8_t wake;                  /* enum sess_wake: why the next step runs */
     bool is_armed;                 /* known to epoll */
     bool was_shutdown;             /* the daemon is stopping */
+    bool is_bulk;                  /* set by its step: more input than fits is there, others go first */
     _Atomic uint8_t resume_state;  /* reactor's: whether a callback came before the step had returned */
     int64_t deadline_ms;           /* monotonic; for WAIT_INPUT, WAIT_OUTPUT, WAIT_TIMER */
     uint32_t slot, generation;     /* in the reactor's table */

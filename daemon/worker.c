@@ -16,7 +16,7 @@
 #include "common/base/mem.h"
 #include "daemon/reactor_internal.h"
 
-#define POLL_EVERY_POPS 64  /* with a long queue, look for new events this often */
+#define POLL_EVERY_POPS 16  /* with a long queue, look for new events this often */
 #define WATCH_BUSY_MS 5
 #define WATCH_IDLE_MS 100
 #define WORKER_STACK_BYTES (512 * 1024)
@@ -108,7 +108,24 @@ static void tell_no_thread(struct reactor *r)
 
 static unsigned queued_locked(const struct reactor *r)
 {
-    return r->resumed.n + r->ready.n;
+    return r->resumed.n + r->ready.n + r->bulk.n;
+}
+
+/*
+ * Who sends as fast as it can always has input, and a turn of it is long (64 KiB). A client that sends a command would wait for
+ * a turn of each of them at every command, so those have a list of their own.
+ */
+struct sess *run_next_locked(struct reactor *r)
+{
+    struct sess *s;
+    if (r->bulk.n > 0 && r->pops % BULK_EVERY_POPS == 0)
+        return run_list_pop(&r->bulk);
+    s = run_list_pop(&r->resumed);
+    while (s == NULL && (s = run_list_pop(&r->ready)) != NULL && s->is_bulk) {
+        run_list_push(&r->bulk, s);
+        s = NULL;
+    }
+    return s != NULL ? s : run_list_pop(&r->bulk);
 }
 
 void workers_push(struct reactor *r, struct run_list *l, bool resumed)
@@ -196,9 +213,7 @@ static void *worker_main(void *arg)
             r->pops++;
             poll_locked(r, false);
         }
-        struct sess *s = run_list_pop(&r->resumed);
-        if (s == NULL)
-            s = run_list_pop(&r->ready);
+        struct sess *s = run_next_locked(r);
         if (s != NULL)
             step_locked(r, w, s);
         else if (!r->has_poller)

@@ -106,7 +106,7 @@ static enum io_result fill(struct smtpd_sess *S)
         return IO_LOST;
     size_t room = S->in.cap - 1 - S->in.n;
     ssize_t r = read_some(S, S->in.p + S->in.n, room);
-    S->in_was_full = r == (ssize_t)room;
+    S->in_was_full = S->s.is_bulk = r == (ssize_t)room;
     if (r > 0) {
         S->in.n += (size_t)r;
         return IO_DONE;

@@ -323,6 +323,41 @@ static void drain_tells_parked_sessions(void **state)
     finish(&f);
 }
 
+/* Sessions with much input go after the others, and yet have a share. */
+static void bulk_goes_last(void **state)
+{
+    (void)state;
+    static struct reactor r;
+    static struct sess bulk[100], small[100];
+    unsigned bulks = 0, smalls = 0;
+    lock_init(&r.q, LOCK_RUN_QUEUE);
+    lock_take(&r.q);
+    assert_null(run_next_locked(&r));
+    for (int i = 0; i < 100; i++) {
+        bulk[i].is_bulk = true;
+        run_list_push(&r.ready, &bulk[i]);
+        run_list_push(&r.ready, &small[i]);
+    }
+    for (int i = 0; i < 40; i++) {
+        struct sess *s = run_next_locked(&r);
+        r.pops++;
+        if (s->is_bulk)
+            assert_ptr_equal(s, &bulk[bulks++]);
+        else
+            assert_ptr_equal(s, &small[smalls++]);
+    }
+    assert_int_equal(bulks, 40 / BULK_EVERY_POPS - 1); /* at first none was known */
+    struct sess resumed = { .is_bulk = true };
+    run_list_push(&r.resumed, &resumed);
+    r.pops++;
+    assert_ptr_equal(run_next_locked(&r), &resumed);
+    for (; run_next_locked(&r) != NULL; r.pops++)
+        bulks++;
+    assert_int_equal(bulks + smalls, 200);
+    lock_drop(&r.q);
+    lock_destroy(&r.q);
+}
+
 static void wheel_fires_in_time_and_keeps_later_turns(void **state)
 {
     (void)state;
@@ -350,6 +385,7 @@ static void wheel_fires_in_time_and_keeps_later_turns(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bulk_goes_last),
         cmocka_unit_test(wheel_fires_in_time_and_keeps_later_turns),
         cmocka_unit_test(every_wait_comes_back),
         cmocka_unit_test(many_clients),
