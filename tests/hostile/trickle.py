@@ -27,9 +27,6 @@ def main():
     n = 0
     due = time.monotonic()
     while True:
-        due = max(due + pause, time.monotonic() - 1)
-        if select.select([sys.stdin], [], [], max(0, due - time.monotonic()))[0]:
-            return
         n += 1
         token = f"t{os.getpid()}.{n}"
         begin = time.monotonic()
@@ -40,6 +37,9 @@ def main():
             said["why"] = f"{type(why).__name__}: {why}"
         said["ms"] = round((time.monotonic() - begin) * 1000, 2)
         print(json.dumps(said), flush=True)
+        due = max(due + pause, time.monotonic() - 1)
+        if select.select([sys.stdin], [], [], max(0, due - time.monotonic()))[0]:
+            return
 
 
 if __name__ == "__main__":
