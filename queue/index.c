@@ -260,7 +260,9 @@ static bool is_usable(struct index *ix, struct err *e)
         err_set(e, "index.db has schema version %lld, this program writes %d", (long long)version, INDEX_SCHEMA_VERSION);
         return false;
     }
-    return index_read_mark(ix, &ix->durable, e);
+    /* Somebody else may be writing in it. Mail is not to wait for him: after BUSY_MS a new one is made. */
+    return index_read_mark(ix, &ix->durable, e) &&
+           (ix->s->o.read_only || index_exec(ix->writer, "BEGIN IMMEDIATE; ROLLBACK", e));
 }
 
 static void set_aside(struct index *ix, const char *why)
@@ -330,6 +332,7 @@ struct index *index_open(struct spool *s, struct err *e)
     if (!exists || !is_usable(ix, &why)) {
         conn_free(ix->writer);
         ix->writer = NULL;
+        ix->durable = (struct index_mark){ { 0, 0 }, 0 }; /* what it covered, the new one does not */
         if (s->o.read_only) {
             err_set(e, "%s", exists ? why.text : "there is no index.db yet: start the daemon once");
             index_close(&ix);
