@@ -342,7 +342,7 @@ bool spool_has_room(struct spool *s, uint64_t need_bytes)
         check_room(s);
     uint64_t room = atomic_load_explicit(&s->free_bytes, memory_order_acquire);
     return atomic_load_explicit(&s->journal.trouble, memory_order_relaxed) == SPOOL_OK &&
-           room >= (uint64_t)s->o.minfree_bytes && room - (uint64_t)s->o.minfree_bytes >= need_bytes;
+           room > 0 && room >= (uint64_t)s->o.minfree_bytes && room - (uint64_t)s->o.minfree_bytes >= need_bytes;
 }
 
 struct index_mark spool_index_mark(struct spool *s)
