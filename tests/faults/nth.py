@@ -371,7 +371,7 @@ SILENT = [
     ("name", "unlink", r"/public/submit$|/control$"),      # the next start clears it away
     ("write", "pwrite", r"/index\.db$"),                   # checkpoint at the end: the -wal file stays
     ("space", "ftruncate", r"/index\.db"),                 # the same
-    ("read", "pread", r"/index\.db-wal$"),                 # the same
+    ("read", "pread", r"/index\.db(-wal)?$"),              # SQLite logs what fails a statement; else it goes on without
     ("flush", "fdatasync", r"/index\.db$"),                # the same
 ]
 
