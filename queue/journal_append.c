@@ -11,11 +11,18 @@
  * one with a note that says where the old one ends. Recovery that finds the note does not read beyond; without it a
  * message that was answered 451 may come to life again: a duplicate, never a loss.
  *
+ * On a disk whose flush takes long, sessions that were answered at the end of one flush would just miss the next: they would
+ * split in two halves that take turns, and each would wait for the flush of the other. So after a flush of more than
+ * GATHER_FROM_US the next one waits for those that were just answered, as long as they keep coming, and at most as
+ * long as a flush takes: it is worth it when all come in less time. Nobody is waited for who was not there before, so that a
+ * single session loses nothing, and clients that are far away cost two slices.
+ *
  * `announced` moves only after the sink knows the messages: what the index claims to cover is taken from it.
  */
 #include <assert.h>
 #include <errno.h>
 #include <limits.h>
+#include <time.h>
 
 #include "common/base/clock.h"
 #include "common/base/crc32c.h"
@@ -23,6 +30,8 @@
 #include "queue/spool_internal.h"
 
 #define IOV_COUNT 1024
+#define GATHER_FROM_US 1000 /* quicker flushes are not worth waiting for company */
+#define GATHER_SLICES 16    /* of a flush: how often the committer looks whether more came */
 
 void journal_init(struct journal *j, const struct spool_io *io, const struct log_src *log, const char *dir, uint64_t segment_bytes)
 {
@@ -83,6 +92,7 @@ void spool_submit(struct spool *s, struct msg *m)
     if (!ended) {
         *j->tail = m;
         j->tail = &m->batch_next;
+        j->waiting++;
         wake_committer(j);
     }
     lock_drop(&j->m);
@@ -221,6 +231,13 @@ static bool write_msgs(struct journal *j, struct round *r, uint64_t *written)
     return true;
 }
 
+static int64_t now_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
 static int status_of_errno(int e)
 {
     return e == ENOSPC || e == EDQUOT ? SPOOL_FULL : SPOOL_IO;
@@ -282,8 +299,12 @@ static bool write_round(struct journal *j, struct round *r)
     if ((j->active == NULL || j->end + need > j->active->bytes) && !roll(j, need))
         return false;
     uint64_t written = r->at = j->end;
-    return write_items(j, r, &written) && (r->full || write_msgs(j, r, &written)) && flush_iov(j, r, &written) &&
-           j->segs.io->fdatasync(j->segs.io->arg, j->active->fd) == 0;
+    if (!write_items(j, r, &written) || (!r->full && !write_msgs(j, r, &written)) || !flush_iov(j, r, &written))
+        return false;
+    int64_t began_us = now_us();
+    bool ok = j->segs.io->fdatasync(j->segs.io->arg, j->active->fd) == 0;
+    j->flush_us += (now_us() - began_us - j->flush_us) / 4;
+    return ok;
 }
 
 /* Liveness of what this round wrote, before anybody can say that it ended. */
@@ -297,7 +318,7 @@ static void publish(struct journal *j, const struct round *r)
     lock_take(&s->m);
     for (struct batch_item *it = r->items; it != r->items_end; it = it->next)
         j->active->admin_records += it->kind == REC_ADMIN;
-    for (struct msg *m = r->msgs; m != r->msgs_end; m = m->batch_next, n++)
+    for (struct msg *m = r->msgs; m != r->msgs_end; m = m->batch_next, n++, j->answered++)
         segment_set_live_locked(s, m->pos, segment_weight(m->env.content_bytes, m->is_large));
     j->active->end = r->at;
     lock_drop(&s->m);
@@ -394,10 +415,27 @@ static void run_turn(struct spool *s, struct msg *msgs, struct batch_item *items
     }
 }
 
+/* See the top. Submitters need not wake the committer meanwhile. */
+static void gather(struct journal *j, uint32_t wanted, int64_t since_us) REQUIRES(&j->m)
+{
+    int64_t slice_us = j->flush_us / GATHER_SLICES, until_us = since_us + j->flush_us;
+    if (j->flush_us < GATHER_FROM_US)
+        return;
+    for (int idle = 0; idle < 2 && j->waiting < wanted && !j->stopping && now_us() < until_us;) {
+        uint32_t before = j->waiting;
+        lock_drop(&j->m);
+        nanosleep(&(struct timespec){ .tv_nsec = 1000 * (slice_us < 900000 ? slice_us : 900000) }, NULL);
+        lock_take(&j->m);
+        idle = j->waiting > before ? 0 : idle + 1;
+    }
+}
+
 void *journal_committer(void *arg)
 {
     struct spool *s = arg;
     struct journal *j = &s->journal;
+    uint32_t wanted = 0;
+    int64_t flushed_us = 0;
     lock_take(&j->m);
     for (;;) {
         while (j->head == NULL && j->items == NULL && !j->stopping) {
@@ -407,15 +445,20 @@ void *journal_committer(void *arg)
         j->sleeping = false;
         if (j->head == NULL && j->items == NULL)
             break;
+        gather(j, wanted, flushed_us);
         struct msg *msgs = j->head;
         struct batch_item *items = j->items;
         j->head = NULL;
         j->tail = &j->head;
         j->items = NULL;
         j->items_tail = &j->items;
+        j->waiting = 0;
+        j->answered = 0;
         lock_drop(&j->m);
         run_turn(s, msgs, items);
         lock_take(&j->m);
+        wanted = j->waiting + j->answered;
+        flushed_us = now_us();
     }
     j->ended = true;
     lock_drop(&j->m);

@@ -39,6 +39,9 @@ struct journal {
     struct cond wake;        /* predicate: something in the lists, or stopping */
     struct msg *head, **tail;             /* guarded by m */
     struct batch_item *items, **items_tail; /* guarded by m */
+    uint32_t waiting;        /* guarded by m: messages in the list */
+    uint32_t answered;       /* committer only: messages of this turn that were made durable */
+    int64_t flush_us;        /* committer only: what a flush takes, on average */
     bool sleeping;           /* guarded by m: the committer waits on `wake` */
     bool stopping;           /* guarded by m */
     bool ended;              /* guarded by m: the committer is gone */
