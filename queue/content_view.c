@@ -220,3 +220,22 @@ bool content_read_record(struct spool *s, uint64_t id, struct journal_pos *pos, 
     }
     return false;
 }
+
+struct msg *spool_msg_read(struct spool *s, uint64_t id, struct journal_pos pos, struct err *e)
+{
+    struct frame f;
+    char *meta;
+    if (!content_read_record(s, id, &pos, &f, &meta, e))
+        return NULL;
+    struct msg *m = record_message_decode(&f, span_of(meta + FRAME_HEADER_BYTES, f.meta_bytes));
+    free(meta);
+    if (m != NULL && m->env.id != id)
+        msg_unref(&m);
+    if (m == NULL) {
+        err_set(e, "%llX: its journal record cannot be decoded", (unsigned long long)id);
+        return NULL;
+    }
+    m->pos = pos;
+    m->pool = &s->pool;
+    return m;
+}

@@ -53,6 +53,9 @@ void index_log_errors(const struct log_src *src);
 void index_flush(struct index *ix, const struct index_change *c, size_t n, const struct index_mark *mark,
                  void (*cb)(void *arg, int status), void *arg);
 
+/* The mark of the last flush that was committed. */
+struct index_mark index_durable_mark(struct index *ix);
+
 /*
  * Messages with due_us <= until_us, in order of (due_us, id) after the cursor, at most `limit`, not on hold; each
  * comes with one reference, envelope and recipient progress filled in (content not loaded, routes left empty; a message

@@ -94,7 +94,6 @@ sqlite3_stmt *index_stmt(struct index_conn *c, enum index_stmt k, struct err *e)
 bool index_run(struct index_conn *c, sqlite3_stmt *st, struct err *e) MUST_CHECK;
 bool index_exec(struct index_conn *c, const char *sql, struct err *e) MUST_CHECK;
 void index_bind_span(sqlite3_stmt *st, int at, struct span s);
-struct index_mark index_durable_mark(struct index *ix);
 
 /* ---- index_flush.c ---- */
 void *index_thread(void *index);

@@ -6,6 +6,7 @@
 #include "common/conf/params.h"
 #include "queue/sched_internal.h"
 
+#define STOP_FLUSHES 200 /* of parked messages; what cannot be written is found in the journal at the next start */
 #define STOP_WAIT_MS 30000 /* for notifications and the last index flush */
 
 struct sched *sched_new(const struct sched_options *o, struct err *e)
@@ -103,6 +104,10 @@ void sched_stop(struct sched *s)
     if (s->ix == NULL)
         return;
     wait_while(s, flush_pending);
+    for (int i = 0; i < STOP_FLUSHES && park_has_unwritten(s); i++) {
+        index_tick(s, true);
+        wait_while(s, flush_pending);
+    }
     index_tick(s, true);
     wait_while(s, flush_pending);
     index_tick_end(s);
@@ -119,6 +124,7 @@ void sched_free(struct sched **sp)
             sched_unqueue_message_locked(s, ms);
         ms_free_locked(s, ms);
     }
+    park_free(s);
     transports_free(s);
     pauses_end(s);
     heap_free(&s->due);
@@ -179,7 +185,10 @@ static struct msg_sched *admit_locked(struct sched *s, struct msg *m, bool simpl
         s->n_hold++;
     }
     ms_dirty_locked(s, ms);
-    if (ms->idle == 0 || ms->is_hold || ms->is_expire_wanted || !simple || sched_room_locked(s, false) == 0) {
+    /* A message to many does not keep out those to one. */
+    bool has_room = sched_room_locked(s, false) > 0 ||
+                    (m->env.rcpt_count == 1 && s->n_active < (uint64_t)sched_params_locked(s)->qmgr_message_active_limit);
+    if (ms->idle == 0 || ms->is_hold || ms->is_expire_wanted || !simple || !has_room) {
         queue_up_locked(s, ms);
         if (ms->idle == 0)
             ms_settle_locked(s, ms, a);
@@ -203,6 +212,10 @@ void sched_committed(void *arg, struct msg *m)
         rates_count(&s->rates, RATE_BYTES, m->env.content_bytes);
     }
     lock_take(&s->m);
+    if (simple && !is_recovered(m) && park_new_locked(s, m)) {
+        lock_drop(&s->m);
+        return;
+    }
     struct conf *c = conf_ref(s->conf);
     struct msg_sched *ms = admit_locked(s, m, simple, now_us, &a);
     lock_drop(&s->m);
@@ -244,7 +257,7 @@ struct sched_counts sched_counts(struct sched *s)
     uint64_t rows = s->ix ? (uint64_t)index_count(s->ix) : 0;
     uint64_t held = s->ix ? (uint64_t)index_hold_count(s->ix) : 0;
     lock_take(&s->m);
-    uint64_t all = s->n_messages + (rows > s->n_in_index ? rows - s->n_in_index : 0);
+    uint64_t all = s->n_messages + s->n_parked_new + (rows > s->n_in_index ? rows - s->n_in_index : 0);
     c.active = s->n_active;
     c.hold = s->n_hold + (held > s->n_row_hold ? held - s->n_row_hold : 0);
     c.in_delivery = s->n_busy_jobs;

@@ -18,6 +18,7 @@ libsched_a_SOURCES = \
 	queue/pauses.c queue/pauses.h \
 	queue/sched_notify.c \
 	queue/sched_pause.c \
+	queue/sched_park.c \
 	queue/sched_queue.c \
 	queue/sched_thread.c \
 	queue/sched_trash.c \
@@ -34,6 +35,7 @@ SCHED_TESTS = \
 	tests/unit/test_sched_cmd \
 	tests/unit/test_sched_index \
 	tests/unit/test_sched_params \
+	tests/unit/test_sched_park \
 	tests/unit/test_sched_queue \
 	tests/unit/test_sched_retry \
 	tests/unit/test_sched_spool \
@@ -51,6 +53,8 @@ tests_unit_test_retry_SOURCES = tests/unit/test_retry.c
 tests_unit_test_retry_LDADD = $(SCHED_TEST_LIBS)
 tests_unit_test_sched_basic_SOURCES = tests/unit/test_sched_basic.c $(SCHED_BENCH)
 tests_unit_test_sched_basic_LDADD = $(SCHED_TEST_LIBS)
+tests_unit_test_sched_park_SOURCES = tests/unit/test_sched_park.c $(SCHED_BENCH)
+tests_unit_test_sched_park_LDADD = $(SCHED_TEST_LIBS)
 tests_unit_test_sched_queue_SOURCES = tests/unit/test_sched_queue.c $(SCHED_BENCH)
 tests_unit_test_sched_queue_LDADD = $(SCHED_TEST_LIBS)
 tests_unit_test_sched_threads_SOURCES = tests/unit/test_sched_threads.c $(SCHED_BENCH)

@@ -65,8 +65,10 @@ static void answer_one(struct sched *s, struct request *r, size_t i)
     struct msg_sched *ms = find_for_locked(s, r->ids[i], r->with_deleted, &known);
     lock_drop(&s->m);
     if (!known)
+        ms = park_unpark(s, r->ids[i], &e);
+    if (!known && ms == NULL && e.text[0] == '\0')
         m = fetch_row(s, r->ids[i], &hold, &e);
-    if (!known && m == NULL && e.text[0] == '\0' && r->with_deleted && s->ix != NULL && !trash_is_purging(s, r->ids[i]))
+    if (!known && ms == NULL && m == NULL && e.text[0] == '\0' && r->with_deleted && s->ix != NULL && !trash_is_purging(s, r->ids[i]))
         m = index_fetch_deleted(s->ix, r->ids[i], &deleted_us, &hold, &e);
     lock_take(&s->m);
     ms = find_for_locked(s, r->ids[i], r->with_deleted, &known);
@@ -335,9 +337,13 @@ static uint64_t *ids_in_memory(struct sched *s, size_t *count)
     struct msg_sched *ms, *tmp;
     size_t n = 0;
     lock_take(&s->m);
-    uint64_t *ids = xcalloc(HASH_COUNT(s->by_id) + 1, sizeof *ids);
+    struct parked *p, *ptmp;
+    uint64_t *ids = xcalloc(HASH_COUNT(s->by_id) + s->n_parked_new + 1, sizeof *ids);
     HASH_ITER(hh, s->by_id, ms, tmp)
         ids[n++] = ms->id;
+    HASH_ITER(hh, s->parked, p, ptmp)
+        if (!p->in_index)
+            ids[n++] = p->id;
     lock_drop(&s->m);
     qsort(ids, n, sizeof *ids, by_number);
     *count = n;
@@ -401,9 +407,11 @@ void sched_list(struct sched *s, bool (*fn)(void *arg, struct msg *m, enum sched
         struct msg *c = find_in_memory(s, ids[i], &w, &known);
         if (c == NULL && !known) { /* dropped since: the row is up to date */
             c = fetch_row(s, ids[i], hold, &e);
-            w = c ? where_row(c, hold[0]) : SCHED_DEFERRED;
+            w = c ? where_row(c, hold[0]) : SCHED_INCOMING;
             if (c != NULL)
                 explain_row(s, c, false);
+            else
+                c = park_read(s, ids[i]);
         }
         if (c != NULL)
             go_on = fn(arg, c, w);
@@ -432,6 +440,8 @@ struct msg *sched_find(struct sched *s, uint64_t id, enum sched_where *w)
     if (m != NULL || known)
         return m;
     m = fetch_row(s, id, &hold, &e);
+    if (m == NULL)
+        m = park_read(s, id);
     if (m != NULL) {
         *w = where_row(m, hold);
         explain_row(s, m, true);
@@ -449,5 +459,7 @@ struct msg *sched_ref(struct sched *s, uint64_t id)
     if (ms != NULL && ms->m != NULL)
         m = msg_ref(ms->m);
     lock_drop(&s->m);
-    return known ? m : fetch_row(s, id, NULL, &e);
+    if (!known)
+        m = fetch_row(s, id, NULL, &e);
+    return m != NULL || known ? m : park_read(s, id);
 }

@@ -101,7 +101,7 @@ static void collect_locked(struct sched *s, struct change_set *x, struct arena *
     ms->flushed_version = ms->version;
 }
 
-static void flush_cb(void *arg, int status)
+void sched_flush_cb(void *arg, int status)
 {
     struct sched *s = arg;
     lock_take(&s->m);
@@ -136,7 +136,7 @@ static void flush_epoch(struct sched *s, uint32_t epoch, const struct index_mark
         s->flushing_n = x.n;
         x.ms = NULL;
         s->flushed_mark = *mark;
-        index_flush(s->ix, x.c, x.n, mark, flush_cb, s);
+        index_flush(s->ix, x.c, x.n, mark, sched_flush_cb, s);
     }
     for (size_t i = 0; i < x.n; i++)
         msg_unref(&x.m[i]);
@@ -148,7 +148,7 @@ static void flush_epoch(struct sched *s, uint32_t epoch, const struct index_mark
 
 /* ---- after a flush ---- */
 
-static void redo_locked(struct sched *s, struct msg_sched *ms)
+void ms_redo_locked(struct sched *s, struct msg_sched *ms)
 {
     if (ms->is_dirty)
         DL_DELETE2(s->dirty, ms, d_prev, d_next);
@@ -167,11 +167,19 @@ static bool may_drop(const struct sched *s, const struct msg_sched *ms, int64_t 
     return ms_is_stopped(ms) || ms->next_due_us > now_us + SCHED_KEEP_US || sched_room_locked(s, false) == 0;
 }
 
+void fetch_again_from_locked(struct sched *s, int64_t due_us)
+{
+    if (due_us < s->index_next_due_us)
+        s->index_next_due_us = due_us;
+    if (due_us <= s->cursor.due_us)
+        s->cursor = (struct index_cursor){ due_us - 1, UINT64_MAX };
+}
+
 static void flushed_locked(struct sched *s, struct msg_sched *ms, bool ok, int64_t now_us)
 {
     ms->is_flushing = false;
     if (!ok) {
-        redo_locked(s, ms);
+        ms_redo_locked(s, ms);
         return;
     }
     if (ms->is_trashed && !ms->is_dirty && ms->trash_us < s->purge_at_us)
@@ -188,12 +196,8 @@ static void flushed_locked(struct sched *s, struct msg_sched *ms, bool ok, int64
     }
     if (!may_drop(s, ms, now_us))
         return;
-    if (!ms->is_hold && !ms->is_trashed) {
-        if (ms->next_due_us < s->index_next_due_us)
-            s->index_next_due_us = ms->next_due_us;
-        if (ms->next_due_us <= s->cursor.due_us)
-            s->cursor = (struct index_cursor){ ms->next_due_us - 1, UINT64_MAX };
-    }
+    if (!ms->is_hold && !ms->is_trashed)
+        fetch_again_from_locked(s, ms->next_due_us);
     ms_free_locked(s, ms);
 }
 
@@ -209,6 +213,7 @@ static void take_note_of_flush(struct sched *s, bool ok)
     free(s->flushing);
     s->flushing = NULL;
     s->flushing_n = 0;
+    park_take_note(s, ok);
     if (!ok) {
         memset(&s->flushed_mark, 0, sizeof s->flushed_mark);
         log_error(&s->log, "the queue index cannot be written; what it lacks stays in memory and in the journal");
@@ -231,27 +236,35 @@ static void take_mark(struct sched *s)
     lock_drop(&s->m);
 }
 
-/* Everything dirty now goes to the index, with a mark taken before. */
-static void flush_now(struct sched *s)
-{
-    take_mark(s);
-    lock_take(&s->m);
-    uint32_t epoch = s->epoch;
-    lock_drop(&s->m);
-    flush_epoch(s, epoch, &s->mark);
-}
-
-/* sched_index_sync(): one flush answers all who asked before it began. */
+/*
+ * sched_index_sync(): one flush answers all who asked before its mark was taken. The rows of parked messages go first, in
+ * pieces with the mark as it was; the flush that moves it is the last.
+ */
 static bool sync_tick(struct sched *s)
 {
     lock_take(&s->m);
     bool wanted = s->sync_wanted != s->sync_begun && (s->has_mark || s->changes_out == 0);
-    if (wanted)
-        s->sync_begun = s->sync_wanted;
+    bool is_new = wanted && s->sync_seen == s->sync_begun;
+    if (is_new) {
+        s->sync_seen = s->sync_wanted;
+        s->sync_epoch = s->epoch; /* before the mark opens another */
+    }
     lock_drop(&s->m);
     if (!wanted)
         return false;
-    flush_now(s);
+    if (is_new)
+        take_mark(s);
+    enum park_flush parked = park_flush(s, s->sync_epoch);
+    if (parked == PARK_SENT)
+        return true;
+    lock_take(&s->m);
+    s->sync_begun = s->sync_seen;
+    if (parked == PARK_STUCK)
+        s->sync_failed = s->sync_begun;
+    uint32_t epoch = s->epoch;
+    lock_drop(&s->m);
+    if (parked == PARK_NOTHING)
+        flush_epoch(s, epoch, &s->mark);
     lock_take(&s->m);
     if (s->flush_state == FLUSH_NONE) { /* nothing to write */
         s->sync_done = s->sync_begun;
@@ -261,6 +274,26 @@ static bool sync_tick(struct sched *s)
     return true;
 }
 
+/* A piece of parked messages could not be written: nothing more is tried before the next tick, and who waits is told. */
+static void give_up_for_now(struct sched *s, int64_t next_ms)
+{
+    s->next_tick_ms = next_ms;
+    lock_take(&s->m);
+    if (s->sync_seen != s->sync_begun) {
+        s->sync_begun = s->sync_done = s->sync_failed = s->sync_seen;
+        cond_broadcast(&s->answered);
+    }
+    lock_drop(&s->m);
+}
+
+/* Everything dirty now; or a piece of the parked messages, and then it is called again. */
+static void flush_last(struct sched *s)
+{
+    take_mark(s);
+    if (park_flush(s, s->mark_epoch) == PARK_NOTHING)
+        flush_epoch(s, s->epoch, &s->mark);
+}
+
 bool index_tick(struct sched *s, bool is_last)
 {
     int64_t now_ms = clock_mono_ms();
@@ -268,22 +301,29 @@ bool index_tick(struct sched *s, bool is_last)
     enum flush_state state = s->flush_state;
     if (state == FLUSH_DONE || state == FLUSH_FAILED)
         s->flush_state = FLUSH_NONE;
-    bool many = s->n_dirty > s->n_active + SCHED_DIRTY_MANY && state != FLUSH_FAILED;
+    bool many = (s->n_dirty > s->n_active + SCHED_DIRTY_MANY || s->n_unwritten > SCHED_PARKED_MANY) && state != FLUSH_FAILED;
     int64_t every_ms = sched_params_locked(s)->index_flush_interval;
     lock_drop(&s->m);
     if (state == FLUSH_UNDER_WAY)
         return false;
     if (state != FLUSH_NONE)
         take_note_of_flush(s, state == FLUSH_DONE);
+    if (state == FLUSH_FAILED && !is_last)
+        give_up_for_now(s, now_ms + every_ms);
     if (is_last) {
-        flush_now(s);
+        flush_last(s);
         return true;
     }
     if (sync_tick(s))
         return true;
     if (!many && now_ms < s->next_tick_ms)
         return state != FLUSH_NONE;
+    enum park_flush parked = s->has_mark ? park_flush(s, s->mark_epoch) : PARK_NOTHING;
+    if (parked == PARK_SENT)
+        return true;
     s->next_tick_ms = now_ms + every_ms;
+    if (parked == PARK_STUCK)
+        return state != FLUSH_NONE;
     if (s->has_mark)
         flush_epoch(s, s->mark_epoch, &s->mark);
     take_mark(s);
@@ -316,12 +356,16 @@ void index_tick_end(struct sched *s)
 
 /* ---- fetching ---- */
 
-/* Rows are fetched in batches of at least a tenth of the limit; see deactivate(). */
+/* Rows are fetched in batches of at least a tenth of the limit; see ms_deactivate_locked(). */
 uint64_t sched_fetch_room_locked(const struct sched *s)
 {
     uint64_t limit = (uint64_t)sched_params_locked(s)->qmgr_message_active_limit, room = sched_room_locked(s, true);
-    if (room < limit / 10 && s->n_backlog > 0)
+    uint64_t max = park_wait_max_locked(s) / 2;
+    if ((room < limit / 10 && s->n_backlog > 0) || HASH_COUNT(s->parked) >= SCHED_PARKED_MANY)
         return 0;
+    if (s->n_active >= max - max / 4) /* in lines of their own they wait as well in the index */
+        return s->n_backlog > 0 ? 0 : room < max / 4 + 1 ? room : max / 4 + 1;
+    room = room < max - s->n_active ? room : max - s->n_active;
     return room < FETCH_BATCH ? room : FETCH_BATCH;
 }
 
@@ -335,7 +379,7 @@ static uint64_t fetch_room(struct sched *s)
 
 static void merge_locked(struct sched *s, struct msg *m, bool is_now, int64_t now_us, struct after *a)
 {
-    if (ms_find_locked(s, m->env.id) != NULL)
+    if (ms_find_locked(s, m->env.id) != NULL || park_has_locked(s, m->env.id))
         return;
     struct msg_sched *ms = ms_new_locked(s, m);
     ms->in_index = true;

@@ -40,6 +40,7 @@
 #define SCHED_KEEP_US      (INT64_C(10) * 1000000)  /* due sooner than this: not worth dropping from memory */
 #define SCHED_IDLE_DESTS   2000     /* destinations remembered without mail, for their windows */
 #define SCHED_IDLE_MS      300000   /* a window unused for longer is forgotten */
+#define SCHED_PARKED_MANY  50000    /* parked messages: beyond, no more rows are fetched, and new ones get theirs before their time */
 #define SCHED_DIRTY_MANY   4096     /* changed messages that make an index flush worthwhile before its time */
 
 struct entry {
@@ -60,9 +61,28 @@ struct flow_key {
 };
 struct flow {
     UT_hash_handle hh;      /* sched.flows, unless it is dest.own */
-    struct flow *prev, *next;
+    struct flow *prev, *next; /* dest.flows, while it has entries */
+    struct flow *h_prev, *h_next; /* sched.hungry */
     struct flow_key key;
     struct entry *entries;  /* DL */
+    struct parked *parked;  /* DL: behind the entries, in order */
+    uint32_t count;         /* entries */
+    bool is_in_ring, is_hungry;
+    int64_t not_before_ms;  /* parked ones could not be read */
+};
+
+/* A message that waits behind others of its flow; see sched_park.c. */
+struct parked {
+    UT_hash_handle hh;              /* sched.parked */
+    struct parked *prev, *next;     /* flow.parked */
+    struct parked *u_prev, *u_next; /* sched.unwritten */
+    struct flow *flow;
+    uint64_t id;
+    struct journal_pos pos;         /* as committed or fetched */
+    int64_t received_ms, due_us;
+    uint32_t gen, epoch;            /* configuration of its route; epoch of its commit */
+    bool is_fresh;                  /* never tried: the journal has all there is */
+    bool is_unwritten, is_flushing, in_index;
 };
 
 struct dest {
@@ -72,6 +92,7 @@ struct dest {
     struct transport *transport;
     struct window window;
     uint32_t busy, entries, suspended; /* jobs; entries in flows; entries in sched.suspended */
+    uint32_t parked, hungry;    /* parked messages; flows in sched.hungry */
     struct flow *flows;         /* DL, used as a ring */
     struct flow own;            /* the first flow needs no memory of its own */
     uint32_t other_flows;       /* in sched.flows */
@@ -129,6 +150,8 @@ struct msg_sched {
     uint32_t jobs;                         /* jobs that hold recipients of it */
     unsigned pins;                         /* a command works on it: not to be dropped or freed */
     bool has_alone;                        /* some recipient has, or had, RX_ALONE */
+    bool was_parked;                       /* it had its place in line: not again */
+    bool wants_parking;                    /* its row is enough until its flow has room */
     bool is_own_used, is_active, in_inbox, is_dirty, is_flushing, in_index;
     bool is_routing;                       /* somebody enqueues its recipients in pieces: it does not come to rest meanwhile */
     bool is_hold, is_forced, is_reviving;  /* flush: defer_transports does not stop it; nor a dead site */
@@ -213,6 +236,10 @@ struct sched {
     bool is_pausing;                /* somebody writes the file of it */
     char *pauses_path;              /* owned; immutable; NULL: not kept */
     struct dest *idle_dests;        /* DL: oldest first */
+    struct parked *parked;          /* hash by id */
+    struct parked *unwritten;       /* DL2: the index has no row of them, in order of epoch */
+    struct flow *hungry;            /* DL2: flows with parked messages and few in memory */
+    uint64_t n_parked_new, n_unwritten; /* without a row; of these, not in a flush under way */
     struct heap due, dest_timers, transport_timers;
     struct notice *notices;         /* answered */
     struct notice **notices_tail;
@@ -225,11 +252,13 @@ struct sched {
     int64_t index_next_due_us;      /* earliest row not in memory, as far as known; INT64_MAX none */
     uint32_t epoch;                 /* of changes; see sched_index.c */
     enum flush_state flush_state;
-    uint64_t sync_wanted, sync_begun, sync_done, sync_failed; /* numbers of the calls of sched_index_sync() */
+    uint64_t sync_wanted, sync_seen, sync_begun, sync_done, sync_failed; /* numbers of the calls of sched_index_sync() */
     struct rates rates;             /* its counters are atomic, its samples guarded by m */
+    uint32_t sync_epoch;            /* thread: what a sync under way writes */
     struct wall_watch wall;
     uint64_t rng;
     bool want_walk;                 /* queued messages are to be resolved anew */
+    uint32_t parked_gen;            /* gen of the last park_forget_routes() */
 
     /* thread */
     pthread_t thread;
@@ -242,6 +271,8 @@ struct sched {
     uint64_t passed_over;           /* of the index, when rows were last fetched from the beginning for its sake */
     struct msg_sched **flushing;    /* owned: what the flush under way contains */
     size_t flushing_n;
+    uint64_t *parked_flushing;      /* owned: ids of parked messages in the flush under way */
+    size_t parked_flushing_n;
 
 
     /* guarded by m: what commands ask of the thread; see sched_cmd.c */
@@ -307,12 +338,50 @@ void pauses_explain_locked(const struct sched *s, struct msg *copy);
 /* What waits for this transport or next hop (NULL: any) is due now; no more than that, unlike a flush. */
 void sched_make_due(struct sched *s, const struct span *transport, const struct span *nexthop);
 
+/* ---- sched_queue.c again, for sched_park.c ---- */
+struct dest *dest_find_locked(struct sched *s, const struct msg_rcpt *r);
+struct flow *flow_find_locked(struct sched *s, const struct dest *d, struct span sender);
+struct flow *flow_get_locked(struct sched *s, struct dest *d, struct span sender);
+/* After it lost an entry or a parked message: leaves the ring, or goes for good. */
+void flow_settle_locked(struct sched *s, struct flow *f);
+
+/* ---- sched_park.c: what waits in line behind many others ---- */
+/* How many waiting messages may be in memory. */
+uint64_t park_wait_max_locked(const struct sched *s);
+/* A new message, one recipient, routed and due: true when it waits in the journal, and the caller need not keep it. */
+bool park_new_locked(struct sched *s, struct msg *m);
+/* A fetched message, about to be enqueued: its row is enough until there is room. park_row_locked(): then the caller frees ms. */
+bool park_wants_row_locked(struct sched *s, const struct msg_sched *ms);
+void park_row_locked(struct sched *s, struct msg_sched *ms);
+bool park_has_locked(struct sched *s, uint64_t id);
+/* The flow has one entry less, or one parked message more. */
+void park_look_locked(struct sched *s, struct flow *f);
+/* It leaves the list of hungry flows. */
+void park_sated_locked(struct sched *s, struct flow *f);
+/* Thread: reads back what has room now. */
+bool park_work(struct sched *s);
+/* A copy of a parked message, or NULL. Any thread. */
+struct msg *park_read(struct sched *s, uint64_t id);
+/* Thread, for a command: in memory, not enqueued; NULL when it is not parked or (*e) cannot be read. */
+struct msg_sched *park_unpark(struct sched *s, uint64_t id, struct err *e);
+/* Thread: hands rows of parked messages up to this epoch to the index, a piece at a time. */
+enum park_flush { PARK_NOTHING, PARK_SENT, PARK_STUCK };
+enum park_flush park_flush(struct sched *s, uint32_t epoch);
+bool park_has_unwritten(struct sched *s);
+void park_take_note(struct sched *s, bool ok);
+/* Thread, after a reload: those with a row are fetched again, and resolved anew. */
+void park_forget_routes(struct sched *s);
+void park_free(struct sched *s);
+
 /* ---- sched_msg.c: messages ---- */
 struct msg_sched *ms_new_locked(struct sched *s, struct msg *m);
 void ms_free_locked(struct sched *s, struct msg_sched *ms);
 struct msg_sched *ms_find_locked(struct sched *s, uint64_t id);
 void ms_dirty_locked(struct sched *s, struct msg_sched *ms);
+/* Changed in an epoch that may be over. */
+void ms_dirty_since_locked(struct sched *s, struct msg_sched *ms, uint32_t epoch);
 void ms_activate_locked(struct sched *s, struct msg_sched *ms, int64_t now_us);
+void ms_deactivate_locked(struct sched *s, struct msg_sched *ms);
 void ms_to_inbox_locked(struct sched *s, struct msg_sched *ms);
 /* After any change: ends activity, finishes the message, or sets its time. */
 void ms_settle_locked(struct sched *s, struct msg_sched *ms, struct after *a);
@@ -351,6 +420,13 @@ bool index_tick(struct sched *s, bool is_last);
 void index_tick_end(struct sched *s);
 bool index_fetch_work(struct sched *s);
 uint64_t sched_fetch_room_locked(const struct sched *s);
+void sched_flush_cb(void *sched, int status);
+/* Its flush failed: it goes with the next one. */
+void ms_redo_locked(struct sched *s, struct msg_sched *ms);
+/* Rows due at due_us or later are to be fetched (again). */
+void fetch_again_from_locked(struct sched *s, int64_t due_us);
+/* Thread: routes and enqueues a message of the inbox at once. */
+void route_now(struct sched *s, struct msg_sched *ms);
 /* All that can be done now; returns the monotonic time at which there is more. */
 int64_t sched_run_once(struct sched *s);
 /* ---- sched_cmd.c: what commands ask of the thread ---- */

@@ -117,6 +117,17 @@ uint64_t sched_room_locked(const struct sched *s, bool is_backlog)
     return mine >= share ? 0 : room < share - mine ? room : share - mine;
 }
 
+/* Two epochs are open at a time: what does not belong to the present one goes with the other, before everything else. */
+void ms_dirty_since_locked(struct sched *s, struct msg_sched *ms, uint32_t epoch)
+{
+    ms_dirty_locked(s, ms);
+    if (epoch == ms->epoch)
+        return;
+    ms->epoch = s->epoch - UINT32_C(0x40000000); /* before any epoch that is still open */
+    DL_DELETE2(s->dirty, ms, d_prev, d_next);
+    DL_PREPEND2(s->dirty, ms, d_prev, d_next);
+}
+
 void ms_activate_locked(struct sched *s, struct msg_sched *ms, int64_t now_us)
 {
     heap_remove(&s->due, &ms->due);
@@ -169,7 +180,7 @@ void ms_recompute_due_locked(struct sched *s, struct msg_sched *ms)
     set_timer(s, ms);
 }
 
-static void deactivate(struct sched *s, struct msg_sched *ms)
+void ms_deactivate_locked(struct sched *s, struct msg_sched *ms)
 {
     if (!ms->is_active)
         return;
@@ -192,7 +203,7 @@ static void deactivate(struct sched *s, struct msg_sched *ms)
 
 static void finish(struct sched *s, struct msg_sched *ms, struct after *a)
 {
-    deactivate(s, ms);
+    ms_deactivate_locked(s, ms);
     heap_remove(&s->due, &ms->due);
     if (ms->in_inbox) {
         DL_DELETE2(s->inbox, ms, in_prev, in_next);
@@ -228,7 +239,7 @@ void ms_settle_locked(struct sched *s, struct msg_sched *ms, struct after *a)
     if ((ms->in_inbox || ms->is_routing) && ms->idle > 0 && !ms->is_delete_wanted)
         return;
     if (ms->is_delete_wanted && ms->trash_us != 0 && ms->idle > 0) {
-        deactivate(s, ms);
+        ms_deactivate_locked(s, ms);
         trash_locked(s, ms, a);
         return;
     }
@@ -243,7 +254,7 @@ void ms_settle_locked(struct sched *s, struct msg_sched *ms, struct after *a)
         return;
     }
     bool was_active = ms->is_active;
-    deactivate(s, ms);
+    ms_deactivate_locked(s, ms);
     ms_recompute_due_locked(s, ms);
     if (!was_active)
         return;

@@ -179,7 +179,7 @@ void dest_update_locked(struct sched *s, struct dest *d)
 
 void dest_release_locked(struct sched *s, struct dest *d)
 {
-    if (d->busy > 0 || d->flows != NULL || d->suspended > 0 || d->is_idle)
+    if (d->busy > 0 || d->flows != NULL || d->suspended > 0 || d->parked > 0 || d->is_idle)
         return;
     d->idle_since_ms = clock_mono_ms();
     d->is_idle = true;
@@ -214,6 +214,20 @@ static size_t dest_key(const struct transport *t, const struct msg_rcpt *r, char
     return r->addr.n + 1;
 }
 
+struct dest *dest_find_locked(struct sched *s, const struct msg_rcpt *r)
+{
+    char text[1400];
+    struct span key;
+    struct transport *t;
+    struct dest *d;
+    HASH_FIND(hh, s->transports, r->route.transport.p, r->route.transport.n, t);
+    if (t == NULL)
+        return NULL;
+    dest_key(t, r, text, sizeof text, &key);
+    HASH_FIND(hh, t->dests, key.p, key.n, d);
+    return d;
+}
+
 static struct dest *dest_get(struct transport *t, const struct msg_rcpt *r)
 {
     char text[1400];
@@ -235,39 +249,55 @@ static struct dest *dest_get(struct transport *t, const struct msg_rcpt *r)
 
 /* ---- flows and entries ---- */
 
-static struct flow *flow_get(struct sched *s, struct dest *d, struct span sender)
+static struct flow *flow_find(struct sched *s, const struct dest *d, const struct flow_key *key)
+{
+    struct flow *f = NULL;
+    if (d->is_own_used && d->own.key.sender == key->sender)
+        return &key->dest->own;
+    if (d->other_flows > 0)
+        HASH_FIND(hh, s->flows, key, sizeof *key, f);
+    return f;
+}
+
+struct flow *flow_find_locked(struct sched *s, const struct dest *d, struct span sender)
+{
+    struct flow_key key = { .dest = (struct dest *)(uintptr_t)d, .sender = hash_sender(sender) };
+    return flow_find(s, d, &key);
+}
+
+struct flow *flow_get_locked(struct sched *s, struct dest *d, struct span sender)
 {
     struct flow_key key = { .dest = d, .sender = hash_sender(sender) };
-    struct flow *f = NULL;
-    if (d->is_own_used && d->own.key.sender == key.sender)
-        return &d->own;
-    if (d->other_flows > 0)
-        HASH_FIND(hh, s->flows, &key, sizeof key, f);
+    struct flow *f = flow_find(s, d, &key);
     if (f != NULL)
         return f;
     if (!d->is_own_used) {
         f = &d->own;
         d->is_own_used = true;
-        f->key = key;
-        f->entries = NULL;
+        *f = (struct flow){ .key = key };
     } else {
         f = xcalloc(1, sizeof *f);
         f->key = key;
         HASH_ADD(hh, s->flows, key, sizeof key, f);
         d->other_flows++;
     }
-    DL_APPEND(d->flows, f);
     return f;
 }
 
-static void flow_drop_if_empty(struct sched *s, struct flow *f)
+void flow_settle_locked(struct sched *s, struct flow *f)
 {
     struct dest *d = f->key.dest;
-    if (f->entries != NULL)
+    if (f->entries == NULL && f->is_in_ring) {
+        f->is_in_ring = false;
+        DL_DELETE(d->flows, f);
+        if (d->flows == NULL) /* whoever took the last: the draining itself, a command, new routes after a reload */
+            dest_end_draining(s, d);
+    }
+    if (f->parked != NULL || d->hungry > 0)
+        park_look_locked(s, f);
+    if (f->entries != NULL || f->parked != NULL)
         return;
-    DL_DELETE(d->flows, f);
-    if (d->flows == NULL) /* whoever took the last: the draining itself, a command, new routes after a reload */
-        dest_end_draining(s, d);
+    park_sated_locked(s, f);
     if (f == &d->own) {
         d->is_own_used = false;
     } else {
@@ -301,8 +331,9 @@ static void entry_free(struct sched *s, struct entry *e)
     struct dest *d = e->dest;
     if (e->flow != NULL) {
         DL_DELETE(e->flow->entries, e);
-        flow_drop_if_empty(s, e->flow);
+        e->flow->count--;
         d->entries--;
+        flow_settle_locked(s, e->flow);
     } else {
         DL_DELETE(s->suspended, e);
         if (d != NULL)
@@ -340,8 +371,13 @@ static struct entry *queued_entry(struct sched *s, struct msg_sched *ms, struct 
         return d->building;
     struct entry *e = entry_new(s, ms);
     e->dest = d;
-    e->flow = flow_get(s, d, ms->m->env.sender);
+    e->flow = flow_get_locked(s, d, ms->m->env.sender);
     DL_APPEND(e->flow->entries, e);
+    e->flow->count++;
+    if (!e->flow->is_in_ring) {
+        e->flow->is_in_ring = true;
+        DL_APPEND(d->flows, e->flow);
+    }
     d->entries++;
     d->building = e;
     return e;

@@ -125,6 +125,10 @@ static void enqueue_piece(struct sched *s, struct msg_sched *ms, uint32_t from, 
 {
     struct after a = AFTER_INIT;
     lock_take(&s->m);
+    if (ms->m != NULL && ms->is_backlog && !ms->is_delete_wanted && is_due(ms, 0, now_us) && !ms->was_parked)
+        ms->wants_parking = park_wants_row_locked(s, ms);
+    if (ms->wants_parking)
+        to = from;
     for (uint32_t i = from; i < to && ms->m != NULL && !ms_is_stopped(ms) && !ms->is_delete_wanted; i++)
         if (is_due(ms, i, now_us) && ms->m->env.rcpts[i].route.transport.n > 0)
             sched_enqueue_locked(s, ms, i, &a);
@@ -169,15 +173,25 @@ static void route_recipients(struct sched *s, struct msg_sched *ms, struct msg *
     }
 }
 
-static bool route_first(struct sched *s)
+/* Back into its row; true: it is gone from memory. */
+static bool leave_to_row_locked(struct sched *s, struct msg_sched *ms)
+{
+    bool yes = ms->wants_parking && ms->m != NULL && ms->idle == 1 && !ms->is_hold && !ms->is_delete_wanted &&
+               park_wants_row_locked(s, ms);
+    ms->wants_parking = false;
+    if (!yes)
+        return false;
+    ms_deactivate_locked(s, ms);
+    park_row_locked(s, ms);
+    ms->pins--;
+    ms_free_locked(s, ms);
+    return true;
+}
+
+void route_now(struct sched *s, struct msg_sched *ms)
 {
     struct after a = AFTER_INIT;
     lock_take(&s->m);
-    struct msg_sched *ms = s->inbox;
-    if (ms == NULL || s->is_stopping) {
-        lock_drop(&s->m);
-        return false;
-    }
     DL_DELETE2(s->inbox, ms, in_prev, in_next);
     ms->in_inbox = false;
     ms->is_routing = true;
@@ -194,16 +208,27 @@ static bool route_first(struct sched *s)
     }
     lock_take(&s->m);
     ms->is_routing = false;
-    if (ms->m != NULL) {
-        ms_recompute_due_locked(s, ms);
-        ms_settle_locked(s, ms, &a);
+    if (!leave_to_row_locked(s, ms)) {
+        if (ms->m != NULL) {
+            ms_recompute_due_locked(s, ms);
+            ms_settle_locked(s, ms, &a);
+        }
+        ms_unpin_locked(s, ms);
     }
-    ms_unpin_locked(s, ms);
     lock_drop(&s->m);
     sched_after(s, &a);
     msg_unref(&m);
     conf_unref(&c);
-    return true;
+}
+
+static bool route_first(struct sched *s)
+{
+    lock_take(&s->m);
+    struct msg_sched *ms = s->is_stopping ? NULL : s->inbox; /* only this thread takes it off the list or frees it */
+    lock_drop(&s->m);
+    if (ms != NULL)
+        route_now(s, ms);
+    return ms != NULL;
 }
 
 /* ---- suspended recipients: deferred without an attempt ---- */
@@ -297,6 +322,12 @@ static bool suspend_next(struct sched *s)
 static bool walk_piece(struct sched *s)
 {
     unsigned n = 0;
+    lock_take(&s->m);
+    bool is_new = s->want_walk && s->parked_gen != s->gen;
+    s->parked_gen = s->gen;
+    lock_drop(&s->m);
+    if (is_new)
+        park_forget_routes(s);
     lock_take(&s->m);
     while (s->want_walk && n < SCHED_PIECE) {
         struct msg_sched *ms = s->active;
@@ -399,6 +430,7 @@ int64_t sched_run_once(struct sched *s)
         busy |= index_tick(s, false);
         busy |= commands_work(s);
         busy |= trash_work(s);
+        busy |= park_work(s);
         busy |= index_fetch_work(s);
         busy |= pop_due(s, now_us);
         for (int n = 0; n < SCHED_PIECE && route_first(s); n++)

@@ -204,6 +204,9 @@ struct rebuild_totals {
  */
 enum spool_open_status spool_rebuild_index(const struct spool_options *o, struct rebuild_totals *t, struct err *e) MUST_CHECK;
 
+/* The message of a record that was committed at pos (wherever it is now), as it was received: no progress, no content in memory. */
+struct msg *spool_msg_read(struct spool *s, uint64_t id, struct journal_pos pos, struct err *e) MUST_CHECK;
+
 /* ---- index ---- */
 /* See queue/index.h: flush of change sets with the positions they cover, fetch of due messages, listing for tools. */
 struct index;

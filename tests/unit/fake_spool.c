@@ -95,6 +95,9 @@ void fake_spool_free(struct spool **sp)
         msg_unref(&s->rows[i].m);
     for (unsigned i = 0; i < s->committed_n; i++)
         msg_unref(&s->committed[i]);
+    for (unsigned i = 0; i < s->journal_n; i++)
+        msg_unref(&s->journal[i]);
+    free(s->journal);
     buf_free(&s->trace);
     pthread_mutex_destroy(&s->m);
     free(s);
@@ -198,6 +201,14 @@ void spool_submit(struct spool *s, struct msg *m)
     pthread_mutex_unlock(&s->m);
 }
 
+void fake_write(struct spool *s, const struct msg *m)
+{
+    pthread_mutex_lock(&s->m);
+    s->journal = xrealloc(s->journal, (s->journal_n + 1) * sizeof(struct msg *));
+    s->journal[s->journal_n++] = copy_msg(m);
+    pthread_mutex_unlock(&s->m);
+}
+
 unsigned fake_commit_all(struct spool *s)
 {
     unsigned did = 0;
@@ -212,6 +223,8 @@ unsigned fake_commit_all(struct spool *s)
         pthread_mutex_unlock(&s->m);
         if (m == NULL)
             return did;
+        if (status == 0)
+            fake_write(s, m);
         if (status == 0 && s->sched != NULL)
             sched_committed(s->sched, m);
         if (m->done_cb != NULL)
@@ -259,7 +272,25 @@ void spool_admin_submit(struct spool *s, enum spool_admin what, uint64_t id, str
     cb(arg, s->fail_submit);
 }
 
+struct msg *spool_msg_read(struct spool *s, uint64_t id, struct journal_pos pos UNUSED, struct err *e)
+{
+    struct msg *m = NULL;
+    pthread_mutex_lock(&s->m);
+    for (unsigned i = s->journal_n; i > 0 && m == NULL && s->fail_id != id; i--)
+        if (s->journal[i - 1]->env.id == id)
+            m = copy_msg(s->journal[i - 1]);
+    pthread_mutex_unlock(&s->m);
+    if (m == NULL)
+        err_set(e, "no record");
+    return m;
+}
+
 /* ---- index ---- */
+
+struct index_mark index_durable_mark(struct index *ix)
+{
+    return (struct index_mark){ .results = ix->s->written_mark };
+}
 
 struct index_mark spool_index_mark(struct spool *s)
 {
@@ -308,7 +339,7 @@ static void upsert(struct spool *s, const struct index_change *c)
     }
 }
 
-void index_flush(struct index *ix, const struct index_change *c, size_t n, const struct index_mark *mark UNUSED,
+void index_flush(struct index *ix, const struct index_change *c, size_t n, const struct index_mark *mark,
                  void (*cb)(void *arg, int status), void *arg)
 {
     struct spool *s = ix->s;
@@ -328,6 +359,8 @@ void index_flush(struct index *ix, const struct index_change *c, size_t n, const
         }
     }
     bool keep = s->keep_flush;
+    if (status == 0)
+        s->written_mark = mark->results;
     if (keep) {
         s->flush_cb = cb;
         s->flush_arg = arg;

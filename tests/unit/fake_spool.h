@@ -31,6 +31,9 @@ struct spool {
     unsigned waiting_n;
     struct msg *committed[4096]; /* references of what was submitted and committed (notifications) */
     unsigned committed_n;
+    struct msg **journal;        /* copies of what was committed */
+    unsigned journal_n;
+    uint64_t fail_id;            /* its record cannot be read */
     int fail_submit;             /* status of the next commits */
     int fail_result, fail_flush, fail_content;
     bool keep_flush;             /* flush callbacks wait for fake_flush_answer() */
@@ -41,7 +44,7 @@ struct spool {
     uint64_t passed_over;
     unsigned fail_read;          /* so many rows cannot be read: passed over */
     unsigned upserts, deletes, flushes, results, dones, drops, fetches;
-    uint64_t mark;
+    uint64_t mark, written_mark; /* results: now; of the last index flush */
 };
 struct index { struct spool *s; };
 
@@ -49,6 +52,8 @@ struct spool *fake_spool_new(void);
 void fake_spool_free(struct spool **s);
 /* Commits what was submitted: sched_committed(), then done_cb. Returns how many. */
 unsigned fake_commit_all(struct spool *s);
+/* The journal has it from here on. */
+void fake_write(struct spool *s, const struct msg *m);
 void fake_flush_answer(struct spool *s, int status);
 bool fake_traced(struct spool *s, const char *text);
 /* Position of text in the trace, or -1. */

@@ -110,6 +110,7 @@ struct msg_rcpt *bench_rcpt(struct msg *m, const char *addr, const char *transpo
 uint64_t bench_commit(struct bench *b, struct msg *m)
 {
     uint64_t id = m->env.id;
+    fake_write(b->spool, m);
     sched_committed(b->sched, m);
     msg_unref(&m);
     return id;
