@@ -103,15 +103,79 @@ static bool is_word(const struct result *r, const char *word)
     return span_ieq_cstr(r->word, word);
 }
 
-/* Actions on the message belong to a later version; until then mail that should have been treated waits. */
-static bool is_later_action(const struct result *r)
+/* ---- actions on the message ---- */
+
+struct action_row {
+    const char *word;
+    enum policy_effect effect;
+    enum answer answer;
+    const char *log; /* the word in the log */
+};
+
+static const struct action_row actions[] = {
+    { "HOLD", EFFECT_HOLD, ANSWER_DUNNO, "hold" },
+    { "DISCARD", EFFECT_DISCARD, ANSWER_PERMIT, "discard" },
+    { "REDIRECT", EFFECT_REDIRECT, ANSWER_DUNNO, "redirect" },
+    { "BCC", EFFECT_BCC, ANSWER_DUNNO, "bcc" },
+    { "PREPEND", EFFECT_PREPEND, ANSWER_DUNNO, "prepend" },
+};
+
+/* "Name: text", of printable characters. */
+static bool is_header_field(struct span text)
 {
-    static const char *const words[] = { "HOLD", "DISCARD", "FILTER", "REDIRECT", "BCC", "PREPEND", "DELAY", "HANGUP" };
-    for (size_t i = 0; i < ARRAY_LEN(words); i++) {
-        if (is_word(r, words[i]))
-            return true;
+    ptrdiff_t colon = span_find(text, ':');
+    for (ptrdiff_t i = 0; i < colon; i++)
+        if (text.p[i] <= 32 || text.p[i] == 127 || ascii_is_8bit(text.p[i]))
+            return false;
+    return colon > 0;
+}
+
+/* False: it makes no sense here, which the log says. */
+static bool is_action_possible(const struct result *r, const struct action_row *a)
+{
+    struct eval *ev = r->ev;
+    struct span local, domain;
+    bool takes_address = a->effect == EFFECT_REDIRECT || a->effect == EFFECT_BCC;
+    if (ev->stage == STAGE_CONNECT || ev->stage == STAGE_HELO || ev->stage == STAGE_ETRN || ev->stage == STAGE_VRFY) {
+        if (ev->stage != STAGE_VRFY)
+            eval_warn(ev, "%s: action %s is ignored: there is no message yet; with smtpd_delay_reject = yes there is", r->table, a->word);
+        return false;
     }
+    if (takes_address && !addr_split(r->rest, &local, &domain))
+        eval_warn(ev, "%s: action %s is ignored: \"%.*s\" is no address user@domain", r->table, a->word, SPAN_ARG(r->rest));
+    else if (a->effect == EFFECT_PREPEND && !is_header_field(r->rest))
+        eval_warn(ev, "%s: action %s is ignored: \"%.*s\" is no header field", r->table, a->word, SPAN_ARG(r->rest));
+    else if (a->effect == EFFECT_PREPEND && ev->stage == STAGE_END_OF_DATA)
+        eval_warn(ev, "%s: action %s is ignored: the header is written already", r->table, a->word);
+    else
+        return true;
     return false;
+}
+
+static enum answer act(const struct result *r, const struct action_row *a)
+{
+    struct eval *ev = r->ev;
+    struct span name = eval_subject_name(ev, r->subject), text = r->rest;
+    bool takes_text = a->effect == EFFECT_HOLD || a->effect == EFFECT_DISCARD;
+    if (!is_action_possible(r, a))
+        return ANSWER_DUNNO;
+    if (!takes_text)
+        text = span_cstr(arena_printf(ev->a, "triggers %s %.*s", a->word, SPAN_ARG(r->rest)));
+    else if (text.n == 0)
+        text = span_cstr(arena_printf(ev->a, "triggers %s action", a->word));
+    char *line = arena_printf(ev->a, "<%.*s>: %s %.*s", SPAN_ARG(name), eval_subject_class(r->subject), SPAN_ARG(text));
+    struct policy_note *n = eval_note(ev, a->log, 0, span_of(NULL, 0), span_cstr(line));
+    n->effect = a->effect;
+    n->value = arena_dup_span(ev->a, r->rest);
+    return a->answer;
+}
+
+static const struct action_row *find_action(const struct result *r)
+{
+    for (size_t i = 0; i < ARRAY_LEN(actions); i++)
+        if (is_word(r, actions[i].word))
+            return &actions[i];
+    return NULL;
 }
 
 static enum answer list_result(const struct result *r, struct span text)
@@ -150,8 +214,11 @@ static enum answer apply(struct result *r, struct span text)
         return note_result(r, "info");
     if (is_word(r, "WARN"))
         return note_result(r, "warn");
-    if (is_later_action(r))
-        return eval_config_error(ev, "%s: action \"%.*s\" does not work in this version yet", r->table, SPAN_ARG(r->word));
+    if (is_word(r, "FILTER")) /* until content filters work, what should have been filtered waits */
+        return eval_config_error(ev, "%s: action FILTER does not work in this version yet", r->table);
+    const struct action_row *a = find_action(r);
+    if (a != NULL)
+        return act(r, a);
     return list_result(r, text);
 }
 

@@ -102,7 +102,7 @@ struct span eval_fix_dsn(struct arena *a, enum subject_kind k, int code, struct 
 
 /* ---- answers ---- */
 
-void eval_note(struct eval *ev, const char *what, int code, struct span dsn, struct span text)
+struct policy_note *eval_note(struct eval *ev, const char *what, int code, struct span dsn, struct span text)
 {
     struct policy_note *n = arena_alloc(ev->a, sizeof *n);
     *n = (struct policy_note){ .what = what, .code = code, .dsn = dsn, .text = text };
@@ -110,6 +110,7 @@ void eval_note(struct eval *ev, const char *what, int code, struct span dsn, str
     while (*end != NULL)
         end = &(*end)->next;
     *end = n;
+    return n;
 }
 
 static enum answer reject_with(struct eval *ev, int code, struct span dsn, struct span text)
@@ -152,6 +153,16 @@ static void warn(struct eval *ev, const char *text)
 {
     if (!ev->is_waiting)
         log_warn(ev->p->log, "%s", text);
+}
+
+void eval_warn(struct eval *ev, const char *fmt, ...)
+{
+    char text[400];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    warn(ev, text);
 }
 
 enum answer eval_tempfail(struct eval *ev, struct span name, const struct err *e)

@@ -86,7 +86,9 @@ enum answer eval_tempfail(struct eval *ev, struct span name, const struct err *e
 enum answer eval_table_error(struct eval *ev, enum subject_kind k, const struct err *e);
 /* 451 4.3.5 whatever warn_if_reject says. */
 enum answer eval_config_error(struct eval *ev, const char *fmt, ...) PRINTF_FMT(2, 3);
-void eval_note(struct eval *ev, const char *what, int code, struct span dsn, struct span text);
+struct policy_note *eval_note(struct eval *ev, const char *what, int code, struct span dsn, struct span text);
+/* A mistake in the configuration that leaves the verdict alone; says nothing while is_waiting. */
+void eval_warn(struct eval *ev, const char *fmt, ...) PRINTF_FMT(2, 3);
 void eval_later(struct eval *ev, struct pending *which, enum subject_kind k, int code, const char *dsn, const char *why);
 /* What a *_tempfail_action says ("defer", or defer_if_permit): now, or when nothing rejects. */
 enum answer eval_doubt(struct eval *ev, const char *action, enum subject_kind k, const char *dsn, const char *why);

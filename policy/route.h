@@ -104,8 +104,15 @@ struct policy_carry {
     struct policy_later permit[3]; /* after CONNECT, HELO, MAIL */
 };
 /* Something to be logged that did not decide: `warn_if_reject` ("reject_warning"), INFO, WARN from an access table. */
+enum policy_effect {
+    EFFECT_NONE,
+    EFFECT_HOLD, EFFECT_DISCARD,                     /* of the message */
+    EFFECT_REDIRECT, EFFECT_BCC, EFFECT_PREPEND,     /* with value: an address, an address, a header field */
+};
 struct policy_note {
     struct policy_note *next;
+    enum policy_effect effect;     /* to be carried out when the verdict is VERDICT_OK */
+    struct span value;
     const char *what;              /* "reject_warning", "info", "warn", "hold", ...: the word behind "NOQUEUE: " */
     int code;                      /* reject_warning only */
     struct span dsn, text;

@@ -23,6 +23,7 @@ SCENARIOS = \
 	tests/scenarios/retry.py \
 	tests/scenarios/dns_restrictions.py \
 	tests/scenarios/policy_service.py \
+	tests/scenarios/access_actions.py \
 	tests/scenarios/routing.py \
 	tests/scenarios/sendmail.py \
 	tests/scenarios/smtp_limits.py \

@@ -163,6 +163,17 @@ static bool expand(struct smtpd_sess *S, const struct rcpt_ctx *x)
     return true;
 }
 
+bool smtpd_rcpt_add(struct smtpd_sess *S, struct span address)
+{
+    struct rcpt_ctx x = { .as_given = address, .addr.text = address, .params = { .notify = NOTIFY_NEVER, .orcpt = SPAN_LIT("") } };
+    struct err e = ERR_INIT;
+    if (route_resolve_for(S->svc->policy, S->svc->svc, S->tx->msg->env.sender, address, smtpd_scratch(S), &x.route, &e) == LOOKUP_TEMPFAIL) {
+        lookup_failed(S, address, &e);
+        return false;
+    }
+    return expand(S, &x);
+}
+
 bool smtpd_rcpt_is_welcome(struct smtpd_sess *S, enum policy_stage stage, struct span as_given, struct span addr,
                            struct route *out)
 {

@@ -96,6 +96,8 @@ bool smtpd_policy_ok(struct smtpd_sess *S, enum policy_stage stage, const char *
     struct verdict_reply r;
     if (S->out_fd >= 0) /* sendmail -bs: access is not restricted for local users (sendmail(1)) */
         return true;
+    if (smtpd_action_is(S->tx, EFFECT_DISCARD)) /* whatever comes, it is thrown away */
+        return true;
     if (policy_asks_servers(S->svc->policy, S->svc->svc))
         fill_for_servers(S, word, c);
     enum verdict v = policy_check(S->svc->policy, S->svc->svc, stage, c, smtpd_scratch(S), &r);
@@ -104,8 +106,11 @@ bool smtpd_policy_ok(struct smtpd_sess *S, enum policy_stage stage, const char *
         return false;
     }
     log_notes(S, word, rcpt_arg, r.notes);
-    if (v == VERDICT_OK)
+    if (v == VERDICT_OK) {
+        for (const struct policy_note *n = r.notes; n != NULL; n = n->next)
+            smtpd_action_note(S, n);
         return true;
+    }
     smtpd_reject(S, word, rcpt_arg, &r);
     if (v == VERDICT_DISCONNECT)
         smtpd_end_session(S);

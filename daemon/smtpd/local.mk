@@ -1,5 +1,6 @@
 noinst_LIBRARIES += libsmtpd.a
 libsmtpd_a_SOURCES = \
+	daemon/smtpd/actions.c \
 	daemon/smtpd/ask.c \
 	daemon/smtpd/client_count.c daemon/smtpd/client_count.h \
 	daemon/smtpd/cmd_bdat.c \

@@ -129,6 +129,10 @@ void smtpd_message_begin(struct smtpd_sess *S, bool dots)
     tx->writer = content_begin(S->env->spool, tx->msg->env.id);
     if (tx->writer == NULL)
         fail(S, SPOOL_IO);
+    struct buf prepended = BUF_INIT(0);
+    smtpd_action_headers(tx, &prepended);
+    put_cb(S, buf_span(&prepended));
+    buf_free(&prepended);
     smtpd_put_received(S, &received);
     put_cb(S, buf_span(&received));
 }
@@ -288,6 +292,35 @@ enum flow smtpd_message_end(struct smtpd_sess *S)
     return has_fault(S) ? refuse(S) : smtpd_message_judge(S);
 }
 
+static void reply_queued(struct smtpd_sess *S, const char *qid)
+{
+    char text[80];
+    struct buf b = { .p = text, .cap = sizeof text, .max = sizeof text - 1 };
+    buf_puts(&b, "250 2.0.0 Ok: queued as ");
+    buf_puts(&b, qid);
+    buf_puts(&b, "\r\n");
+    smtpd_reply_raw(S, buf_span(&b));
+}
+
+/* Accepted as any other, and gone. */
+static enum flow discard(struct smtpd_sess *S)
+{
+    char qid[QID_TEXT_MAX];
+    enum cmd_id cmd = (enum cmd_id)S->pending_cmd;
+    const char *id = arena_strdup(smtpd_scratch(S), smtpd_qid(S, qid));
+    unsigned long long bytes = S->tx->scan.taken;
+    smtpd_tx_drop(S);
+    smtpd_set_state(S, SMTPD_COMMAND);
+    S->errors = S->junk = 0;
+    if (cmd == CMD_BDAT)
+        smtpd_reply(S, 250, "2.0.0", "Ok: %llu bytes queued as %s", bytes, id);
+    else
+        reply_queued(S, id);
+    smtpd_command_done(S, cmd, true);
+    smtpd_notify_flush_point(S);
+    return FLOW_ON;
+}
+
 enum flow smtpd_message_judge(struct smtpd_sess *S)
 {
     struct smtpd_tx *tx = S->tx;
@@ -304,6 +337,10 @@ enum flow smtpd_message_judge(struct smtpd_sess *S)
     policy_answers_clear(S->answers);
     if (!ok)
         return refuse(S);
+    if (smtpd_action_is(tx, EFFECT_DISCARD))
+        return discard(S);
+    if (!smtpd_action_apply(S))
+        return refuse(S);
     complete_envelope(S);
     tx->msg->env.content_bytes = content_bytes(tx->writer);
     if (content_is_file(tx->writer) && S->env->will_block != NULL)
@@ -313,16 +350,6 @@ enum flow smtpd_message_judge(struct smtpd_sess *S)
         return refuse(S);
     submit(S);
     return FLOW_ON;
-}
-
-static void reply_queued(struct smtpd_sess *S, const char *qid)
-{
-    char text[80];
-    struct buf b = { .p = text, .cap = sizeof text, .max = sizeof text - 1 };
-    buf_puts(&b, "250 2.0.0 Ok: queued as ");
-    buf_puts(&b, qid);
-    buf_puts(&b, "\r\n");
-    smtpd_reply_raw(S, buf_span(&b));
 }
 
 enum flow smtpd_commit_run(struct smtpd_sess *S)

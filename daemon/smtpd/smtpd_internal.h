@@ -103,6 +103,7 @@ struct smtpd_tx {
     struct buf carry;              /* owned: end of a chunk that cannot be judged alone */
     uint64_t *seen;                /* owned: hashes of recipients, to find duplicates */
     size_t seen_count, seen_cap;
+    struct smtpd_action *actions;  /* in the message's arena; see actions.c */
 };
 
 enum ehlo_keyword { EHLO_PIPELINING, EHLO_SIZE, EHLO_VRFY, EHLO_ETRN, EHLO_STARTTLS, EHLO_AUTH, EHLO_ENHANCEDSTATUSCODES,
@@ -222,6 +223,15 @@ void smtpd_log_pipelining(struct smtpd_sess *S, const char *after);
 /* limits.c */
 void smtpd_limit_reached(struct smtpd_sess *S, enum smtpd_limit which, int64_t value);
 
+/* actions.c */
+/* Remembers what a note wants done with the message. */
+void smtpd_action_note(struct smtpd_sess *S, const struct policy_note *n);
+bool smtpd_action_is(const struct smtpd_tx *tx, enum policy_effect effect);
+/* The header fields to stand in front of our Received. */
+void smtpd_action_headers(const struct smtpd_tx *tx, struct buf *b);
+/* Hold, redirect, further recipients: once, when the message is accepted. False: a look-up failed, replied. */
+bool smtpd_action_apply(struct smtpd_sess *S);
+
 /* ask.c */
 /* Leaves the present state for ASK, and asks. */
 void smtpd_ask(struct smtpd_sess *S);
@@ -267,6 +277,8 @@ bool smtpd_path_split(struct span arg, const char *keyword, struct path_arg *out
 bool smtpd_path_parse(struct smtpd_sess *S, struct span path, bool utf8, const char *bad_dsn, const char *bad_text, struct addr *out);
 /* Routes and judges a recipient; on refusal replies, logs and returns false. `as_given` is its external form. */
 bool smtpd_rcpt_is_welcome(struct smtpd_sess *S, enum policy_stage stage, struct span as_given, struct span addr, struct route *out);
+/* Adds a recipient that no client named (REDIRECT, BCC), with alias expansion. False: a look-up failed, replied. */
+bool smtpd_rcpt_add(struct smtpd_sess *S, struct span address);
 /* Next "KEYWORD[=value]"; false at the end. */
 bool smtpd_param_next(struct span *rest, struct span *name, struct span *value, bool *has_value);
 

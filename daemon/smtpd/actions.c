@@ -1,0 +1,76 @@
+/* What access tables and policy servers want done with the message: access(5) HOLD, DISCARD, REDIRECT, BCC, PREPEND. */
+#include "daemon/smtpd/smtpd_internal.h"
+
+struct smtpd_action {
+    struct smtpd_action *next;
+    enum policy_effect effect;
+    struct span value; /* in the message's arena */
+};
+
+static bool has_action(const struct smtpd_tx *tx, enum policy_effect effect, struct span value)
+{
+    for (const struct smtpd_action *a = tx->actions; a != NULL; a = a->next)
+        if (a->effect == effect && span_eq(a->value, value))
+            return true;
+    return false;
+}
+
+/* Each recipient's evaluation may say it again. */
+void smtpd_action_note(struct smtpd_sess *S, const struct policy_note *n)
+{
+    struct smtpd_tx *tx = S->tx;
+    if (n->effect == EFFECT_NONE || tx == NULL || has_action(tx, n->effect, n->value))
+        return;
+    struct smtpd_action *a = arena_alloc(tx->msg->arena, sizeof *a), **end = &tx->actions;
+    *a = (struct smtpd_action){ .effect = n->effect, .value = arena_dup_span(tx->msg->arena, n->value) };
+    while (*end != NULL)
+        end = &(*end)->next;
+    *end = a;
+}
+
+bool smtpd_action_is(const struct smtpd_tx *tx, enum policy_effect effect)
+{
+    for (const struct smtpd_action *a = tx != NULL ? tx->actions : NULL; a != NULL; a = a->next)
+        if (a->effect == effect)
+            return true;
+    return false;
+}
+
+void smtpd_action_headers(const struct smtpd_tx *tx, struct buf *b)
+{
+    for (const struct smtpd_action *a = tx->actions; a != NULL; a = a->next) {
+        if (a->effect != EFFECT_PREPEND)
+            continue;
+        buf_add_span(b, a->value);
+        buf_puts(b, "\r\n");
+    }
+}
+
+/* Where several say REDIRECT, the last one holds. */
+static struct span redirect_of(const struct smtpd_tx *tx)
+{
+    struct span to = { NULL, 0 };
+    for (const struct smtpd_action *a = tx->actions; a != NULL; a = a->next)
+        if (a->effect == EFFECT_REDIRECT)
+            to = a->value;
+    return to;
+}
+
+bool smtpd_action_apply(struct smtpd_sess *S)
+{
+    struct smtpd_tx *tx = S->tx;
+    struct span to = redirect_of(tx);
+    if (smtpd_action_is(tx, EFFECT_HOLD))
+        tx->msg->env.flags |= ENV_HOLD;
+    if (to.n > 0) {
+        tx->msg->env.rcpt_count = 0;
+        tx->seen_count = 0;
+        if (tx->seen != NULL)
+            memset(tx->seen, 0, tx->seen_cap * sizeof *tx->seen);
+        return smtpd_rcpt_add(S, to);
+    }
+    for (const struct smtpd_action *a = tx->actions; a != NULL; a = a->next)
+        if (a->effect == EFFECT_BCC && !smtpd_rcpt_add(S, a->value))
+            return false;
+    return true;
+}
