@@ -92,12 +92,13 @@ static unsigned table_flags(void *arg, struct span spec)
     const struct compiler *c = arg;
     struct span rest = c->alias_specs, item;
     bool braced;
+    unsigned flags = strcmp(c->parameter, "virtual_mailbox_maps") == 0 ? TABLE_NO_REFERENCES : 0; /* as virtual asks it */
     spec = without_proxy(spec);
     while (conf_list_next(&rest, &item, &braced)) {
         if (span_eq(without_proxy(item), spec))
-            return TABLE_ALIASES;
+            flags |= TABLE_ALIASES;
     }
-    return 0;
+    return flags;
 }
 
 struct maps *compile_maps(struct compiler *c, const char *parameter, struct span list)

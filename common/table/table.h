@@ -42,6 +42,7 @@ struct table_notes {
 };
 
 #define TABLE_ALIASES 1u  /* the file is written as aliases(5) says: `name: value, value` */
+#define TABLE_NO_REFERENCES 2u /* a rule whose result has parts of the key in it ($1) is a mistake */
 
 enum table_status {
     TABLE_OK,

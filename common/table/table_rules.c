@@ -312,7 +312,7 @@ static int group_count(const struct rule *u)
     return (int)n;
 }
 
-static bool check_references(const struct rule *u, char *why, size_t why_n)
+static bool check_references(const struct rule *u, bool may_refer, char *why, size_t why_n)
 {
     for (size_t i = 0; i < u->result.n; i++) {
         int group;
@@ -322,6 +322,10 @@ static bool check_references(const struct rule *u, char *why, size_t why_n)
         if (i + 1 < u->result.n && u->result.p[i + 1] == '$') {
             i++;
             continue;
+        }
+        if (!may_refer && parse_reference(span_from(u->result, i), &group, &length)) {
+            snprintf(why, why_n, "$%d: what the pattern matched may not become a part of this result", group);
+            return false;
         }
         if (parse_reference(span_from(u->result, i), &group, &length)
             && (group > group_count(u) || group >= GROUPS_MAX || group == 0)) {
@@ -416,7 +420,7 @@ static bool read_row(struct reading *x, struct span s, int line, struct err *e)
     bool ok = parse_target(x, &u, s, &rest, why, sizeof why);
     if (ok && u.kind == RULE_RESULT) {
         u.result = arena_dup_span(x->r->arena, rest);
-        ok = rest.n > 0 && (x->r->type == RULES_CIDR || u.negated || check_references(&u, why, sizeof why));
+        ok = rest.n > 0 && (x->r->type == RULES_CIDR || u.negated || check_references(&u, !(x->in->flags & TABLE_NO_REFERENCES), why, sizeof why));
     } else if (ok && x->depth == IF_DEPTH_MAX) {
         ok = false;
         snprintf(why, sizeof why, "too many ifs inside each other");

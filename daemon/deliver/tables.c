@@ -7,6 +7,7 @@ struct entry {
     bool parents;        /* of hosts */
     struct maps *maps;   /* owned, or NULL */
     struct match_list *hosts; /* owned, or NULL */
+    unsigned flags;      /* TABLE_* of the maps */
     struct entry *next;
 };
 
@@ -50,10 +51,10 @@ void deliver_tables_free(struct deliver_tables **tp)
     *tp = NULL;
 }
 
-static struct entry *find(struct deliver_tables *t, const char *list, bool is_hosts, bool parents) REQUIRES(&t->m)
+static struct entry *find(struct deliver_tables *t, const char *list, bool is_hosts, bool parents, unsigned flags) REQUIRES(&t->m)
 {
     for (struct entry *e = t->first; e; e = e->next)
-        if ((e->hosts != NULL) == is_hosts && e->parents == parents && strcmp(e->list, list) == 0)
+        if ((e->hosts != NULL) == is_hosts && e->parents == parents && e->flags == flags && strcmp(e->list, list) == 0)
             return e;
     return NULL;
 }
@@ -65,10 +66,10 @@ static void problem(void *arg, struct span spec, enum table_status status, const
     log_warn(&t->log, "table %.*s: %s", SPAN_ARG(spec), e->text);
 }
 
-static const struct entry *look(struct deliver_tables *t, const char *list, bool is_hosts, bool parents)
+static const struct entry *look(struct deliver_tables *t, const char *list, bool is_hosts, bool parents, unsigned flags)
 {
     lock_take(&t->m);
-    const struct entry *e = find(t, list, is_hosts, parents);
+    const struct entry *e = find(t, list, is_hosts, parents, flags);
     lock_drop(&t->m);
     return e;
 }
@@ -77,7 +78,7 @@ static const struct entry *look(struct deliver_tables *t, const char *list, bool
 static const struct entry *keep(struct deliver_tables *t, struct entry *fresh)
 {
     lock_take(&t->m);
-    struct entry *e = find(t, fresh->list, fresh->hosts != NULL, fresh->parents);
+    struct entry *e = find(t, fresh->list, fresh->hosts != NULL, fresh->parents, fresh->flags);
     if (e == NULL) {
         fresh->next = t->first;
         t->first = e = fresh;
@@ -89,16 +90,32 @@ static const struct entry *keep(struct deliver_tables *t, struct entry *fresh)
     return e;
 }
 
-const struct maps *deliver_tables_get(struct deliver_tables *t, const char *list)
+static unsigned no_references(void *arg UNUSED, struct span spec UNUSED)
 {
-    const struct entry *e = look(t, list, false, false);
+    return TABLE_NO_REFERENCES;
+}
+
+static const struct maps *get(struct deliver_tables *t, const char *list, unsigned flags)
+{
+    const struct entry *e = look(t, list, false, false, flags);
     if (e == NULL) {
         struct entry *fresh = xcalloc(1, sizeof *fresh);
         fresh->list = xstrdup(list);
-        fresh->maps = maps_open(t->registry, span_cstr(list), NULL, problem, NULL, t);
+        fresh->flags = flags;
+        fresh->maps = maps_open(t->registry, span_cstr(list), flags ? no_references : NULL, problem, NULL, t);
         e = keep(t, fresh);
     }
     return e->maps;
+}
+
+const struct maps *deliver_tables_get(struct deliver_tables *t, const char *list)
+{
+    return get(t, list, 0);
+}
+
+const struct maps *deliver_tables_get_literal(struct deliver_tables *t, const char *list)
+{
+    return get(t, list, TABLE_NO_REFERENCES);
 }
 
 static void list_problem(void *arg, enum table_status status, const char *text)
@@ -110,7 +127,7 @@ static void list_problem(void *arg, enum table_status status, const char *text)
 
 const struct match_list *deliver_tables_list(struct deliver_tables *t, const char *parameter, const char *list, bool parents)
 {
-    const struct entry *e = look(t, list, true, parents);
+    const struct entry *e = look(t, list, true, parents, 0);
     if (e == NULL) {
         struct entry *fresh = xcalloc(1, sizeof *fresh);
         fresh->list = xstrdup(list);

@@ -1,6 +1,9 @@
 /*
  * virtual(8): the mailbox of each recipient is looked up and its Maildir below virtual_mailbox_base gets a copy.
  *
+ * Patterns in these maps may not put what they match into their result (virtual(8)): the path would be the sender's to
+ * choose, into another user's mailbox for one.
+ *
  * Started as root, the file belongs to the user that virtual_uid_maps and virtual_gid_maps name; running as an ordinary
  * user the maps are not asked and everything belongs to that user.
  */
@@ -52,7 +55,7 @@ static struct verdict verdict(struct virtual_job *v, enum outcome outcome, const
 static enum lookup lookup(struct virtual_job *v, const char *list, struct span addr, struct span *value, struct err *e)
 {
     struct maps_addr parts = maps_addr_of(addr, v->p->recipient_delimiter, v->p->owner_request_special);
-    return maps_lookup_address(deliver_tables_get(v->env->tables, list), &parts, MAPS_AT_DOMAIN, v->arena, value, NULL, e);
+    return maps_lookup_address(deliver_tables_get_literal(v->env->tables, list), &parts, MAPS_AT_DOMAIN, v->arena, value, NULL, e);
 }
 
 /* A number from virtual_uid_maps or virtual_gid_maps. False: *why is set. */

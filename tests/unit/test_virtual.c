@@ -229,6 +229,9 @@ static void refusals(void **state)
         { "mbox form", "u@d.example=u", "", NULL, OUTCOME_DEFERRED, "4.3.5", "mail system configuration error" },
         { "too large", "u@d.example=u/", "virtual_mailbox_limit = 20\nmessage_size_limit = 20\n", NULL, OUTCOME_BOUNCED, "5.2.3", NULL },
         { "out by dots", "u@d.example=../../u/", "", NULL, OUTCOME_DEFERRED, "4.2.0", NULL },
+        { "the sender's choice of a path", "", "virtual_mailbox_maps = pcre:{{/^(.*)@d\\.example$$/ $$1/}}\n", NULL, OUTCOME_BOUNCED, "5.1.1",
+          "unknown user: \"u@d.example\"" },
+        { "a pattern with a path of its own", "", "virtual_mailbox_maps = pcre:{{/^(.*)@d\\.example$$/ all/}}\n", NULL, OUTCOME_SENT, "2.0.0", NULL },
         { "table fails", "u@d.example=u/", "virtual_mailbox_maps = fail:1\n", NULL, OUTCOME_DEFERRED, "4.3.5", NULL },
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
