@@ -102,11 +102,13 @@ class CrashHub(Hub):
         self.wait_log("daemon started")
         with Witness(answers_file, port=self.later_port) as later:
             self.ctl("queue", "flush")
-            try:
-                wait_for("the queue to drain", lambda: not self.queue(), 120)
-            except AssertionError as e:
-                left = [m for m in self.queue()]
-                raise AssertionError(f"{e}; {len(left)} are left, the first: {left[:3]}") from None
+            left = self.queue()
+            while left:
+                before = len(left)
+                try:
+                    left = wait_for("fewer messages in the queue", lambda: [m for m in [self.queue()] if len(m) < before], 120)[0]
+                except AssertionError as e:
+                    raise AssertionError(f"{e}; {before} are left, the first: {left[:3]}") from None
             self.stop()  # ends the conversations, so that the next hops write down their last answers
             later.close()
             return later.answers()
