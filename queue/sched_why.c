@@ -115,12 +115,14 @@ static void explain_locked(struct sched *s, const struct msg_sched *ms, uint32_t
 }
 
 /* Not in memory: held, or its time has not come, or there was no room. */
-static void explain_row_locked(const struct sched *s, const struct msg *m, bool hold, uint32_t i, struct sched_wait *w)
+static void explain_row_locked(struct sched *s, const struct msg *m, bool hold, uint32_t i, struct sched_wait *w)
 {
     if (m->env.rcpts[i].state == RCPT_DONE)
         say(w, "done", 0, "delivered, or its failure was reported");
     else if (hold)
         say(w, "hold", 0, "on hold until it is released");
+    else if (park_has_locked(s, m->env.id))
+        say(w, "in-line", 0, "due, and stands in line behind other messages of its sender for this destination");
     else
         explain_idle(s, m, i, (m->env.flags & ENV_FORCED_EXPIRE) != 0, m->env.rcpts[i].due_us, w);
 }

@@ -129,12 +129,6 @@ void sched_each_pause(struct sched *s, void (*fn)(void *arg, const struct pause 
     (void)s, (void)fn, (void)arg;
 }
 
-bool sched_index_sync(struct sched *s, struct err *e)
-{
-    (void)s, (void)e;
-    return true;
-}
-
 void sched_explain(struct sched *s, const struct msg *m, enum sched_where where, struct sched_wait *out)
 {
     (void)s, (void)where;
