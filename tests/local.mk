@@ -14,6 +14,7 @@ SCENARIOS = \
 	tests/scenarios/lmtp.py \
 	tests/scenarios/queue_commands.py \
 	tests/scenarios/queue_select.py \
+	tests/scenarios/queue_export.py \
 	tests/scenarios/queue_pause.py \
 	tests/scenarios/queue_spool.py \
 	tests/scenarios/queue_sql.py \

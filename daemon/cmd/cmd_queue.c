@@ -25,7 +25,7 @@ static int usage_error(const char *text)
 }
 
 /* A request to the daemon, or the files when it does not run. */
-static int open_or_offline(struct ctl *ctl, struct queue_offline **off)
+int ctl_queue_open(struct ctl *ctl, struct queue_offline **off)
 {
     struct err e = ERR_INIT;
     int status = ctl_open(ctl, true);
@@ -115,7 +115,7 @@ int ctl_queue_cmd_list(struct ctl *ctl, int argc, char **argv)
         return usage_error("usage: queue list [-j] [ID...] [SELECTION]");
     json_t *select = selection_of(&a);
     l.as_json = a.json;
-    int status = a.is_stdin ? usage_error("queue list reads no ids from standard input") : open_or_offline(ctl, &off);
+    int status = a.is_stdin ? usage_error("queue list reads no ids from standard input") : ctl_queue_open(ctl, &off);
     if (status == 0) {
         l.long_ids = conf_global(ctl->conf)->enable_long_queue_ids;
         status = off == NULL ? list_online(ctl, select, &l) : list_offline(off, select, &l);
@@ -195,7 +195,7 @@ static int show_offline(struct queue_offline *off, const json_t *ids, bool as_js
 }
 
 /* The ids that were given, or those that the options select; NULL with *status after telling why. A new reference. */
-static json_t *ids_of(struct ctl *ctl, struct queue_offline *off, struct select_args *a, int *status)
+json_t *ctl_queue_ids(struct ctl *ctl, struct queue_offline *off, struct select_args *a, int *status)
 {
     struct err e = ERR_INIT;
     json_t *ids;
@@ -231,8 +231,8 @@ int ctl_queue_cmd_show(struct ctl *ctl, int argc, char **argv)
     size_t shown = 0;
     if (select_args_parse(&a, argc, argv, SEL_JSON, 0) != 0)
         return usage_error("usage: queue show [-j] ID... | SELECTION");
-    int status = is_nothing_said(&a) ? usage_error("usage: queue show [-j] ID... | SELECTION") : open_or_offline(ctl, &off);
-    json_t *ids = status == 0 ? ids_of(ctl, off, &a, &status) : NULL;
+    int status = is_nothing_said(&a) ? usage_error("usage: queue show [-j] ID... | SELECTION") : ctl_queue_open(ctl, &off);
+    json_t *ids = status == 0 ? ctl_queue_ids(ctl, off, &a, &status) : NULL;
     if (ids != NULL) {
         status = off != NULL ? show_offline(off, ids, a.json, &shown) : show_online(ctl, ids, a.json, &shown);
         status = status == 0 && shown == 0 ? 1 : status;
@@ -320,8 +320,8 @@ int ctl_queue_cmd_cat(struct ctl *ctl, int argc, char **argv)
     json_t *id;
     if (select_args_parse(&a, argc, argv, 0, 0) != 0)
         return usage_error("usage: queue cat ID... | SELECTION");
-    int status = is_nothing_said(&a) ? usage_error("usage: queue cat ID... | SELECTION") : open_or_offline(ctl, &off), last = 0;
-    json_t *ids = status == 0 ? ids_of(ctl, off, &a, &status) : NULL;
+    int status = is_nothing_said(&a) ? usage_error("usage: queue cat ID... | SELECTION") : ctl_queue_open(ctl, &off), last = 0;
+    json_t *ids = status == 0 ? ctl_queue_ids(ctl, off, &a, &status) : NULL;
     bool many = json_array_size(ids) > 1;
     json_array_foreach(ids, i, id) {
         if (many) /* as head(1) and tail(1) part files */
@@ -392,7 +392,7 @@ static int flush_selected(struct ctl *ctl, struct select_args *a)
     int status;
     size_t i;
     json_t *id;
-    json_t *ids = ids_of(ctl, NULL, a, &status);
+    json_t *ids = ctl_queue_ids(ctl, NULL, a, &status);
     if (ids != NULL && a->dry_run)
         json_array_foreach(ids, i, id)
             puts(json_string_value(id));
@@ -473,7 +473,7 @@ int ctl_queue_cmd_deleted(struct ctl *ctl, int argc, char **argv)
         return usage_error("usage: queue deleted [-j] [ID...] [SELECTION]");
     bool (*fn)(void *, json_t *) = a.json ? print_deleted_json : print_deleted;
     json_t *select = selection_of(&a);
-    int status = a.is_stdin ? usage_error("queue deleted reads no ids from standard input") : open_or_offline(ctl, &off);
+    int status = a.is_stdin ? usage_error("queue deleted reads no ids from standard input") : ctl_queue_open(ctl, &off);
     if (status == 0) {
         status = off == NULL ? deleted_online(ctl, a.select, fn, &shown, &e) : queue_offline_deleted(off, a.select, fn, &shown, &e);
         if (status != 0)
@@ -503,12 +503,13 @@ int ctl_cmd_queue(struct ctl *ctl, int argc, char **argv)
         { "delete", ctl_queue_cmd_change }, { "requeue", ctl_queue_cmd_change },
         { "expire", ctl_queue_cmd_change }, { "readdress", ctl_queue_cmd_change },
         { "undelete", ctl_queue_cmd_change }, { "deleted", ctl_queue_cmd_deleted },
+        { "export", ctl_queue_cmd_export }, { "import", ctl_queue_cmd_import },
         { "sql", ctl_queue_cmd_sql },       { "stats", ctl_queue_cmd_stats },
         { "pause", ctl_queue_cmd_pause },   { "resume", ctl_queue_cmd_resume },
         { "check", ctl_queue_cmd_check },   { "compact", ctl_queue_cmd_compact }, { "rebuild", ctl_queue_cmd_rebuild },
     };
     if (argc < 2)
-        return usage_error("usage: queue list|show|cat|flush|hold|release|delete|undelete|deleted|requeue|expire|readdress|sql|stats|pause|resume|check|compact|rebuild ...");
+        return usage_error("usage: queue list|show|cat|flush|hold|release|delete|undelete|deleted|requeue|expire|readdress|export|import|sql|stats|pause|resume|check|compact|rebuild ...");
     for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
         if (strcmp(argv[1], verbs[i].name) == 0)
             return verbs[i].run(ctl, argc - 1, argv + 1);

@@ -19,6 +19,7 @@ posthousectl_SOURCES = \
 	daemon/cmd/cmd_change.c \
 	daemon/cmd/cmd_check.c \
 	daemon/cmd/cmd_daemon.c \
+	daemon/cmd/cmd_export.c \
 	daemon/cmd/cmd_pause.c \
 	daemon/cmd/cmd_queue.c \
 	daemon/cmd/cmd_spool.c \

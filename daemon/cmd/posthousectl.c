@@ -26,6 +26,8 @@ static void usage(FILE *to)
           "  queue hold|release|delete|requeue|expire [-n] ID... | - | ALL | SELECTION\n"
           "  queue readdress [-n] OLD NEW [ID... | SELECTION]\n"
           "  queue deleted [-j] [SELECTION]; queue undelete ID... | ALL | SELECTION\n"
+          "  queue export DIRECTORY ID... | ALL | SELECTION   a file each, with its envelope\n"
+          "  queue import [--sender A] [--recipient A]... [-t] FILE...\n"
           "  queue sql [-j] [--time-limit SECONDS] 'SELECT ...' | -   (posthouse-index(5))\n"
           "  queue stats [-j] [--top N]   by destination, sender domain, reason and age; rates\n"
           "  queue pause [-j] | --destination NEXTHOP | --transport NAME\n"

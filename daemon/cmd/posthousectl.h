@@ -22,10 +22,17 @@ typedef int ctl_subcommand(struct ctl *ctl, int argc, char **argv);
 ctl_subcommand ctl_cmd_queue, ctl_cmd_status, ctl_cmd_reload, ctl_cmd_stop, ctl_cmd_check;
 /* Subcommands of queue; argv[0] is the verb. */
 ctl_subcommand ctl_queue_cmd_list, ctl_queue_cmd_show, ctl_queue_cmd_cat, ctl_queue_cmd_flush, ctl_queue_cmd_change, ctl_queue_cmd_deleted;
+ctl_subcommand ctl_queue_cmd_export, ctl_queue_cmd_import; /* cmd_export.c */
 ctl_subcommand ctl_queue_cmd_sql, ctl_queue_cmd_stats;    /* cmd_sql.c, cmd_stats.c */
 ctl_subcommand ctl_queue_cmd_pause, ctl_queue_cmd_resume; /* cmd_pause.c */
 ctl_subcommand ctl_queue_cmd_check, ctl_queue_cmd_compact, ctl_queue_cmd_rebuild; /* cmd_spool.c */
 
+struct queue_offline;
+struct select_args;
+/* Connects, or opens the files and says so when the daemon does not run (*off is then not NULL). 0, or the exit status after telling why. */
+int ctl_queue_open(struct ctl *ctl, struct queue_offline **off) MUST_CHECK;
+/* The ids that were given, or that are selected; NULL with *status after telling why. A new reference. */
+json_t *ctl_queue_ids(struct ctl *ctl, struct queue_offline *off, struct select_args *a, int *status) MUST_CHECK;
 /* The configuration, also one with errors; NULL (told on standard error) when the files cannot be read. Borrowed. */
 const struct conf *ctl_config(struct ctl *ctl);
 /* Connects once. 0, or the exit status after telling why; EX_UNAVAILABLE when the daemon does not run (quiet_down: untold). */

@@ -12,6 +12,7 @@
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 #include "common/conf/params.h"
+#include "daemon/control/envelope_json.h"
 #include "daemon/control/queue_json.h"
 #include "queue/query.h"
 #include "queue/sched.h"
@@ -228,4 +229,14 @@ int queue_offline_cat(struct queue_offline *q, const char *id_text, bool (*fn)(v
     }
     msg_unref(&m);
     return status;
+}
+
+json_t *queue_offline_envelope(struct queue_offline *q, const char *id_text)
+{
+    uint64_t id;
+    enum sched_where w;
+    struct msg *m = qid_parse(span_cstr(id_text), &id) ? sched_find(q->sched, id, &w) : NULL;
+    json_t *j = m != NULL ? envelope_encode(m, w == SCHED_HOLD, conf_global(q->conf)->enable_long_queue_ids) : NULL;
+    msg_unref(&m);
+    return j;
 }

@@ -32,6 +32,8 @@ json_t *queue_offline_find(struct queue_offline *q, const char *id, bool detail)
 json_t *queue_offline_select(struct queue_offline *q, json_t *select, int *status, struct err *e);
 /* fn gets a borrowed queue_deleted_json() for each deleted message that a selection means. 0, or an exit status with *e. */
 int queue_offline_deleted(struct queue_offline *q, json_t *select, bool (*fn)(void *arg, json_t *m), void *arg, struct err *e) MUST_CHECK;
+/* envelope_encode() of it, or NULL. */
+json_t *queue_offline_envelope(struct queue_offline *q, const char *id);
 /* 0, or an exit status with *e. */
 int queue_offline_cat(struct queue_offline *q, const char *id, bool (*fn)(void *arg, struct span bytes), void *arg,
                       struct err *e) MUST_CHECK;

@@ -82,6 +82,7 @@ ctl_command_fn ctl_queue_select, ctl_queue_deleted;                             
 ctl_command_fn ctl_queue_pause, ctl_queue_resume, ctl_queue_pauses;                /* ctl_pause.c */
 struct pause;
 json_t *pause_json(const struct pause *p);
+ctl_command_fn ctl_queue_export, ctl_queue_import;                                /* ctl_export.c */
 ctl_command_fn ctl_queue_sync;                                                    /* ctl_sync.c */
 ctl_command_fn ctl_queue_compact;                                                 /* ctl_compact.c */
 ctl_command_fn ctl_status, ctl_reload, ctl_stop;                                  /* ctl_daemon.c */

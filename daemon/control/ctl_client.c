@@ -34,6 +34,8 @@ static const struct command commands[] = {
     { "queue-pause", RIGHT_OWNER, ctl_queue_pause },
     { "queue-resume", RIGHT_OWNER, ctl_queue_resume },
     { "queue-pauses", RIGHT_OWNER, ctl_queue_pauses },
+    { "queue-export", RIGHT_OWNER, ctl_queue_export },
+    { "queue-import", RIGHT_OWNER, ctl_queue_import },
     { "queue-sync", RIGHT_OWNER, ctl_queue_sync },
     { "queue-compact", RIGHT_OWNER, ctl_queue_compact },
     { "status", RIGHT_OWNER, ctl_status },

@@ -6,12 +6,14 @@ libcontrol_a_SOURCES = \
 	daemon/control/ctl_client.c \
 	daemon/control/ctl_compact.c \
 	daemon/control/ctl_daemon.c \
+	daemon/control/ctl_export.c \
 	daemon/control/ctl_pause.c \
 	daemon/control/ctl_queue.c \
 	daemon/control/ctl_reply.c \
 	daemon/control/ctl_select.c daemon/control/ctl_select.h \
 	daemon/control/ctl_submit.c \
 	daemon/control/ctl_sync.c \
+	daemon/control/envelope_json.c daemon/control/envelope_json.h \
 	daemon/control/local_content.c daemon/control/local_content.h \
 	daemon/control/local_submit.c daemon/control/local_submit.h \
 	daemon/control/pickup.c daemon/control/pickup.h \

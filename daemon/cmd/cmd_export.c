@@ -1,0 +1,385 @@
+/*
+ * posthousectl queue export, import
+ *
+ * An exported file is the message as it is in the spool (CRLF line ends), with one header field before it, X-Posthouse-Envelope, that
+ * has the envelope as JSON, folded. Any mail program can read it; import takes the field off again and puts the rest back
+ * byte by byte. A message without that field is handed in like one that sendmail(1) was given.
+ */
+#include "daemon/cmd/posthousectl.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <sys/stat.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "common/base/io.h"
+#include "common/base/mem.h"
+#include "common/conf/params.h"
+#include "common/mail/headers.h"
+#include "daemon/cmd/header_rcpts.h"
+#include "daemon/cmd/queue_offline.h"
+#include "daemon/cmd/select_options.h"
+#include "daemon/cmd/submit.h"
+
+#define FIELD "X-Posthouse-Envelope:"
+#define FILE_MAX_BYTES (UINT64_C(1) << 30)
+
+/* ---- export ---- */
+
+struct out {
+    int fd;
+    bool ok;
+};
+
+static bool out_bytes(void *arg, struct span s)
+{
+    struct out *o = arg;
+    o->ok = o->ok && io_write_all(o->fd, s.p, s.n);
+    return o->ok;
+}
+
+/* Every line of the JSON text becomes a line of the field. */
+static void out_envelope(struct out *o, const json_t *envelope)
+{
+    char *text = json_dumps(envelope, JSON_INDENT(1) | JSON_ENSURE_ASCII);
+    struct span rest = span_cstr(text), line;
+    struct buf b = BUF_INIT(0);
+    buf_puts(&b, FIELD);
+    while (span_next_token(&rest, "\n", &line))
+        buf_printf(&b, " %.*s\r\n", SPAN_ARG(line));
+    out_bytes(o, buf_span(&b));
+    buf_free(&b);
+    free(text);
+}
+
+static int export_online(struct ctl *ctl, const char *id, struct out *o, struct err *e)
+{
+    json_t *last = NULL;
+    int status = EX_TEMPFAIL;
+    if (ctl_request(&ctl->conn, json_pack("{s:s, s:s}", "op", "queue-export", "id", id), e))
+        status = ctl_finish(&ctl->conn, &last, e);
+    if (status == 0) {
+        out_envelope(o, json_object_get(last, "envelope"));
+        uint64_t left = (uint64_t)json_integer_value(json_object_get(last, "content_bytes"));
+        struct span s;
+        while (status == 0 && left > 0) {
+            if (stream_read_some(ctl->conn.s, &s) != STREAM_OK || s.n > left) {
+                err_set(e, "lost the connection to posthoused within the message");
+                status = EX_TEMPFAIL;
+                break;
+            }
+            out_bytes(o, s);
+            left -= s.n;
+        }
+    }
+    json_decref(last);
+    return status;
+}
+
+static int export_offline(struct queue_offline *off, const char *id, struct out *o, struct err *e)
+{
+    json_t *envelope = queue_offline_envelope(off, id);
+    if (envelope == NULL) {
+        err_set(e, "no message with queue id %.64s", id);
+        return 1;
+    }
+    out_envelope(o, envelope);
+    json_decref(envelope);
+    return queue_offline_cat(off, id, out_bytes, o, e);
+}
+
+/* Under a name of its own until it is whole. */
+static int export_file(struct ctl *ctl, struct queue_offline *off, const char *dir, const char *id)
+{
+    char *path = xasprintf("%s/%s.eml", dir, id), *tmp = xasprintf("%s.part", path);
+    struct err e = ERR_INIT;
+    struct out o = { .fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600), .ok = true };
+    int status = EX_CANTCREAT;
+    if (o.fd < 0) {
+        err_set_sys(&e, errno, "%s", tmp);
+    } else {
+        status = off != NULL ? export_offline(off, id, &o, &e) : export_online(ctl, id, &o, &e);
+        if (status == 0 && (!o.ok || fsync(o.fd) != 0 || rename(tmp, path) != 0)) {
+            err_set_sys(&e, errno, "%s", path);
+            status = EX_IOERR;
+        }
+        io_close(&o.fd);
+    }
+    if (status == 0) {
+        puts(path);
+    } else {
+        unlink(tmp);
+        ctl_complain("%s", e.text);
+    }
+    free(path);
+    free(tmp);
+    return status;
+}
+
+static int export_all(struct ctl *ctl, struct queue_offline *off, const char *dir, const json_t *ids)
+{
+    size_t i, done = 0;
+    json_t *id;
+    int status = 0, worst = 0;
+    json_array_foreach(ids, i, id) {
+        const char *text = json_string_value(id);
+        if (strchr(text, '/') != NULL || text[0] == '.') {
+            ctl_complain("no message with queue id %.64s", text);
+            status = 1;
+        } else {
+            status = export_file(ctl, off, dir, text);
+        }
+        done += status == 0;
+        worst = status > 1 ? status : worst;
+        if (status == EX_TEMPFAIL || status == EX_CANTCREAT || status == EX_IOERR)
+            break;
+    }
+    fprintf(stderr, "%zu message%s exported\n", done, done == 1 ? "" : "s");
+    return worst != 0 ? worst : done == 0 ? 1 : 0;
+}
+
+int ctl_queue_cmd_export(struct ctl *ctl, int argc, char **argv)
+{
+    static const char usage[] = "usage: queue export DIRECTORY ID... | ALL | SELECTION";
+    struct queue_offline *off = NULL;
+    struct select_args a;
+    struct stat st;
+    int status = EX_USAGE;
+    if (select_args_parse(&a, argc, argv, 0, 1) != 0) {
+        ctl_complain("%s", usage);
+        return EX_USAGE;
+    }
+    const char *dir = optind > 0 && optind - 1 < argc ? argv[optind - 1] : NULL;
+    if (dir == NULL || (!a.all && !select_args_has_options(&a) && json_array_size(a.ids) == 0)) {
+        ctl_complain("%s", usage);
+    } else if (stat(dir, &st) != 0 || !S_ISDIR(st.st_mode)) {
+        ctl_complain("%s: %s", dir, errno == 0 ? strerror(ENOTDIR) : strerror(errno));
+        status = EX_CANTCREAT;
+    } else if ((status = ctl_queue_open(ctl, &off)) == 0) {
+        json_t *ids = ctl_queue_ids(ctl, off, &a, &status);
+        if (ids != NULL)
+            status = export_all(ctl, off, dir, ids);
+        json_decref(ids);
+    }
+    queue_offline_close(&off);
+    select_args_free(&a);
+    return status;
+}
+
+/* ---- import ---- */
+
+struct import_run {
+    struct ctl *ctl;
+    struct rcpt_list rcpts;  /* --recipient */
+    struct span sender;
+    bool has_sender, from_header;
+};
+
+/* A message begins with a header field, and its header ends with an empty line or with the message. */
+static bool is_mail(struct span text, struct err *e)
+{
+    struct arena *a = arena_new(0);
+    struct hdr_scan h;
+    struct span rest = text;
+    size_t number = 0;
+    bool ok = text.n > 0, is_done = false;
+    hdr_scan_init(&h, a);
+    if (!ok)
+        err_set(e, "it is empty");
+    while (ok && !is_done && rest.n > 0) {
+        ptrdiff_t end = span_find(rest, '\n');
+        struct span line = span_of(rest.p, end < 0 ? rest.n : (size_t)end);
+        rest = end < 0 ? span_of(NULL, 0) : span_from(rest, (size_t)end + 1);
+        if (line.n > 0 && line.p[line.n - 1] == '\r')
+            line.n--;
+        number++;
+        if (number == 1 && span_starts_with(line, SPAN_LIT("From "))) {
+            err_set(e, "it is a mailbox (its first line begins with \"From \"): split it into messages first");
+            ok = false;
+            break;
+        }
+        enum hdr_line k = hdr_scan_line(&h, line);
+        is_done = k == HDR_LINE_EMPTY;
+        if (k == HDR_LINE_BODY || (number == 1 && k != HDR_LINE_FIELD)) {
+            err_set(e, "it is not a mail message: line %zu is not a header field", number);
+            ok = false;
+        }
+    }
+    arena_free(&a);
+    return ok;
+}
+
+/* Takes the envelope's field off *text. NULL without *e: there is none. */
+static json_t *take_envelope(struct span *text, struct err *e)
+{
+    struct buf b = BUF_INIT(0);
+    json_error_t je;
+    if (!span_istarts_with(*text, SPAN_LIT(FIELD)))
+        return NULL;
+    struct span rest = span_from(*text, strlen(FIELD));
+    do {
+        ptrdiff_t end = span_find(rest, '\n');
+        size_t n = end < 0 ? rest.n : (size_t)end + 1;
+        buf_add(&b, rest.p, n);
+        rest = span_from(rest, n);
+    } while (rest.n > 0 && (rest.p[0] == ' ' || rest.p[0] == '\t'));
+    json_t *j = json_loadb(b.p, b.n, JSON_REJECT_DUPLICATES, &je);
+    if (j == NULL)
+        err_set(e, "its " FIELD " field is not JSON: %s", je.text);
+    else
+        *text = rest;
+    buf_free(&b);
+    return j;
+}
+
+/* CRLF line ends. A file that had them keeps every byte. */
+static void to_crlf(struct span text, bool is_lf, struct buf *out)
+{
+    if (!is_lf) {
+        buf_add_span(out, text);
+        return;
+    }
+    for (size_t i = 0; i < text.n; i++) {
+        if (text.p[i] == '\n' && (i == 0 || text.p[i - 1] != '\r'))
+            buf_putc(out, '\r');
+        buf_putc(out, text.p[i]);
+    }
+}
+
+static int import_exact(struct ctl *ctl, json_t *envelope, struct span content, json_t **last, struct err *e)
+{
+    json_t *request = json_pack("{s:s, s:O, s:I}", "op", "queue-import", "envelope", envelope, "content_bytes", (json_int_t)content.n);
+    if (!ctl_request(&ctl->conn, request, e))
+        return EX_TEMPFAIL;
+    stream_put_borrowed(ctl->conn.s, content);
+    if (stream_flush(ctl->conn.s) != STREAM_OK) { /* refused before all was sent: the answer says why */ }
+    return ctl_finish(&ctl->conn, last, e);
+}
+
+static int import_enveloped(struct import_run *r, json_t *envelope, struct span text, bool is_lf, struct err *e)
+{
+    struct buf content = BUF_INIT(2 * FILE_MAX_BYTES);
+    json_t *last = NULL;
+    int status = ctl_open(r->ctl, true);
+    if (status == EX_UNAVAILABLE)
+        err_set(e, "posthoused is not running: a message with its envelope can only be imported by it");
+    if (status == 0) {
+        to_crlf(text, is_lf, &content);
+        status = import_exact(r->ctl, envelope, buf_span(&content), &last, e);
+        /* The daemon ends the connection after a refusal. */
+        if (status != 0)
+            ctl_disconnect(&r->ctl->conn);
+    }
+    if (status == 0)
+        printf("%s\n", json_string_value(json_object_get(last, "queue_id")));
+    json_decref(last);
+    buf_free(&content);
+    return status;
+}
+
+/* As sendmail would: to the daemon, or into maildrop/. */
+static int import_plain(struct import_run *r, const char *path, struct span text, struct err *e)
+{
+    struct mail_input in = { .file = NULL };
+    struct rcpt_list found = { .arena = r->rcpts.arena };
+    const struct params *p = conf_global(r->ctl->conf);
+    FILE *f = fopen(path, "re");
+    int status = f == NULL ? EX_NOINPUT : mail_input_read(&in, f, true, FILE_MAX_BYTES, e) == INPUT_OK ? 0 : EX_IOERR;
+    if (f == NULL)
+        err_set_sys(e, errno, "cannot be read");
+    else
+        fclose(f);
+    struct submission s = { .sender = r->sender, .rcpts = r->rcpts.items, .rcpt_count = r->rcpts.n };
+    if (status == 0 && r->from_header) {
+        (void)text;
+        status = rcpts_add_header(&found, buf_span(&in.head), e) ? 0 : EX_DATAERR;
+        s.rcpts = found.items;
+        s.rcpt_count = found.n;
+    }
+    if (status == 0 && s.rcpt_count == 0) {
+        err_set(e, "it has no envelope: say to whom it goes with --recipient, or -t for the addresses in its header");
+        status = EX_DATAERR;
+    }
+    if (status == 0)
+        status = submit_message(p->queue_directory, &s, &in, e);
+    if (status == 0)
+        printf("%s: submitted\n", path);
+    mail_input_free(&in);
+    rcpt_list_free(&found);
+    return status;
+}
+
+static int import_file(struct import_run *r, const char *path)
+{
+    struct buf b = BUF_INIT(FILE_MAX_BYTES);
+    struct err e = ERR_INIT;
+    json_t *envelope = NULL;
+    int status = EX_DATAERR;
+    if (!io_read_file(path, &b, &e)) {
+        ctl_complain("%s", e.text);
+        buf_free(&b);
+        return EX_NOINPUT;
+    }
+    struct span text = buf_span(&b);
+    ptrdiff_t eol = span_find(text, '\n');
+    bool is_lf = eol > 0 && text.p[eol - 1] != '\r';
+    if (is_mail(text, &e)) {
+        envelope = take_envelope(&text, &e);
+        if (envelope != NULL)
+            status = is_mail(text, &e) ? import_enveloped(r, envelope, text, is_lf, &e) : EX_DATAERR;
+        else if (e.text[0] == '\0')
+            status = import_plain(r, path, text, &e);
+    }
+    if (status != 0)
+        ctl_complain("%s: %s", path, e.text[0] != '\0' ? e.text : "was not imported");
+    json_decref(envelope);
+    buf_free(&b);
+    return status;
+}
+
+static bool parse(struct import_run *r, int argc, char **argv)
+{
+    static const struct option longopts[] = {
+        { "sender", required_argument, NULL, 'f' }, { "recipient", required_argument, NULL, 'r' }, { 0 },
+    };
+    struct err e = ERR_INIT;
+    int c;
+    while ((c = getopt_long(argc, argv, "f:r:t", longopts, NULL)) != -1) {
+        if (c == 'f') {
+            r->sender = span_cstr(strcmp(optarg, "<>") == 0 ? "" : optarg);
+            r->has_sender = true;
+        } else if (c == 't') {
+            r->from_header = true;
+        } else if (c != 'r') {
+            return false;
+        } else if (!rcpts_add_list(&r->rcpts, span_cstr(optarg), &e)) {
+            ctl_complain("%s", e.text);
+            return false;
+        }
+    }
+    return optind < argc && !(r->from_header && r->rcpts.n > 0);
+}
+
+int ctl_queue_cmd_import(struct ctl *ctl, int argc, char **argv)
+{
+    struct import_run r = { .ctl = ctl, .rcpts = { .arena = arena_new(0) } };
+    int status = 0, done = 0, worst = 0;
+    if (!parse(&r, argc, argv)) {
+        ctl_complain("usage: queue import [--sender ADDRESS] [--recipient ADDRESS]... [-t] FILE...");
+        worst = EX_USAGE;
+    } else if (ctl_config(ctl) == NULL) {
+        worst = EX_CONFIG;
+    } else {
+        for (int i = optind; i < argc; i++) {
+            status = import_file(&r, argv[i]);
+            done += status == 0;
+            worst = status != 0 ? status : worst;
+        }
+        fprintf(stderr, "%d message%s imported\n", done, done == 1 ? "" : "s");
+    }
+    rcpt_list_free(&r.rcpts);
+    arena_free(&r.rcpts.arena);
+    return worst;
+}
