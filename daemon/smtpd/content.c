@@ -8,6 +8,7 @@
  * half a line end).
  */
 #include "common/base/ascii.h"
+#include "common/mail/address.h"
 #include "daemon/smtpd/content.h"
 #include "queue/msg.h"
 
@@ -127,15 +128,25 @@ static bool is_dropped(const struct content_scan *c, struct span line)
     return false;
 }
 
+static void note_length(struct content_scan *c, size_t n)
+{
+    c->line_n += n;
+    if (c->line_n > 998)
+        c->flags |= CONTENT_HAS_LONG_LINE;
+}
+
 /* Looks at a header line that has not been passed on; *run is where the bytes not yet passed on begin, line at `line.p`. */
 static void look_at_header(struct content_scan *c, struct span line, const char **run)
 {
+    static const struct span mailbox_field = { "Mailbox-Line: ", 14 };
     bool first = c->is_first_line;
     c->is_first_line = false;
     if (first && is_mailbox_line(line)) {
         put(c, *run, (size_t)(line.p - *run));
         *run = line.p;
-        c->o.put(c->o.arg, SPAN_LIT("Mailbox-Line: "));
+        c->o.put(c->o.arg, mailbox_field);
+        note_length(c, mailbox_field.n);
+        c->hdr.has_8bit = c->hdr.has_8bit || !span_is_ascii(line);
         return;
     }
     enum hdr_line kind = hdr_scan_line(&c->hdr, line);
@@ -171,13 +182,6 @@ static void note_rest_of_header_line(struct content_scan *c, const char *p, size
 {
     if (c->in_header && c->mid_line && !c->hdr.has_8bit)
         c->hdr.has_8bit = content_has_8bit(p, n);
-}
-
-static void note_length(struct content_scan *c, size_t n)
-{
-    c->line_n += n;
-    if (c->line_n > 998)
-        c->flags |= CONTENT_HAS_LONG_LINE;
 }
 
 /* A line from p to its LF at lf. Returns true at the end of data. */

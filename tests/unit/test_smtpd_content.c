@@ -23,6 +23,9 @@ struct content_case {
 #define I "a: b\r\n\r\n"   /* and goes in */
 
 #define LONG_64 "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+#define LONG_128 LONG_64 LONG_64
+#define LONG_256 LONG_128 LONG_128
+#define LONG_512 LONG_256 LONG_256
 #define LONG_1K LONG_64 LONG_64 LONG_64 LONG_64 LONG_64 LONG_64 LONG_64 LONG_64 LONG_64 LONG_64 LONG_64 LONG_64 LONG_64 LONG_64 LONG_64 LONG_64
 #define LONG_4K LONG_1K LONG_1K LONG_1K LONG_1K
 
@@ -43,6 +46,9 @@ static const struct content_case cases[] = {
     { "8-bit header", "a: \xc3\xb6\r\n\r\n.\r\n", 0, "a: \xc3\xb6\r\n^\r\n", "", CONTENT_HAS_8BIT | CONTENT_HAS_8BIT_HEADER },
     { "8-bit behind the part of a long header line that is looked at", "a: " LONG_4K "\xc3\xb6\r\n\r\n.\r\n", 0, "a: " LONG_4K "\xc3\xb6\r\n^\r\n", "",
       CONTENT_HAS_8BIT | CONTENT_HAS_8BIT_HEADER | CONTENT_HAS_LONG_LINE },
+    { "8-bit in a mailbox line", "From \xc3\xb6\r\n\r\n.\r\n", 0, "Mailbox-Line: From \xc3\xb6\r\n^\r\n", "", CONTENT_HAS_8BIT | CONTENT_HAS_8BIT_HEADER },
+    { "a mailbox line that is long as a field", "From " LONG_512 LONG_256 LONG_128 LONG_64 "0123456789abcdef0123456789\r\n\r\n.\r\n", 0,
+      "Mailbox-Line: From " LONG_512 LONG_256 LONG_128 LONG_64 "0123456789abcdef0123456789\r\n^\r\n", "", CONTENT_HAS_LONG_LINE },
     { "stray CR", I "a\rb\r\r\n\r\r\n.\r\n", 0, H "a b \r\n \r\n", "", 0 },
     { "stray CR kept", I "a\rb\r\r\n.\r\n", KEEP_CR, H "a\rb\r\r\n", "", CONTENT_HAS_BARE_CR },
     { "bare LF", I "a\nb\n\r\n.\r\n", BARE_LF, H "a\r\nb\r\n\r\n", "", 0 },
