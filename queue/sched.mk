@@ -32,6 +32,7 @@ SCHED_TESTS = \
 	tests/unit/test_concurrency \
 	tests/unit/test_retry \
 	tests/unit/test_sched_basic \
+	tests/unit/test_sched_change \
 	tests/unit/test_sched_cmd \
 	tests/unit/test_sched_index \
 	tests/unit/test_sched_params \
@@ -59,6 +60,8 @@ tests_unit_test_sched_queue_SOURCES = tests/unit/test_sched_queue.c $(SCHED_BENC
 tests_unit_test_sched_queue_LDADD = $(SCHED_TEST_LIBS)
 tests_unit_test_sched_threads_SOURCES = tests/unit/test_sched_threads.c $(SCHED_BENCH)
 tests_unit_test_sched_threads_LDADD = $(SCHED_TEST_LIBS)
+tests_unit_test_sched_change_SOURCES = tests/unit/test_sched_change.c $(SCHED_BENCH)
+tests_unit_test_sched_change_LDADD = $(SCHED_TEST_LIBS)
 tests_unit_test_sched_cmd_SOURCES = tests/unit/test_sched_cmd.c $(SCHED_BENCH)
 tests_unit_test_sched_cmd_LDADD = $(SCHED_TEST_LIBS)
 tests_unit_test_sched_index_SOURCES = tests/unit/test_sched_index.c $(SCHED_BENCH)

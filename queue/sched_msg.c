@@ -217,7 +217,7 @@ static void finish(struct sched *s, struct msg_sched *ms, struct after *a)
     s->n_messages--;
     s->n_gone++;
     /* A row that exists, or may exist after the flush under way, must go; the entry keeps a late fetch from reviving it. */
-    if (ms->in_index || ms->is_flushing || ms->pins > 0)
+    if (ms->in_index || ms->is_flushing || ms->was_trashed || ms->pins > 0)
         ms_dirty_locked(s, ms);
     else
         ms_free_locked(s, ms);
@@ -271,6 +271,6 @@ void ms_unpin_locked(struct sched *s, struct msg_sched *ms)
 {
     if (--ms->pins > 0 || ms->in_index || ms->is_flushing)
         return;
-    if (ms->m == NULL || (ms->is_trashed && !ms->is_dirty))
+    if ((ms->m == NULL && !ms->was_trashed) || ((ms->is_trashed || ms->m == NULL) && !ms->is_dirty))
         ms_free_locked(s, ms);
 }

@@ -329,6 +329,9 @@ static void upsert(struct spool *s, const struct index_change *c)
         struct msg_rcpt *to = &r->m->env.rcpts[c->rcpts[i].rcpt];
         to->state = c->rcpts[i].state;
         to->is_alone = c->rcpts[i].is_alone;
+        to->is_readdressed = c->rcpts[i].is_readdressed;
+        if (c->rcpts[i].addr.n > 0)
+            to->addr = dup_span(r->m->arena, c->rcpts[i].addr);
         to->attempts = c->rcpts[i].attempts;
         to->due_us = c->rcpts[i].due_us;
         to->last_dsn = dup_span(r->m->arena, c->rcpts[i].dsn);
