@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """A power cut: what was answered 250 is there after it.
 
-Spool and mailboxes lie on ext4 on a loop device. While clients send, everything stops at a random moment: the daemon is frozen, the file
-system shut down without a flush of its log, the daemon killed, and the device mounted and the daemon started again. In
-one cut of four the daemon goes on for a moment with a disk that takes nothing more: what it acknowledges then counts too.
+The spool and the mailboxes lie on ext4 on a loop device. While clients send, everything stops at a random moment: the daemon is
+frozen, the file system shut down without a flush of its log, the daemon killed, the device mounted and the daemon started
+again. In one cut of four the daemon goes on for a moment with a disk that takes nothing more: what it acknowledges then
+counts too.
 $POSTHOUSE_CUTS (default 4) says how often, $POSTHOUSE_SEED repeats one.
 
 A power cut may repeat deliveries, but only those of the last seconds: the result log is flushed every second.

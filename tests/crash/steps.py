@@ -3,12 +3,16 @@
 each statement of its index.
 
 A scripted run fills segments, has them used again, compacted, checkpointed and recovered. It is made once to count the steps
-of each kind (lib/shim_kill.c), then once for each step that is chosen: there the daemon is killed. After the next start every
-message that was answered 250 must be delivered or queued, and what the operator was told is done must be done. $POSTHOUSE_STEPS
-says how many kills (default 12, of as many kinds as possible; 0: all steps, at most 15 of one kind), $POSTHOUSE_STEP_CUTS
-how many power cuts (default 4; 0: all, at most 5 of one kind), $POSTHOUSE_SEED repeats one, $POSTHOUSE_JOBS (2) says how many runs at a time. $POSTHOUSE_STEP
-("pwritev results=3=half") repeats a single one. $POSTHOUSE_INDEX_LOST (0.33) is the share of ends after which index.db is removed
-too, so that it must be made anew.
+of each kind (lib/shim_kill.c), then once for each step that is chosen: there the daemon ends. After one end of three the
+index is removed too, so that it must be made anew. After the next start every message that was answered 250 must be delivered,
+bounced or queued, and what the operator was told is done must be done.
+
+    POSTHOUSE_STEPS       how many kills: 12, of as many kinds as possible; 0: all steps, at most 15 of one kind
+    POSTHOUSE_STEP_CUTS   how many power cuts: 4; 0: all steps, at most 5 of one kind
+    POSTHOUSE_JOBS        how many runs at a time: 2
+    POSTHOUSE_INDEX_LOST  the share of ends that lose the index: 0.33
+    POSTHOUSE_SEED        repeats a choice
+    POSTHOUSE_STEP        a single step: "pwritev results=3=half"
 """
 import collections
 import concurrent.futures
