@@ -27,6 +27,7 @@ SCENARIOS = \
 	tests/scenarios/access_actions.py \
 	tests/scenarios/routing.py \
 	tests/scenarios/sendmail.py \
+	tests/scenarios/showq.py \
 	tests/scenarios/smtp_limits.py \
 	tests/scenarios/smtp_server.py \
 	tests/scenarios/smuggling.py \

@@ -30,7 +30,10 @@ static void *client_main(void *arg)
 {
     struct ctl_client *cl = arg;
     struct control *c = cl->c;
-    ctl_client_run(cl);
+    if (cl->is_showq)
+        showq_serve(cl);
+    else
+        ctl_client_run(cl);
     lock_take(&c->m);
     struct stream *s = cl->s;
     cl->s = NULL;
@@ -85,7 +88,7 @@ static struct ctl_client *slot_locked(struct control *c, bool is_public, const s
     return slot;
 }
 
-static void start_client(struct control *c, int fd, bool is_public)
+static void start_client(struct control *c, int fd, bool is_public, bool is_showq)
 {
     struct ucred cred;
     socklen_t size = sizeof cred;
@@ -97,10 +100,13 @@ static void start_client(struct control *c, int fd, bool is_public)
     lock_take(&c->m);
     struct ctl_client *cl = slot_locked(c, is_public, &peer);
     if (cl != NULL)
-        *cl = (struct ctl_client){ .c = c, .peer = peer, .is_public = is_public, .state = CLIENT_RUNNING };
+        *cl = (struct ctl_client){ .c = c, .peer = peer, .is_public = is_public, .is_showq = is_showq, .state = CLIENT_RUNNING };
     lock_drop(&c->m);
     if (cl == NULL) {
-        refuse(fd);
+        if (is_showq)
+            close(fd);
+        else
+            refuse(fd);
         return;
     }
     struct stream *s = stream_new_fd(fd);
@@ -118,11 +124,11 @@ static void start_client(struct control *c, int fd, bool is_public)
     }
 }
 
-static void accept_client(struct control *c, int lfd, bool is_public)
+static void accept_client(struct control *c, int lfd, bool is_public, bool is_showq)
 {
     int fd = accept4(lfd, NULL, NULL, SOCK_CLOEXEC);
     if (fd >= 0)
-        start_client(c, fd, is_public);
+        start_client(c, fd, is_public, is_showq);
     else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
         uint64_t missed;
         if (log_once_a_minute(&c->accept_told_ms, &c->accept_untold, &missed))
@@ -135,12 +141,13 @@ static void *accept_main(void *arg)
 {
     struct control *c = arg;
     for (;;) {
-        struct pollfd p[3] = {
+        struct pollfd p[4] = {
             { .fd = c->wake[0], .events = POLLIN },
             { .fd = c->control_fd, .events = POLLIN },
             { .fd = c->submit_fd, .events = POLLIN },
+            { .fd = c->showq_fd, .events = POLLIN },
         };
-        if (poll(p, 3, -1) < 0)
+        if (poll(p, ARRAY_LEN(p), -1) < 0)
             continue;
         if (p[0].revents != 0) {
             char sink[64];
@@ -153,14 +160,16 @@ static void *accept_main(void *arg)
             reap(c, false);
         }
         if (p[1].revents != 0)
-            accept_client(c, c->control_fd, false);
+            accept_client(c, c->control_fd, false, false);
         if (p[2].revents != 0)
-            accept_client(c, c->submit_fd, true);
+            accept_client(c, c->submit_fd, true, false);
+        if (p[3].revents != 0)
+            accept_client(c, c->showq_fd, true, true);
     }
 }
 
 /* Every local user must be able to reach public/submit: the queue directory may be passed through, not read. */
-static bool make_public(const char *queue_dir, char **submit_path, struct err *e)
+static bool make_public(const char *queue_dir, char **submit_path, char **showq_path, struct err *e)
 {
     char *dir = xasprintf("%s/public", queue_dir);
     struct stat st;
@@ -170,6 +179,7 @@ static bool make_public(const char *queue_dir, char **submit_path, struct err *e
     if (!ok)
         err_set_sys(e, errno, "directory %s", dir);
     *submit_path = xasprintf("%s/submit", dir);
+    *showq_path = xasprintf("%s/showq", dir);
     free(dir);
     return ok;
 }
@@ -178,11 +188,13 @@ static void control_free(struct control *c)
 {
     io_close(&c->control_fd);
     io_close(&c->submit_fd);
+    io_close(&c->showq_fd);
     io_close(&c->wake[0]);
     io_close(&c->wake[1]);
     lock_destroy(&c->m);
     free(c->socket_path);
     free(c->submit_path);
+    free(c->showq_path);
     free(c);
 }
 
@@ -191,13 +203,13 @@ struct control *control_start(const struct control_options *o, struct err *e)
     struct control *c = xcalloc(1, sizeof *c);
     c->o = *o;
     c->o.queue_dir = c->o.socket_path = NULL;
-    c->control_fd = c->submit_fd = c->wake[0] = c->wake[1] = -1;
+    c->control_fd = c->submit_fd = c->showq_fd = c->wake[0] = c->wake[1] = -1;
     /* Their numbers in log lines begin far from those of sessions that come in by TCP. */
     c->smtpd = (struct smtpd_env){ .spool = o->spool, .log = o->log->log, .resume = smtpd_run_resume, .next_pid = LOCAL_PID_FIRST };
     smtpd_limits_init(&c->smtpd);
     lock_init(&c->m, LOCK_CONTROL);
     c->socket_path = xstrdup(o->socket_path);
-    if (!make_public(o->queue_dir, &c->submit_path, e))
+    if (!make_public(o->queue_dir, &c->submit_path, &c->showq_path, e))
         goto failed;
     if (pipe2(c->wake, O_CLOEXEC | O_NONBLOCK) != 0) {
         err_set_sys(e, errno, "control: pipe");
@@ -211,6 +223,9 @@ struct control *control_start(const struct control_options *o, struct err *e)
     c->submit_fd = listen_unix(c->submit_path, 0666, BACKLOG, e);
     if (c->submit_fd < 0)
         goto failed;
+    c->showq_fd = listen_unix(c->showq_path, 0666, BACKLOG, e);
+    if (c->showq_fd < 0)
+        goto failed;
     int rc = thread_start(&c->thread, "control", 0, accept_main, c);
     if (rc == 0)
         return c;
@@ -220,6 +235,8 @@ failed:
         unlink(c->socket_path);
     if (c->submit_fd >= 0)
         unlink(c->submit_path);
+    if (c->showq_fd >= 0)
+        unlink(c->showq_path);
     control_free(c);
     return NULL;
 }
@@ -242,6 +259,7 @@ void control_stop(struct control **cp)
     pthread_join(c->thread, NULL);
     unlink(c->socket_path);
     unlink(c->submit_path);
+    unlink(c->showq_path);
     /* The accepting thread may have let a last client in after the loop above. */
     lock_take(&c->m);
     for (size_t i = 0; i < ARRAY_LEN(c->clients); i++) {

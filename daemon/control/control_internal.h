@@ -21,7 +21,8 @@ struct ctl_client {
     struct control *c;
     struct stream *s;          /* owned by its thread; the accepting thread interrupts it under the lock */
     struct ctl_peer peer;      /* immutable */
-    bool is_public;            /* immutable: came by public/submit */
+    bool is_public;            /* immutable: came by public/submit or public/showq */
+    bool is_showq;             /* immutable: came by public/showq */
     enum client_state state;   /* guarded by CONTROL */
     bool is_committing;        /* guarded by CONTROL: not to be interrupted */
     pthread_t thread;
@@ -30,8 +31,8 @@ struct ctl_client {
 
 struct control {
     struct control_options o;
-    char *socket_path, *submit_path; /* owned */
-    int control_fd, submit_fd;
+    char *socket_path, *submit_path, *showq_path; /* owned */
+    int control_fd, submit_fd, showq_fd;
     int wake[2];               /* pipe: a client finished, or it is time to stop */
     pthread_t thread;
     struct smtpd_env smtpd;    /* for sessions of sendmail -bs */
@@ -69,6 +70,10 @@ enum ctl_right { RIGHT_OWNER, RIGHT_MAILQ, RIGHT_FLUSH, RIGHT_SUBMIT };
 bool ctl_is_allowed(struct ctl_client *cl, enum ctl_right right, struct err *e) MUST_CHECK;
 /* May this user submit? The owner of the mail system has to be asked about elsewhere. False with *e. */
 bool ctl_user_may_submit(const struct conf *c, uid_t uid, const struct log_src *log, struct err *e) MUST_CHECK;
+
+/* ---- showq.c ---- */
+/* The whole queue, once. */
+void showq_serve(struct ctl_client *cl);
 
 /* ---- commands: false when the connection must end ---- */
 typedef bool ctl_command_fn(struct ctl_client *cl, json_t *request);

@@ -18,6 +18,7 @@ libcontrol_a_SOURCES = \
 	daemon/control/local_submit.c daemon/control/local_submit.h \
 	daemon/control/pickup.c daemon/control/pickup.h \
 	daemon/control/queue_json.c daemon/control/queue_json.h \
+	daemon/control/showq.c \
 	daemon/control/submission.c daemon/control/submission.h \
 	daemon/control/user_list.c daemon/control/user_list.h
 EXTRA_DIST += daemon/control/README.md

@@ -1,0 +1,123 @@
+#!/usr/bin/env python3
+"""public/showq: the queue as Postfix's own programs read it; also by the real postqueue, where there is one."""
+import json
+import os
+import pathlib
+import re
+import socket
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+import cases
+from hub import Hub, wait_for
+
+
+def later(**main):
+    return Hub(main, routes={"a.example": "smtp:[127.0.0.1]:1"})
+
+
+def fill(hub):
+    with hub.client() as c:
+        c.send_mail("joe@example.org", ["u@a.example", '"odd name"@a.example'], b"Subject: x\r\n\r\nhello\r\n")
+        c.send_mail("", ["v@a.example"], b"Subject: y\r\n\r\nhello\r\n")
+    hub.wait_log("status=deferred", 3)
+    hub.ctl("queue", "hold", sorted(q["queue_id"] for q in hub.queue())[1])
+
+
+def read_showq(hub):
+    """A reader of our own: returns the protocol's name and the messages."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(30)
+        s.connect(str(hub.dir / "spool" / "public" / "showq"))
+        data = b""
+        while piece := s.recv(65536):
+            data += piece
+    assert data.endswith(b"\0")
+    items = iter(data[:-1].decode().split("\0"))
+    assert next(items) == "protocol"
+    assert next(items) == "mail_queue_list_protocol" and next(items) == ""
+    messages, m = [], None
+    for name in items:
+        if name == "":
+            if m is None:
+                break
+            messages.append(m)
+            m = None
+            continue
+        if m is None:
+            m = {"recipients": []}
+        value = next(items)
+        if name == "recipient":
+            m["recipients"].append({})
+        (m["recipients"][-1] if m["recipients"] else m)[name] = value
+    assert list(items) == []
+    return messages
+
+
+def test_own_reader():
+    with later() as hub:
+        assert read_showq(hub) == []
+        fill(hub)
+        got = sorted(read_showq(hub), key=lambda m: m["queue_id"])
+        want = sorted(hub.queue(), key=lambda m: m["queue_id"])
+        assert len(got) == 2
+        for g, w in zip(got, want):
+            assert [g[k] for k in ("queue_name", "queue_id", "time", "size", "forced_expire", "sender")] == \
+                [w["queue_name"], w["queue_id"], str(w["arrival_time"]), str(w["message_size"]), "0", w["sender"]], (g, w)
+            assert [(r["recipient"], r["reason"]) for r in g["recipients"]] == \
+                [(r["address"], r["delay_reason"]) for r in w["recipients"]], (g, w)
+        assert {m["queue_name"] for m in got} == {"deferred", "hold"}
+        hub.stop()
+        assert not (hub.dir / "spool" / "public" / "showq").exists()
+
+
+def test_reader_that_goes_away():
+    with later() as hub:
+        fill(hub)
+        path = str(hub.dir / "spool" / "public" / "showq")
+        for _ in range(20):
+            s = socket.socket(socket.AF_UNIX)
+            s.connect(path)
+            s.close()
+        assert len(wait_for("an answer", lambda: read_showq(hub))) == 2
+        assert os.stat(path).st_mode & 0o777 == 0o666
+
+
+def find_postqueue():
+    """The real program, and where its libraries are."""
+    root = pathlib.Path(os.environ.get("POSTFIX_ROOT", "/"))
+    program, lib = root / "usr/sbin/postqueue", root / "usr/lib/postfix"
+    if not program.exists() or not (lib / "libpostfix-global.so").exists():
+        raise cases.Skip("there is no postqueue of Postfix here (POSTFIX_ROOT)")
+    return program, lib
+
+
+def test_real_postqueue():
+    program, lib = find_postqueue()
+    for long_ids in ("no", "yes"):
+        with later(enable_long_queue_ids=long_ids) as hub:
+            etc = hub.dir / "pf"
+            etc.mkdir()
+            (etc / "main.cf").write_text(f"compatibility_level = 3.6\nqueue_directory = {hub.dir}/spool\nmail_owner = daemon\n"
+                                         f"setgid_group = mail\ndata_directory = {hub.dir}/data\nenable_long_queue_ids = {long_ids}\n")
+            env = dict(os.environ, LD_LIBRARY_PATH=str(lib))
+
+            def run(flag):
+                r = subprocess.run([str(program), "-c", str(etc), flag], capture_output=True, text=True, timeout=30, env=env)
+                assert r.returncode == 0, r
+                return r.stdout
+            assert run("-p") == "Mail queue is empty\n"
+            fill(hub)
+            assert sorted(re.split(r"\n\n", run("-p"))) == sorted(re.split(r"\n\n", hub.ctl("queue", "list").stdout))
+            theirs = sorted((json.loads(x) for x in run("-j").splitlines()), key=lambda m: m["queue_id"])
+            ours = sorted(hub.queue(), key=lambda m: m["queue_id"])
+            for m in theirs + ours:
+                for r in m["recipients"]:
+                    if not r.get("orig_address"):  # Postfix before 3.11 does not tell it
+                        r.pop("orig_address", None)
+            assert theirs == ours, (theirs, ours)
+
+
+if __name__ == "__main__":
+    cases.main(globals())
