@@ -52,6 +52,13 @@ static bool reload(void *arg UNUSED, struct buf *text)
 
 static void stop(void *arg UNUSED) { }
 
+static struct fixture *the_fixture(void);
+
+static void clean_up(void)
+{
+    nftw(the_fixture()->dir, remove_cb, 16, FTW_DEPTH | FTW_PHYS);
+}
+
 static struct fixture *the_fixture(void)
 {
     static struct fixture *f;
@@ -61,6 +68,7 @@ static struct fixture *the_fixture(void)
         f = state;
         (void)teardown; /* it lives as long as the process */
         fixture_start_spool(f, false);
+        atexit(clean_up);
     }
     return f;
 }

@@ -99,6 +99,13 @@ static void fill(struct world *w)
     spool_close(&f->s);
 }
 
+static struct world *the_world(void);
+
+static void clean_up(void)
+{
+    nftw(the_world()->f.dir, fixture_rm, 16, FTW_DEPTH | FTW_PHYS);
+}
+
 static struct world *the_world(void)
 {
     static struct world *w;
@@ -108,6 +115,7 @@ static struct world *the_world(void)
         setenv("TMPDIR", "/dev/shm", 0);
     w = xcalloc(1, sizeof *w);
     fixture_init(&w->f);
+    atexit(clean_up);
     w->f.o.segment_bytes = 1 << 16;
     fixture_start(&w->f);
     fill(w);
