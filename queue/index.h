@@ -70,7 +70,8 @@ struct msg *index_fetch(struct index *ix, uint64_t id, bool *on_hold, struct err
 int index_list(struct index *ix, uint64_t after_id, int limit, struct msg **out, bool *on_hold, struct err *e) MUST_CHECK;
 /*
  * Makes the waiting messages that are not on hold due at due_us if they are due later: all of them, or those with a
- * recipient for this next hop. Runs behind the flushes handed over before it; cb as in index_flush().
+ * recipient for this next hop. Runs behind the flushes handed over before it, in pieces, with other
+ * changes in between; cb as in index_flush(), and before with status 1 whenever some more are due. A stop ends it early.
  */
 void index_make_due(struct index *ix, int64_t due_us, const struct span *nexthop, void (*cb)(void *arg, int status), void *arg);
 /* The same for what is to go by a transport. */

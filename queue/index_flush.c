@@ -358,11 +358,35 @@ static bool run_due(struct index *ix, enum index_stmt k, const struct index_job 
     sqlite3_bind_int64(st, 1, j->due_us);
     if (j->has_nexthop || j->has_transport)
         index_bind_span(st, 2, j->nexthop);
+    sqlite3_bind_int64(st, 3, (int64_t)j->after_id);
+    sqlite3_bind_int64(st, 4, (int64_t)j->last_id);
     return index_run(ix->writer, st, e);
 }
 
-static bool do_make_due(struct index *ix, const struct index_job *j, struct err *e)
+/* The next piece of a long queue: (after_id, last_id]. */
+static bool find_piece(struct index *ix, struct index_job *j, struct err *e)
 {
+    sqlite3_stmt *st = index_stmt(ix->writer, IX_MAKE_DUE_PIECE, e);
+    if (st == NULL)
+        return false;
+    j->after_id = j->last_id;
+    sqlite3_bind_int64(st, 1, (int64_t)j->after_id);
+    sqlite3_bind_int64(st, 2, j->due_us);
+    sqlite3_bind_int(st, 3, (int)ix->due_piece);
+    bool ok = sqlite3_step(st) == SQLITE_ROW;
+    if (!ok)
+        err_set(e, "index.db: %s", sqlite3_errmsg(ix->writer->db));
+    j->has_more = ok && sqlite3_column_type(st, 0) != SQLITE_NULL;
+    j->last_id = j->has_more ? (uint64_t)sqlite3_column_int64(st, 0) : INT64_MAX;
+    sqlite3_reset(st);
+    return ok;
+}
+
+/* When nothing is left the last piece goes to the end: recipients of messages that are due themselves already. */
+static bool do_make_due(struct index *ix, struct index_job *j, struct err *e)
+{
+    if (!find_piece(ix, j, e))
+        return false;
     if (j->has_transport)
         return run_due(ix, IX_MAKE_TRANSPORT_DUE, j, e) && run_due(ix, IX_MAKE_DUE_WITH_RCPTS, j, e);
     /* A message that is due before any of its recipients: index_fetch.c takes it that all are meant. */
@@ -489,6 +513,20 @@ static bool run_job(struct index *ix, struct index_job *j)
     return true;
 }
 
+/* The next piece, behind what others handed over meanwhile; false at a stop. */
+static bool submit_again(struct index *ix, struct index_job *j)
+{
+    lock_take(&ix->m);
+    bool go_on = !ix->stopping;
+    if (go_on) {
+        j->next = NULL;
+        *ix->jobs_tail = j;
+        ix->jobs_tail = &j->next;
+    }
+    lock_drop(&ix->m);
+    return go_on;
+}
+
 void *index_thread(void *arg)
 {
     struct index *ix = arg;
@@ -503,7 +541,13 @@ void *index_thread(void *arg)
         if (ix->jobs == NULL)
             ix->jobs_tail = &ix->jobs;
         lock_drop(&ix->m);
-        bool ok = run_job(ix, j);
+        bool ok = run_job(ix, j), is_piece = ok && j->has_more;
+        if (is_piece && j->cb != NULL)
+            j->cb(j->arg, 1);
+        if (is_piece && submit_again(ix, j)) {
+            lock_take(&ix->m);
+            continue;
+        }
         if (j->cb != NULL)
             j->cb(j->arg, ok ? 0 : -1);
         job_free(j);

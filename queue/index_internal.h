@@ -52,6 +52,8 @@ struct index_job {
     struct index_mark mark;
     int64_t due_us;
     struct span nexthop;
+    uint64_t after_id, last_id;  /* MAKE_DUE: the piece under way */
+    bool has_more;               /* MAKE_DUE: there are pieces behind it */
     bool has_nexthop, has_transport; /* nexthop is the one or the other */
     struct index_purged *purged; /* PURGE: [n] */
     void (*cb)(void *arg, int status);
@@ -71,6 +73,7 @@ struct index {
     unsigned reader_count;
     _Atomic int64_t count;       /* messages */
     struct pending_move *moves;  /* indexer only: taken from the segments, not yet committed */
+    unsigned due_piece;          /* immutable; tests make it small */
     struct index_mark durable;   /* guarded by m: mark of the last committed flush */
     pthread_t thread;
     bool running;

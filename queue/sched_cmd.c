@@ -169,11 +169,15 @@ static void make_due_locked(struct sched *s, struct msg_sched *ms, const struct 
 static void made_due_cb(void *arg, int status)
 {
     struct sched *s = arg;
-    if (status != 0)
+    if (status < 0)
         log_error(&s->log, "the queue index cannot be changed: messages that are not in memory were not flushed");
     lock_take(&s->m);
-    s->want_rescan = true;
-    s->flushes_out--;
+    if (status > 0) {
+        s->has_more_due = true;
+    } else {
+        s->want_rescan = true;
+        s->flushes_out--;
+    }
     sched_kick_locked(s);
     cond_broadcast(&s->answered);
     lock_drop(&s->m);
@@ -195,7 +199,7 @@ static void flush(struct sched *s, const struct span *nexthop)
     }
     HASH_ITER(hh, s->by_id, ms, mtmp)
         make_due_locked(s, ms, NULL, nexthop, true, now_us);
-    s->flush_stamp_us = now_us;
+    s->flush_stamp_us = s->due_stamp_us = now_us;
     s->flushes_out++;
     sched_kick_locked(s);
     lock_drop(&s->m);
@@ -210,6 +214,7 @@ void sched_make_due(struct sched *s, const struct span *transport, const struct 
     lock_take(&s->m);
     HASH_ITER(hh, s->by_id, ms, tmp)
         make_due_locked(s, ms, transport, nexthop, false, now_us);
+    s->due_stamp_us = now_us;
     s->flushes_out++;
     sched_kick_locked(s);
     lock_drop(&s->m);

@@ -476,6 +476,13 @@ bool index_fetch_work(struct sched *s)
         s->cursor = (struct index_cursor){ .due_us = INT64_MIN };
         s->index_next_due_us = INT64_MIN;
     }
+    if (s->has_more_due) { /* behind the cursor, in order of id, as long as it has not passed their time */
+        s->has_more_due = false;
+        if (s->cursor.due_us > s->due_stamp_us)
+            fetch_again_from_locked(s, s->due_stamp_us);
+        else if (s->due_stamp_us < s->index_next_due_us)
+            s->index_next_due_us = s->due_stamp_us;
+    }
     bool is_due = s->index_next_due_us <= now_us && !s->is_stopping;
     lock_drop(&s->m);
     bool is_far = clock_mono_ms() >= s->next_far_scan_ms;

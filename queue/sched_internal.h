@@ -220,6 +220,8 @@ struct sched {
     uint32_t gen;                   /* rises with each sched_reconfigure() */
     int64_t flush_stamp_us;         /* rows that the last flush made due have this time */
     bool want_rescan;               /* the cursor goes back to the beginning */
+    bool has_more_due;              /* more rows are due, at due_stamp_us */
+    int64_t due_stamp_us;           /* of the last command that made rows due */
     bool is_closed;                 /* no more jobs are given out */
     bool is_stopping, is_started, is_sleeping, is_kicked;
     struct transport *transports;   /* hash */

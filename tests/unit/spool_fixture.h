@@ -23,7 +23,7 @@ struct fixture {
     struct spool *s;
     struct lock m;            /* LOCK_TEST_A */
     struct cond changed;
-    unsigned answered, ok;
+    unsigned answered, ok, pieces;
     int last_status;
     struct msg **got;         /* what the sink was given; counted */
     size_t got_n, got_cap;

@@ -168,6 +168,45 @@ static void make_due_moves_what_it_should(void **state)
     }
 }
 
+static void count_pieces(void *arg, int status)
+{
+    struct fixture *f = arg;
+    if (status == 1)
+        f->pieces++;
+    else
+        flushed(f, status);
+}
+
+/* A long queue becomes due in pieces; each message once, in order of number. */
+static void make_due_goes_in_pieces(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t ids[10];
+    struct msg *m[10];
+    struct index_cursor cur = { INT64_MIN, 0 };
+    struct span odd = SPAN_LIT("odd");
+    send_some(f, 10, ids);
+    flush_all(f, 1000000, false);
+    spool_index(f->s)->due_piece = 3;
+    unsigned want = f->answered + 1;
+    index_make_due(spool_index(f->s), 50, &odd, count_pieces, f);
+    assert_true(fixture_wait(f, want));
+    assert_true(f->pieces >= 2);
+    assert_int_equal(fetch_due(f, 100, &cur, 10, m), 5);
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(m[i]->env.rcpts[0].due_us, 50);
+        msg_unref(&m[i]);
+    }
+    f->pieces = 0;
+    index_make_due(spool_index(f->s), 60, NULL, count_pieces, f);
+    assert_true(fixture_wait(f, want + 1));
+    assert_int_equal(f->pieces, 2); /* five were left */
+    cur = (struct index_cursor){ INT64_MIN, 0 };
+    assert_int_equal(fetch_due(f, 100, &cur, 10, m), 10);
+    for (int i = 0; i < 10; i++)
+        msg_unref(&m[i]);
+}
+
 /* ---- restarts ---- */
 
 /*
@@ -441,6 +480,7 @@ int main(void)
         T(delete_takes_all_rows),
         T(a_row_does_not_outlive_its_message),
         T(make_due_moves_what_it_should),
+        T(make_due_goes_in_pieces),
         T(recovery_brings_the_index_up_to_date),
         T(a_result_that_the_row_has_already_is_not_counted_again),
         T(a_lost_index_is_made_anew),
