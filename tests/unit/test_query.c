@@ -6,6 +6,7 @@
 
 #include "queue/index_internal.h"
 #include "queue/query.h"
+#include "queue/recover.h"
 
 static int setup(void **state)
 {
@@ -241,6 +242,100 @@ static void without_an_index_the_journal_has_all(void **state)
     check_tail(*state, false);
 }
 
+static void apply(struct fixture *f, const struct index_change *c)
+{
+    struct index_mark k = spool_index_mark(f->s);
+    lock_take(&f->m);
+    unsigned want = f->answered + 1;
+    lock_drop(&f->m);
+    index_flush(spool_index(f->s), c, 1, &k, flushed, f);
+    assert_true(fixture_wait(f, want));
+    assert_int_equal(f->last_status, SPOOL_OK);
+}
+
+/* No record in the journal says it: only the checkpoint can. */
+static void the_checkpoint_has_deletions_and_new_addresses(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t id[3], bytes;
+    struct index_mark k;
+    struct err e = ERR_INIT;
+    char path[200];
+    for (int i = 0; i < 3; i++)
+        fixture_send(f, 2, 100, &id[i]);
+    flush_from(f, 0);
+    struct index_rcpt r = { .rcpt = 1, .is_readdressed = true, .due_us = 77, .addr = SPAN_LIT("new@example.com") };
+    apply(f, &(struct index_change){ .kind = INDEX_UPSERT, .id = id[0], .m = fixture_find(f, id[0]), .due_us = 77, .rcpts = &r, .rcpt_count = 1 });
+    apply(f, &(struct index_change){ .kind = INDEX_TRASH, .id = id[1], .m = fixture_find(f, id[1]), .on_hold = true, .deleted_us = 4711,
+                                     .rcpts = &r, .rcpt_count = 1 });
+    assert_int_equal(index_count(spool_index(f->s)), 2);
+    if (!checkpoint_write(f->s, &k, &bytes, &e))
+        fail_msg("%s", e.text);
+    spool_stop(f->s);
+    fixture_forget(f);
+    spool_close(&f->s);
+    snprintf(path, sizeof path, "%s/index.db", f->dir);
+    assert_int_equal(unlink(path), 0);
+    fixture_start(f);
+    struct query *q = open_query(f);
+    assert_int_equal(number(q, "SELECT count(*) FROM messages"), 2);
+    assert_int_equal(number(q, "SELECT count(*) FROM recipients WHERE address = 'new@example.com' AND readdressed = 1 AND rcpt = 1"), 1);
+    assert_int_equal(number(q, "SELECT count(*) FROM recipients WHERE readdressed = 0"), 3);
+    assert_int_equal(number(q, "SELECT count(*) FROM deleted_messages WHERE deleted_us = 4711 AND on_hold = 1"), 1);
+    assert_int_equal(number(q, "SELECT count(*) FROM deleted_recipients WHERE address = 'new@example.com'"), 1);
+    query_close(&q);
+    /* Purged, its place is free and nothing comes back. */
+    lock_take(&f->m);
+    unsigned want = f->answered + 1;
+    lock_drop(&f->m);
+    index_purge(spool_index(f->s), &id[1], 1, flushed, f);
+    assert_true(fixture_wait(f, want));
+    q = open_query(f);
+    assert_int_equal(number(q, "SELECT count(*) FROM deleted_messages"), 0);
+    query_close(&q);
+    fixture_restart(f);
+    assert_int_equal(index_count(spool_index(f->s)), 2);
+}
+
+/* Deleted and restored, deleted, readdressed: what the journal alone says after a kill. */
+static void replay_knows_deletions_and_new_addresses(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t id[3];
+    static const char detail[] = "\0\0\0\1" "new@example.com";
+    for (int i = 0; i < 3; i++)
+        fixture_send(f, 2, 100, &id[i]);
+    assert_int_equal(fixture_admin(f, ADMIN_TRASH, id[0]), SPOOL_OK);
+    assert_int_equal(fixture_admin(f, ADMIN_TRASH, id[1]), SPOOL_OK);
+    assert_int_equal(fixture_admin(f, ADMIN_UNDELETE, id[1]), SPOOL_OK);
+    fixture_result(f, id[2], 0, OUTCOME_SENT, 0);
+    fixture_result(f, id[2], 1, OUTCOME_DEFERRED, INT64_MAX / 2);
+    lock_take(&f->m);
+    unsigned want = f->answered + 1;
+    lock_drop(&f->m);
+    spool_admin_submit(f->s, ADMIN_READDRESS, id[2], span_of(detail, sizeof detail - 1), fixture_admin_done, f);
+    assert_true(fixture_wait(f, want));
+    fixture_restart(f);
+    for (int turn = 0; turn < 2; turn++) { /* the second time from the rows */
+        struct query *q = open_query(f);
+        assert_int_equal(number(q, "SELECT count(*) FROM messages"), 2);
+        assert_int_equal(number(q, "SELECT count(*) FROM deleted_messages"), 1);
+        assert_int_equal(number(q, "SELECT count(*) FROM deleted_recipients"), 2);
+        assert_int_equal(number(q, "SELECT count(*) FROM recipients WHERE address = 'new@example.com' AND due_us = 0 AND readdressed = 1"), 1);
+        assert_int_equal(number(q, "SELECT count(*) FROM recipients WHERE state = 2"), 1);
+        query_close(&q);
+        assert_null(fixture_find(f, id[0])); /* the scheduler is not told of it */
+        fixture_restart(f);
+    }
+    /* Rows among the deleted ones, and the journal takes it back. */
+    assert_int_equal(fixture_admin(f, ADMIN_UNDELETE, id[0]), SPOOL_OK);
+    fixture_restart(f);
+    struct query *q = open_query(f);
+    assert_int_equal(number(q, "SELECT count(*) FROM messages"), 3);
+    assert_int_equal(number(q, "SELECT count(*) FROM deleted_messages"), 0);
+    query_close(&q);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -250,6 +345,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(another_version_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(addresses_compare_without_case, setup, teardown),
         cmocka_unit_test_setup_teardown(the_tail_lies_over_the_tables, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_checkpoint_has_deletions_and_new_addresses, setup, teardown),
+        cmocka_unit_test_setup_teardown(replay_knows_deletions_and_new_addresses, setup, teardown),
         cmocka_unit_test_setup_teardown(without_an_index_the_journal_has_all, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
