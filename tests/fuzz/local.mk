@@ -11,42 +11,42 @@ fuzz:
 
 if FUZZERS
 FUZZERS_ARE_ON = yes
-FUZZ_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+FUZZ_LINK = $(AM_LDFLAGS) -fsanitize=fuzzer
 noinst_PROGRAMS += tests/fuzz/fuzz_content tests/fuzz/fuzz_encodings tests/fuzz/fuzz_net_text tests/fuzz/fuzz_dsn \
 	tests/fuzz/fuzz_master_cf tests/fuzz/fuzz_expand tests/fuzz/fuzz_command_line tests/fuzz/fuzz_smtp_client
 tests_fuzz_fuzz_content_SOURCES = tests/fuzz/fuzz_content.c
 tests_fuzz_fuzz_content_LDADD = libsmtpd.a libmail.a libnet.a libbase.a $(IDN2_LIBS)
-tests_fuzz_fuzz_content_LDFLAGS = $(FUZZ_LDFLAGS)
+tests_fuzz_fuzz_content_LDFLAGS = $(FUZZ_LINK)
 tests_fuzz_fuzz_encodings_SOURCES = tests/fuzz/fuzz_encodings.c
 tests_fuzz_fuzz_encodings_LDADD = libspool.a libmail.a libnet.a libbase.a $(IDN2_LIBS)
-tests_fuzz_fuzz_encodings_LDFLAGS = $(FUZZ_LDFLAGS)
+tests_fuzz_fuzz_encodings_LDFLAGS = $(FUZZ_LINK)
 tests_fuzz_fuzz_net_text_SOURCES = tests/fuzz/fuzz_net_text.c
 tests_fuzz_fuzz_net_text_LDADD = libsmtpd.a libdns.a libmail.a libnet.a libbase.a $(IDN2_LIBS)
-tests_fuzz_fuzz_net_text_LDFLAGS = $(FUZZ_LDFLAGS)
+tests_fuzz_fuzz_net_text_LDFLAGS = $(FUZZ_LINK)
 tests_fuzz_fuzz_dsn_SOURCES = tests/fuzz/fuzz_dsn.c
 tests_fuzz_fuzz_dsn_LDADD = libsched.a libspool.a libconf.a libmail.a libnet.a libbase.a $(IDN2_LIBS)
-tests_fuzz_fuzz_dsn_LDFLAGS = $(FUZZ_LDFLAGS)
+tests_fuzz_fuzz_dsn_LDFLAGS = $(FUZZ_LINK)
 tests_fuzz_fuzz_master_cf_SOURCES = tests/fuzz/fuzz_master_cf.c
 tests_fuzz_fuzz_master_cf_LDADD = libconf.a libbase.a $(IDN2_LIBS)
-tests_fuzz_fuzz_master_cf_LDFLAGS = $(FUZZ_LDFLAGS)
+tests_fuzz_fuzz_master_cf_LDFLAGS = $(FUZZ_LINK)
 tests_fuzz_fuzz_expand_SOURCES = tests/fuzz/fuzz_expand.c
 tests_fuzz_fuzz_expand_LDADD = libconf.a libbase.a $(IDN2_LIBS)
-tests_fuzz_fuzz_expand_LDFLAGS = $(FUZZ_LDFLAGS)
+tests_fuzz_fuzz_expand_LDFLAGS = $(FUZZ_LINK)
 tests_fuzz_fuzz_command_line_SOURCES = tests/fuzz/fuzz_command_line.c
 tests_fuzz_fuzz_command_line_LDADD = libctl.a libbase.a
-tests_fuzz_fuzz_command_line_LDFLAGS = $(FUZZ_LDFLAGS)
+tests_fuzz_fuzz_command_line_LDFLAGS = $(FUZZ_LINK)
 tests_fuzz_fuzz_smtp_client_SOURCES = tests/fuzz/fuzz_smtp_client.c tests/unit/client_fake.c tests/unit/client_fake.h
 tests_fuzz_fuzz_smtp_client_LDADD = libdeliver.a libclient.a libdeliver.a libhosts.a libsched.a libtable.a libconf.a libdns.a libmail.a \
 	libnet.a libbase.a $(PCRE2_LIBS) $(IDN2_LIBS)
-tests_fuzz_fuzz_smtp_client_LDFLAGS = $(FUZZ_LDFLAGS)
+tests_fuzz_fuzz_smtp_client_LDFLAGS = $(FUZZ_LINK)
 if HAVE_CMOCKA
 noinst_PROGRAMS += tests/fuzz/fuzz_control tests/fuzz/fuzz_spool
 tests_fuzz_fuzz_control_SOURCES = tests/fuzz/fuzz_control.c tests/unit/ctl_fixture.h
 tests_fuzz_fuzz_control_LDADD = $(CTL_SERVER_LIBS) $(TEST_LIBS)
-tests_fuzz_fuzz_control_LDFLAGS = $(FUZZ_LDFLAGS)
+tests_fuzz_fuzz_control_LDFLAGS = $(FUZZ_LINK)
 tests_fuzz_fuzz_spool_SOURCES = tests/fuzz/fuzz_spool.c tests/unit/spool_fixture.h
 tests_fuzz_fuzz_spool_LDADD = $(LIBS_SPOOL) libbase.a $(TEST_LIBS)
-tests_fuzz_fuzz_spool_LDFLAGS = $(FUZZ_LDFLAGS)
+tests_fuzz_fuzz_spool_LDFLAGS = $(FUZZ_LINK)
 endif
 else
 FUZZERS_ARE_ON = no
