@@ -14,6 +14,10 @@ dist_man_MANS += man/mailq.1 man/posthouse-sendmail.1 man/posthousectl.8
 CTL_LIBS = libctl.a libcontrol.a libsched.a libspool.a libpolicy.a libtable.a libconf.a libdns.a libmail.a libnet.a libbase.a \
 	$(SQLITE_LIBS) $(JANSSON_LIBS) $(IDN2_LIBS) $(PCRE2_LIBS) -lm
 
+# Where bash-completion looks for it.
+completionsdir = $(datadir)/bash-completion/completions
+dist_completions_DATA = daemon/etc/completion/posthousectl
+
 sbin_PROGRAMS += posthousectl sendmail
 posthousectl_SOURCES = \
 	daemon/cmd/cmd_change.c \
