@@ -78,10 +78,12 @@ def test_what_answers_do():
 def test_dead_server():
     with PolicyServer() as server:
         gone = server.address
-    with Hub({**rcpt(gone), "smtpd_policy_service_retry_delay": "1s"}) as hub, hub.client() as c:
+    with Hub({**rcpt(gone), "smtpd_policy_service_retry_delay": "3s"}) as hub, hub.client() as c:
         c.cmd("MAIL FROM:<a@example.org>", 250)
+        begin = time.monotonic()
         r = c.cmd("RCPT TO:<user@example.com>", 451)
         assert r.text == "4.3.5 <user@example.com>: Recipient address rejected: Server configuration problem", r
+        assert time.monotonic() - begin > 2.9, "no pause before the second try"
         hub.wait_log(r"warning: policy server inet:127\.0\.0\.1:\d+: Connection refused; using its default action")
     with Hub({**rcpt(f"{{ {gone}, try_limit=1, default_action=DUNNO }}")}) as hub, hub.client() as c:
         c.send_mail("a@example.org", ["user@example.com"], MAIL)
@@ -141,12 +143,12 @@ def test_limits_of_a_connection():
             c.cmd("RSET", 250)
             c.envelope("a@example.org", ["user@example.com"])
             assert server.connections == 2, (option, server.connections)
-    with PolicyServer(lambda r: time.sleep(2)) as server:
+    with PolicyServer(lambda r: time.sleep(6)) as server:
         with Hub({**rcpt(server), "smtpd_policy_service_timeout": "1s", "smtpd_policy_service_try_limit": "1"}) as hub, hub.client() as c:
             c.cmd("MAIL FROM:<a@example.org>", 250)
             begin = time.monotonic()
             c.cmd("RCPT TO:<user@example.com>", 451)
-            assert time.monotonic() - begin < 2.5
+            assert time.monotonic() - begin < 5
 
 
 def test_unix_socket():
