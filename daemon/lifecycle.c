@@ -463,6 +463,8 @@ bool daemon_stop(struct daemon *d)
     refuse_reloads(d);
     control_stop(&d->control);
     pickup_stop(d->pickup);
+    if (d->dns != NULL)
+        dns_hurry(d->dns); /* neither sessions nor deliveries wait for dead resolvers now */
     if (d->reactor != NULL && !reactor_drain(d->reactor, clock_mono_ms() + SMTPD_DRAIN_MS))
         log_warn(&d->src, "some SMTP sessions did not end within %d seconds", SMTPD_DRAIN_MS / 1000);
     if (d->sched != NULL)

@@ -25,6 +25,7 @@
 #include "common/dns/dns_internal.h"
 
 #define EVENTS_MAX      64
+#define HURRY_MS        1000  /* for a question when the process is about to end */
 #define SERVER_BAD_MS   30000 /* how long a server that did not answer is asked last */
 #define RESOLV_CONF     "/etc/resolv.conf"
 
@@ -33,7 +34,8 @@ struct dns {
     struct dns_cache *cache;           /* guarded by lock */
     struct dns_exchange *inbox;        /* guarded by lock: new questions, list by next */
     struct dns_servers *next_servers;  /* guarded by lock: of a reconfiguration, handed to the thread */
-    bool stopping;                     /* guarded by lock */
+    bool stopping, hurrying;           /* guarded by lock */
+    bool is_hurried;                   /* the thread only */
     struct dns_stats stats;            /* guarded by lock, but for sent and timeouts */
     atomic_uint_least64_t sent, timeouts;
 
@@ -128,7 +130,7 @@ static void try_on(struct dns *d, struct dns_exchange *x, bool move)
         }
         atomic_fetch_add_explicit(&d->sent, 1, memory_order_relaxed);
         if (dns_exchange_send(x, d->epfd)) {
-            x->deadline_ms = now + x->servers->timeout_ms;
+            x->deadline_ms = now + (d->is_hurried && x->servers->timeout_ms > HURRY_MS ? HURRY_MS : x->servers->timeout_ms);
             insert_by_deadline(d, x);
             return;
         }
@@ -185,7 +187,10 @@ static void expire(struct dns *d)
         take_out(d, x);
         server_is_bad(d, x);
         atomic_fetch_add_explicit(&d->timeouts, 1, memory_order_relaxed);
-        try_on(d, x, true);
+        if (d->is_hurried)
+            give_up(d, x, NULL);
+        else
+            try_on(d, x, true);
     }
     /* With resolvers that do not answer, who waits for a turn waits no longer than who got one. */
     while (d->queued && d->queued->give_up_ms <= now) {
@@ -196,6 +201,17 @@ static void expire(struct dns *d)
 }
 
 /* ---- the thread: loop ---- */
+
+/* A limit for all keeps their order. */
+static void hurry_up(struct dns *d, int64_t until_ms)
+{
+    struct dns_exchange *x;
+    d->is_hurried = true;
+    DL_FOREACH(d->running, x)
+        x->deadline_ms = x->deadline_ms < until_ms ? x->deadline_ms : until_ms;
+    DL_FOREACH(d->queued, x)
+        x->give_up_ms = x->give_up_ms < until_ms ? x->give_up_ms : until_ms;
+}
 
 /* False: stop. */
 static bool take_inbox(struct dns *d)
@@ -211,10 +227,14 @@ static bool take_inbox(struct dns *d)
         d->servers = d->next_servers;
         d->next_servers = NULL;
     }
-    bool stop = d->stopping;
+    bool stop = d->stopping, hurry = d->hurrying;
     lock_drop(&d->lock);
     struct dns_exchange *fresh = NULL;
-    int64_t give_up_ms = clock_mono_ms() + (int64_t)d->servers->timeout_ms * d->servers->tries;
+    int64_t now = clock_mono_ms(), give_up_ms = now + (int64_t)d->servers->timeout_ms * d->servers->tries;
+    if (hurry && give_up_ms > now + HURRY_MS)
+        give_up_ms = now + HURRY_MS;
+    if (hurry && !d->is_hurried)
+        hurry_up(d, now + HURRY_MS);
     for (; x; x = next) {
         next = x->next;
         x->give_up_ms = give_up_ms;
@@ -311,6 +331,14 @@ struct dns *dns_start(const struct dns_options *o, struct err *e)
         return NULL;
     }
     return d;
+}
+
+void dns_hurry(struct dns *d)
+{
+    lock_take(&d->lock);
+    d->hurrying = true;
+    lock_drop(&d->lock);
+    wake(d);
 }
 
 void dns_halt(struct dns *d)

@@ -78,6 +78,8 @@ typedef void dns_cb(void *arg, struct dns_answer *ans);
 struct dns *dns_start(const struct dns_options *o, struct err *e) MUST_CHECK;
 /* Ends the thread; questions under way and all that come later are answered DNS_TEMPFAIL. */
 void dns_halt(struct dns *d);
+/* From now on a question that is not answered within a second has none: for a process that is about to end. */
+void dns_hurry(struct dns *d);
 /* dns_halt(), then frees. Nobody may ask any more. Sets NULL. */
 void dns_stop(struct dns **d);
 /* Changes the resolvers (reload); the cache is emptied when they differ. */
