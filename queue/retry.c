@@ -1,3 +1,5 @@
+#include <string.h>
+
 #include "queue/retry.h"
 
 /* xorshift64: spread is all that is asked of it. */
@@ -29,34 +31,53 @@ int64_t retry_backoff_ms(const struct retry_times *t, int64_t age_ms, uint64_t *
     return between(from < lo ? lo : from, to > hi ? hi : to, rng);
 }
 
+static void remember_jump(struct wall_watch *w, int64_t end_us, int64_t start_us, int64_t by_us)
+{
+    if (w->n == WALL_JUMPS_MAX) {
+        memmove(&w->jumps[0], &w->jumps[1], (WALL_JUMPS_MAX - 1) * sizeof w->jumps[0]);
+        w->n--;
+    }
+    w->jumps[w->n].end_us = end_us;
+    w->jumps[w->n].start_us = start_us;
+    w->jumps[w->n++].by_us = by_us;
+}
+
 int64_t wall_watch_note(struct wall_watch *w, int64_t wall_us, int64_t mono_ms)
 {
     int64_t by_us = 0;
     if (w->last_wall_us != 0) {
-        int64_t expected = w->last_wall_us + (mono_ms - w->last_mono_ms) * 1000;
+        int64_t passed = (mono_ms - w->last_mono_ms) * 1000, expected = w->last_wall_us + passed;
         by_us = wall_us - expected;
         if (by_us > -WALL_JUMP_US && by_us < WALL_JUMP_US)
             by_us = 0;
-        if (by_us > 0) {
-            if (w->n == WALL_JUMPS_MAX) {
-                for (unsigned i = 1; i < WALL_JUMPS_MAX; i++)
-                    w->jumps[i - 1] = w->jumps[i];
-                w->n--;
-            }
-            w->jumps[w->n].before_us = expected;
-            w->jumps[w->n++].by_us = by_us;
-        }
+        else /* some time between the two looks, so the stretches on both sides are taken as long as they can be */
+            remember_jump(w, expected, wall_us - passed, by_us);
     }
     w->last_wall_us = wall_us;
     w->last_mono_ms = mono_ms;
     return by_us;
 }
 
+/*
+ * Between jumps the clock went evenly, in each stretch with another offset. A time that the clock showed twice, because it
+ * was set back, belongs to several: the youngest age is taken, so that no message is returned too early.
+ */
 int64_t wall_watch_age_us(const struct wall_watch *w, int64_t arrival_us, int64_t now_us)
 {
-    int64_t age = now_us - arrival_us;
+    int64_t all_us = 0, off_us = 0, start_us = INT64_MIN, best = -1;
     for (unsigned i = 0; i < w->n; i++)
-        if (arrival_us <= w->jumps[i].before_us)
-            age -= w->jumps[i].by_us;
-    return age < 0 ? 0 : age;
+        all_us += w->jumps[i].by_us;
+    for (unsigned i = 0; i <= w->n; i++) {
+        int64_t end_us = i < w->n ? w->jumps[i].end_us : INT64_MAX;
+        int64_t age = now_us - all_us - (arrival_us - off_us);
+        if (arrival_us >= start_us && arrival_us <= end_us && age >= 0 && (best < 0 || age < best))
+            best = age;
+        if (i < w->n) {
+            off_us += w->jumps[i].by_us;
+            start_us = w->jumps[i].start_us;
+        }
+    }
+    if (best < 0) /* from an earlier life, at a time that this one never saw */
+        best = now_us - arrival_us;
+    return best < 0 ? 0 : best;
 }

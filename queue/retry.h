@@ -31,13 +31,14 @@ static inline bool retry_is_over(int64_t age_us, int64_t lifetime_ms)
 
 /*
  * Notices jumps of the wall clock against the monotonic one. A jump forward makes messages that arrived before it look
- * older than they are, and would expire a whole queue when a clock wrong at boot is set right.
+ * older than they are, and would expire a whole queue when a clock wrong at boot is set right; also when the clock had been set
+ * back before, so that arrivals seem to lie ahead.
  */
 #define WALL_JUMPS_MAX 8
 #define WALL_JUMP_US   (INT64_C(60) * 1000000)
 struct wall_watch {
     int64_t last_wall_us, last_mono_ms;
-    struct { int64_t before_us, by_us; } jumps[WALL_JUMPS_MAX]; /* forward ones, oldest first */
+    struct { int64_t end_us, start_us, by_us; } jumps[WALL_JUMPS_MAX]; /* oldest first: last and first time before and after */
     unsigned n;
 };
 /* Returns the jump seen since the last call: positive forward, negative backward, 0 none (below a minute is none). */

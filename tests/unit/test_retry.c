@@ -58,9 +58,15 @@ static void jumps(void **state UNUSED)
     assert_int_equal(wall_watch_age_us(&w, after, after + HOUR_US), HOUR_US);
     /* Set back: no negative age. */
     assert_true(wall_watch_note(&w, t0, 26000) < 0);
-    assert_int_equal(wall_watch_age_us(&w, after, t0), 0);
+    assert_int_equal(wall_watch_age_us(&w, after, t0), 1000000);
+    assert_int_equal(wall_watch_age_us(&w, after + HOUR_US, t0), 0);
+    /* And forward again: what arrived before both has not grown older. */
+    assert_true(wall_watch_note(&w, after + 50 * HOUR_US, 27000) > 0);
+    assert_in_range(wall_watch_age_us(&w, t0 - HOUR_US, after + 50 * HOUR_US), HOUR_US, HOUR_US + 60 * 1000000);
+    assert_in_range(wall_watch_age_us(&w, after, after + 50 * HOUR_US), 0, 60 * 1000000);
+    assert_in_range(wall_watch_age_us(&w, t0 + 10 * 1000000, after + 50 * HOUR_US), 0, 60 * 1000000);
     for (int i = 0; i < 3 * WALL_JUMPS_MAX; i++) {
-        assert_true(wall_watch_note(&w, after + i * HOUR_US, 27000 + i) > 0);
+        assert_true(wall_watch_note(&w, after + (51 + i) * HOUR_US, 27001 + i) > 0);
         assert_true(w.n <= WALL_JUMPS_MAX);
     }
 }
