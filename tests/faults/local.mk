@@ -1,5 +1,5 @@
 # The n-th call fails: a sample in `make check`, every n with `make faults` (about half an hour on two cores).
-FAULTS = tests/faults/nth.py tests/scenarios/faults_spool.py
+FAULTS = tests/faults/nth.py tests/scenarios/faults_spool.py tests/scenarios/faults_around.py
 TESTS += $(FAULTS)
 EXTRA_DIST += $(FAULTS) tests/faults/faults.py tests/faults/shim_faults.c tests/faults/README.md
 
