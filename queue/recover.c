@@ -116,40 +116,40 @@ static bool update_row_alone(struct recovery *v, const struct replay_msg *p, str
     return index_delete(v->s->index, p->id, e);
 }
 
-/* A message the index has: what happened to it since. */
+/*
+ * A message the index has: what happened to it since. row_us: not 0 when its rows are among the deleted ones; then it is
+ * as if it were not, and it goes back if it still is. What is fetched comes from the committed rows, so before any of them is moved.
+ */
 static bool update_row(struct recovery *v, const struct replay_msg *p, int64_t row_us, struct err *e)
 {
     struct index *ix = v->s->index;
     if (!has_news(p))
         return true;
     struct err why = ERR_INIT;
-    struct msg *m = index_fetch(ix, p->id, NULL, &why);
+    int64_t fetched_us, deleted_us = replay_deleted_us(p, row_us);
+    struct msg *m = index_fetch_any(ix, p->id, &fetched_us, &why);
     if (m == NULL && why.text[0] != '\0') { /* going on would pass over its results for good */
         err_set(e, "%s", why.text);
         return false;
     }
-    if (m == NULL)
-        return update_row_alone(v, p, e);
-    bool ok;
-    if (replay_apply(p, m) == 0) {
+    bool ok = row_us == 0 || index_restore(ix, p->id, e);
+    if (ok && m == NULL) {
+        ok = update_row_alone(v, p, e);
+    } else if (ok && replay_apply(p, m) == 0) {
         ok = index_delete(ix, p->id, e);
         v->removed++;
-    } else {
-        ok = index_put_msg(ix, m, e) && (replay_deleted_us(p, row_us) == 0 || index_trash(ix, p->id, replay_deleted_us(p, row_us), e));
+    } else if (ok) {
+        ok = index_put_msg(ix, m, e);
         v->updated++;
     }
     msg_unref(&m);
-    return ok;
+    return ok && (deleted_us == 0 || index_trash(ix, p->id, deleted_us, e));
 }
 
-/* One that the index has among the deleted ones: as if it were not, and then back. */
 static bool update_deleted_row(struct recovery *v, const struct replay_msg *p, struct err *e)
 {
-    struct index *ix = v->s->index;
     int64_t row_us;
-    if (!has_news(p))
-        return true;
-    return index_deleted_us(ix, p->id, &row_us, e) && index_restore(ix, p->id, e) && update_row(v, p, row_us, e);
+    return index_deleted_us(v->s->index, p->id, &row_us, e) && update_row(v, p, row_us, e);
 }
 
 static void keep_for_sink(struct recovery *v, struct msg *m)

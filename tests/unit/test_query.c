@@ -327,12 +327,21 @@ static void replay_knows_deletions_and_new_addresses(void **state)
         assert_null(fixture_find(f, id[0])); /* the scheduler is not told of it */
         fixture_restart(f);
     }
-    /* Rows among the deleted ones, and the journal takes it back. */
+    /* Rows among the deleted ones, and the journal takes it back; then it was tried. */
     assert_int_equal(fixture_admin(f, ADMIN_UNDELETE, id[0]), SPOOL_OK);
+    fixture_result(f, id[0], 0, OUTCOME_SENT, 0);
+    fixture_result(f, id[0], 1, OUTCOME_DEFERRED, INT64_MAX / 2);
     fixture_restart(f);
     struct query *q = open_query(f);
+    char sql[200];
     assert_int_equal(number(q, "SELECT count(*) FROM messages"), 3);
     assert_int_equal(number(q, "SELECT count(*) FROM deleted_messages"), 0);
+    assert_int_equal(number(q, "SELECT count(*) FROM deleted_recipients"), 0);
+    snprintf(sql, sizeof sql, "SELECT count(*) FROM recipients WHERE message = %llu AND state = 2 AND rcpt = 0", (unsigned long long)id[0]);
+    assert_int_equal(number(q, sql), 1);
+    snprintf(sql, sizeof sql, "SELECT count(*) FROM recipients WHERE message = %llu AND due_us = %lld AND attempts = 1 AND rcpt = 1",
+             (unsigned long long)id[0], (long long)(INT64_MAX / 2));
+    assert_int_equal(number(q, sql), 1);
     query_close(&q);
 }
 
