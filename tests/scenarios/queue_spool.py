@@ -183,6 +183,34 @@ def test_check_finished_but_indexed():
         assert findings(hub, 0)[0] == []
 
 
+def test_check_deleted_and_restored():
+    with Hub(LATER) as hub:
+        send(hub, 4)
+        hub.wait_log("status=deferred", 4)
+        wait_for("the rows", lambda: rows(hub) == 4)
+        a, b, c, d = sorted(q["queue_id"] for q in hub.queue())
+        hub.ctl("queue", "delete", a, b)
+        hub.ctl("queue", "delete", "--final", c)
+        hub.ctl("queue", "undelete", b)
+        for when in ("running", "killed", "started", "rebuilt"):
+            if when == "killed":
+                hub.kill()
+            elif when == "started":
+                hub.start()
+                hub.ctl("queue", "compact")  # writes a checkpoint too
+                hub.stop()
+            elif when == "rebuilt":
+                hub.ctl("queue", "rebuild")
+            found, totals = findings(hub, 0)
+            assert not found, (when, found)
+            assert sorted(q["queue_id"] for q in hub.queue()) == [b, d], when
+        hub.start()
+        hub.ctl("queue", "undelete", a)
+        hub.stop()
+        assert findings(hub, 0)[0] == []
+        assert sorted(q["queue_id"] for q in hub.queue()) == [a, b, d]
+
+
 def test_check_index_and_others():
     with stopped_hub() as hub:
         spool = hub.dir / "spool"
