@@ -1,5 +1,5 @@
 /*
- * queue-list  {} | {"select": {..}}       one queue_json() line per message
+ * queue-list  {} | {"select": {..}}       one queue_json() line per message; a selection is for the owner only
  * queue-show  {"ids": [..]}             one detailed line per id, or {"queue_id": id, "missing": true}
  * queue-cat   {"id": ".."}              the last line, with "content_bytes": n; n bytes follow it
  * queue-flush {} | {"ids": [..]} | {"site": ".."}
@@ -39,6 +39,8 @@ static bool list_selected(struct ctl_client *cl, json_t *request, struct list_ru
 {
     uint64_t *ids = NULL;
     size_t n = 0;
+    if (!cl->peer.is_owner) /* a selection may be SQL of any cost, and has the index flushed */
+        return ctl_fail(cl, EX_NOPERM, "only root and the owner of the mail system may select messages") && false;
     struct selection *s = ctl_selection(cl, request);
     bool ok = s != NULL && ctl_select_ids(cl, s, SELECT_QUEUE, &ids, &n);
     selection_free(&s);
