@@ -16,6 +16,7 @@
 #define PROGRESS_STEPS 4000
 #define BUSY_MS 5000
 #define SQL_BYTES_MAX (1 << 20)
+#define VALUE_BYTES_MAX (16 << 20) /* the daemon runs queries, too: one expression must not take all of its memory */
 
 /* ---- fences ---- */
 
@@ -119,6 +120,7 @@ struct query *query_new(const char *path, bool read_only, struct err *e)
 bool query_seal(struct query *q, struct err *e)
 {
     sqlite3_limit(q->db, SQLITE_LIMIT_SQL_LENGTH, SQL_BYTES_MAX);
+    sqlite3_limit(q->db, SQLITE_LIMIT_LENGTH, VALUE_BYTES_MAX);
     sqlite3_limit(q->db, SQLITE_LIMIT_ATTACHED, 0);
     sqlite3_limit(q->db, SQLITE_LIMIT_TRIGGER_DEPTH, 1);
     if (!query_run(q, "PRAGMA query_only = ON; PRAGMA cache_size = -8192; PRAGMA trusted_schema = OFF", e))

@@ -114,6 +114,16 @@ static void only_one_statement_that_reads(void **state)
 
 static const char endless[] = "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
 
+/* The daemon answers selections itself: no expression takes all of its memory. */
+static void no_value_is_large(void **state)
+{
+    struct query *q = open_query(*state);
+    assert_int_equal(number(q, "SELECT length(randomblob(1000000))"), 1000000);
+    assert_true(number(q, "SELECT length(randomblob(500000000))") < 0);
+    assert_true(number(q, "SELECT length(printf('%500000000d', 1))") <= 0); /* NULL, or an error */
+    query_close(&q);
+}
+
 static void a_limit_ends_it(void **state)
 {
     struct fixture *f = *state;
@@ -350,6 +360,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(only_one_statement_that_reads, setup, teardown),
         cmocka_unit_test_setup_teardown(a_limit_ends_it, setup, teardown),
+        cmocka_unit_test_setup_teardown(no_value_is_large, setup, teardown),
         cmocka_unit_test_setup_teardown(it_can_be_interrupted, setup, teardown),
         cmocka_unit_test_setup_teardown(another_version_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(addresses_compare_without_case, setup, teardown),
