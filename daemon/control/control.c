@@ -3,7 +3,8 @@
  * thread marks its slot finished and writes to the pipe, and the accepting thread joins it. While all slots of one
  * kind are taken, newcomers get a "busy" line and are closed, so that nobody waits without knowing why.
  *
- * Stop: listening ends, clients that are not committing a message are interrupted, all threads are joined.
+ * Stop: listening ends, clients that are not committing a message are interrupted, the others after COMMIT_GRACE_MS; all
+ * threads are joined.
  */
 #include "daemon/control/control_internal.h"
 
@@ -14,12 +15,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/base/clock.h"
 #include "common/base/io.h"
 #include "common/base/mem.h"
 #include "common/net/listen.h"
 
 #define BACKLOG 64
 #define LOCAL_PID_FIRST 4990000
+#define COMMIT_GRACE_MS 3000
 
 static void wake_up(struct control *c)
 {
@@ -241,6 +244,38 @@ failed:
     return NULL;
 }
 
+static void interrupt_clients(struct control *c, bool committing_too)
+{
+    lock_take(&c->m);
+    for (size_t i = 0; i < ARRAY_LEN(c->clients); i++) {
+        struct ctl_client *cl = &c->clients[i];
+        if (cl->state == CLIENT_RUNNING && cl->s != NULL && (committing_too || !cl->is_committing))
+            stream_interrupt(cl->s);
+    }
+    lock_drop(&c->m);
+}
+
+static bool is_any_running(struct control *c)
+{
+    bool any = false;
+    lock_take(&c->m);
+    for (size_t i = 0; i < ARRAY_LEN(c->clients); i++)
+        any = any || c->clients[i].state == CLIENT_RUNNING;
+    lock_drop(&c->m);
+    return any;
+}
+
+/* Who hands in a message gets his answer, unless he takes his time: any local user could hold up the stop. */
+static void wait_for_commits(struct control *c)
+{
+    int64_t until_ms = clock_mono_ms() + COMMIT_GRACE_MS, left_ms;
+    struct pollfd p = { .fd = c->wake[0], .events = POLLIN };
+    while (is_any_running(c) && (left_ms = until_ms - clock_mono_ms()) > 0) {
+        char sink[64];
+        if (poll(&p, 1, (int)left_ms) > 0 && read(c->wake[0], sink, sizeof sink) < 0) { /* EAGAIN: looked at all the same */ }
+    }
+}
+
 void control_stop(struct control **cp)
 {
     struct control *c = *cp;
@@ -249,25 +284,16 @@ void control_stop(struct control **cp)
         return;
     lock_take(&c->m);
     c->stopping = true;
-    for (size_t i = 0; i < ARRAY_LEN(c->clients); i++) {
-        struct ctl_client *cl = &c->clients[i];
-        if (cl->state == CLIENT_RUNNING && cl->s != NULL && !cl->is_committing)
-            stream_interrupt(cl->s);
-    }
     lock_drop(&c->m);
+    interrupt_clients(c, false);
     wake_up(c);
     pthread_join(c->thread, NULL);
     unlink(c->socket_path);
     unlink(c->submit_path);
     unlink(c->showq_path);
-    /* The accepting thread may have let a last client in after the loop above. */
-    lock_take(&c->m);
-    for (size_t i = 0; i < ARRAY_LEN(c->clients); i++) {
-        struct ctl_client *cl = &c->clients[i];
-        if (cl->state == CLIENT_RUNNING && cl->s != NULL && !cl->is_committing)
-            stream_interrupt(cl->s);
-    }
-    lock_drop(&c->m);
+    interrupt_clients(c, false); /* the accepting thread may have let a last one in */
+    wait_for_commits(c);
+    interrupt_clients(c, true);
     reap(c, true);
     control_free(c);
 }

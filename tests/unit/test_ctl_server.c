@@ -248,6 +248,31 @@ static void test_submission_refused(void **state)
     assert_int_equal(got_count(f), 1);
 }
 
+/* A message that is being handed in is waited for at a stop, but not for ever; and nothing of it is taken. */
+static void test_slow_submission_holds_up_no_stop(void **state)
+{
+    struct fixture *f = *state;
+    struct control *c = serve(f);
+    struct mail_input in;
+    struct err e = ERR_INIT;
+    struct submission s = sample(&in, "Subject: x\n\nhello\n");
+    char *path = xasprintf("%s/public/submit", f->spool_dir);
+    struct ctl_conn k = dial(path);
+    json_t *j = submission_encode(&s);
+    json_object_set_new(j, "op", json_string("submit"));
+    assert_true(ctl_request(&k, j, &e));
+    stream_puts(k.s, "Subject:");
+    assert_int_equal(stream_flush(k.s), STREAM_OK);
+    submit_sample(f); /* by now the other one is being read */
+    int64_t began_ms = clock_mono_ms();
+    control_stop(&c);
+    assert_true(clock_mono_ms() - began_ms < WAIT_MS);
+    assert_int_equal(got_count(f), 1);
+    ctl_disconnect(&k);
+    mail_input_free(&in);
+    free(path);
+}
+
 static void test_too_many_clients(void **state)
 {
     struct fixture *f = *state;
@@ -316,6 +341,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_bad_requests, setup, teardown),
         cmocka_unit_test_setup_teardown(test_endless_line, setup, teardown),
         cmocka_unit_test_setup_teardown(test_submission_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_slow_submission_holds_up_no_stop, setup, teardown),
         cmocka_unit_test_setup_teardown(test_too_many_clients, setup, teardown),
         cmocka_unit_test_setup_teardown(test_daemon_down, setup, teardown),
         cmocka_unit_test_setup_teardown(test_socket_in_use, setup, teardown),
