@@ -5,8 +5,8 @@ to a fourth place too, which is not there until drain(): they are the backlog, w
 them compacted.
 """
 import collections
+import random
 import re
-import socket
 import threading
 import time
 
@@ -17,11 +17,13 @@ from witness import Witness
 CLIENTS = 4
 RCPTS = ["user@example.com", "r@smtp.example", "r@lmtp.example"]
 LATER = "r@later.example"
+LATER_PORT = 2525
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as s:
-        return s.getsockname()[1]
+def lonely_address():
+    """A loopback address of our own: at a free port of 127.0.0.1 the next hop of some other test may soon be listening, and take
+    our mail."""
+    return f"127.{random.randrange(64, 250)}.{random.randrange(1, 250)}.{random.randrange(1, 250)}"
 
 
 class Load:
@@ -80,13 +82,13 @@ class CrashHub(Hub):
     """With the places that the messages go to, and a small spool so that everything in it happens soon."""
 
     def __init__(self, smtp, lmtp, main=None, start=True):
-        self.later_port = free_port()
+        self.later_host = lonely_address()
         super().__init__(dict({
             "minimal_backoff_time": "300s", "maximal_backoff_time": "300s", "queue_run_delay": "1s",
             "index_flush_interval": "1s", "journal_segment_size": "1M", "smtpd_client_connection_count_limit": "0",
         }, **(main or {})), routes={
             "smtp.example": f"smtp:[127.0.0.1]:{smtp.port}", "lmtp.example": f"lmtp:inet:[127.0.0.1]:{lmtp.port}",
-            "later.example": f"smtp:[127.0.0.1]:{self.later_port}",
+            "later.example": f"smtp:[{self.later_host}]:{LATER_PORT}",
         }, start=start)
 
     def put_on(self, disk):
@@ -100,7 +102,7 @@ class CrashHub(Hub):
     def drain(self, answers_file):
         """Opens the place that was not there, waits for an empty queue and stops; returns what came there."""
         self.wait_log("daemon started")
-        with Witness(answers_file, port=self.later_port) as later:
+        with Witness(answers_file, host=self.later_host, port=LATER_PORT) as later:
             self.ctl("queue", "flush")
             left = self.queue()
             while left:

@@ -97,10 +97,10 @@ class WitnessSink(Sink):
 
 
 class Witness:
-    def __init__(self, path, lmtp=False, port=0):
+    def __init__(self, path, lmtp=False, host="127.0.0.1", port=0):
         self.path = path
         open(path, "wb").close()
-        self.proc = subprocess.Popen([sys.executable, os.path.abspath(__file__), str(path), "lmtp" if lmtp else "smtp", str(port)],
+        self.proc = subprocess.Popen([sys.executable, os.path.abspath(__file__), str(path), "lmtp" if lmtp else "smtp", host, str(port)],
                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.port = int(self.proc.stdout.readline())
 
@@ -124,7 +124,7 @@ class Witness:
 
 
 def main():
-    with WitnessSink(lmtp=sys.argv[2] == "lmtp", port=int(sys.argv[3])) as sink:
+    with WitnessSink(lmtp=sys.argv[2] == "lmtp", host=sys.argv[3], port=int(sys.argv[4])) as sink:
         sink.on["RCPT"] = lambda session, arg: "550 5.1.1 no such user" if arg.startswith("TO:<no@") else None
         sink.out = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND)
         print(sink.port, flush=True)
