@@ -27,6 +27,7 @@ SCENARIOS = \
 	tests/scenarios/policy_service.py \
 	tests/scenarios/access_actions.py \
 	tests/scenarios/routing.py \
+	tests/scenarios/scale.py \
 	tests/scenarios/sendmail.py \
 	tests/scenarios/showq.py \
 	tests/scenarios/smtp_limits.py \
@@ -40,7 +41,7 @@ SCENARIOS += \
 	tests/scenarios/params_daemon.py \
 	tests/scenarios/params_mail.py
 TESTS += $(SCENARIOS)
-EXTRA_DIST += $(SCENARIOS) tests/lib/shim_disk.c tests/lib/hub.py tests/lib/client.py tests/lib/sink.py tests/lib/cases.py
+EXTRA_DIST += $(SCENARIOS) tests/lib/shim_disk.c tests/lib/shim_flush.c tests/lib/hub.py tests/lib/client.py tests/lib/sink.py tests/lib/cases.py
 
 include tests/hostile/local.mk
 
