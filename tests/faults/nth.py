@@ -368,7 +368,7 @@ SILENT = [
     ("open", "open", r"/spool$"),                          # the same
     ("open", "open|create", r"/index\.db(-wal)?$"),        # SQLite, which opens it for reading then; writing says more
     ("name", "unlink", r"/index\.db-(wal|shm)$"),          # SQLite, when it closes
-    ("name", "unlink", r"/public/submit$|/control$"),      # the next start clears it away
+    ("name", "unlink", r"/public/(submit|showq)$|/control$"),      # the next start clears it away
     ("write", "pwrite", r"/index\.db$"),                   # checkpoint at the end: the -wal file stays
     ("space", "ftruncate", r"/index\.db"),                 # the same
     ("read", "pread", r"/index\.db(-wal)?$"),              # SQLite logs what fails a statement; else it goes on without
