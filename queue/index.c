@@ -19,6 +19,7 @@
 #define READERS_KEPT 8
 /* Messages made due in one transaction: a queue of a million takes a minute, and everything else is to go on meanwhile. */
 #define MAKE_DUE_PIECE 5000
+#define SHRINK_MIN_PAGES 16384 /* 64 MiB: what the next backlog will want is not given away */
 #define BUSY_MS 10000
 
 /* Documented in posthouse-index(5); a change that old readers cannot take raises INDEX_SCHEMA_VERSION. */
@@ -326,6 +327,7 @@ struct index *index_open(struct spool *s, struct err *e)
     struct err why = ERR_INIT;
     *ix = (struct index){ .s = s, .log = s->o.log, .path = xasprintf("%s/%s", s->o.dir, spool_index_name(s)) };
     ix->due_piece = MAKE_DUE_PIECE;
+    ix->shrink_min_pages = SHRINK_MIN_PAGES;
     lock_init(&ix->m, LOCK_INDEX_INBOX);
     cond_init(&ix->wake);
     ix->jobs_tail = &ix->jobs;

@@ -18,6 +18,9 @@
 #define ATTEMPTS_KEPT 10
 /* One page in so many free: worth writing the others anew. */
 #define SHRINK_SHARE 4
+/* Unasked, when one page in so many is used; and how often that is looked at. */
+#define SHRINK_LEFT 8
+#define SHRINK_LOOK_MS 60000
 
 /* ---- handing over ---- */
 
@@ -376,13 +379,13 @@ static bool find_piece(struct index *ix, struct index_job *j, struct err *e)
     bool ok = sqlite3_step(st) == SQLITE_ROW;
     if (!ok)
         err_set(e, "index.db: %s", sqlite3_errmsg(ix->writer->db));
-    j->has_more = ok && sqlite3_column_type(st, 0) != SQLITE_NULL;
+    j->has_more = ok && sqlite3_column_int64(st, 1) == (int64_t)ix->due_piece;
     j->last_id = j->has_more ? (uint64_t)sqlite3_column_int64(st, 0) : INT64_MAX;
     sqlite3_reset(st);
     return ok;
 }
 
-/* When nothing is left the last piece goes to the end: recipients of messages that are due themselves already. */
+/* The last piece goes to the end: also recipients of messages that are due themselves already. */
 static bool do_make_due(struct index *ix, struct index_job *j, struct err *e)
 {
     if (!find_piece(ix, j, e))
@@ -479,6 +482,26 @@ void index_shrink(struct index *ix)
     cond_destroy(&w.done);
 }
 
+/*
+ * After a backlog is gone its pages go back to the disk without being asked for, when few rows are left: then what VACUUM
+ * copies is small beside what it frees.
+ */
+static void maybe_shrink(struct index *ix)
+{
+    struct err e = ERR_INIT;
+    int64_t now = clock_mono_ms();
+    if (now < ix->shrink_look_ms)
+        return;
+    ix->shrink_look_ms = now + SHRINK_LOOK_MS;
+    int64_t pages = pragma_number(ix, "PRAGMA page_count"), unused = pragma_number(ix, "PRAGMA freelist_count");
+    if (unused < ix->shrink_min_pages || (pages - unused) * SHRINK_LEFT > unused)
+        return;
+    if (do_shrink(ix, &e))
+        log_info(ix->log, "index.db: %lld unused pages given back", (long long)unused);
+    else
+        log_warn(ix->log, "%s: its file keeps its size", e.text);
+}
+
 static bool run_job(struct index *ix, struct index_job *j)
 {
     struct err e = ERR_INIT;
@@ -509,6 +532,7 @@ static bool run_job(struct index *ix, struct index_job *j)
         ix->durable = j->mark;
         lock_drop(&ix->m);
         keeper_wake(ix->s);
+        maybe_shrink(ix);
     }
     return true;
 }

@@ -73,7 +73,9 @@ struct index {
     unsigned reader_count;
     _Atomic int64_t count;       /* messages */
     struct pending_move *moves;  /* indexer only: taken from the segments, not yet committed */
-    unsigned due_piece;          /* immutable; tests make it small */
+    unsigned due_piece;          /* immutable; tests make it small, and the next */
+    int64_t shrink_min_pages;
+    int64_t shrink_look_ms;      /* indexer only */
     struct index_mark durable;   /* guarded by m: mark of the last committed flush */
     pthread_t thread;
     bool running;

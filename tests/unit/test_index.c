@@ -1,6 +1,7 @@
 /* index.db: flush, fetch, recovery through it, and what happens when it is lost */
 #include "tests/unit/spool_fixture.h"
 
+#include <sys/stat.h>
 #include <sqlite3.h>
 
 #include "queue/index_internal.h"
@@ -200,11 +201,40 @@ static void make_due_goes_in_pieces(void **state)
     f->pieces = 0;
     index_make_due(spool_index(f->s), 60, NULL, count_pieces, f);
     assert_true(fixture_wait(f, want + 1));
-    assert_int_equal(f->pieces, 2); /* five were left */
+    assert_int_equal(f->pieces, 1); /* five were left */
     cur = (struct index_cursor){ INT64_MIN, 0 };
     assert_int_equal(fetch_due(f, 100, &cur, 10, m), 10);
     for (int i = 0; i < 10; i++)
         msg_unref(&m[i]);
+}
+
+static int64_t index_file_bytes(struct fixture *f)
+{
+    struct stat st;
+    assert_int_equal(stat(spool_index(f->s)->path, &st), 0);
+    return st.st_size;
+}
+
+/* When a backlog is gone the file becomes small again by itself. */
+static void pages_go_back_to_the_disk(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t ids[10];
+    struct index_change c[10];
+    struct err e = ERR_INIT;
+    send_some(f, 10, ids);
+    flush_all(f, 1000, false); /* from here on the indexer rests; what a long queue was is a table that goes */
+    assert_true(index_exec(spool_index(f->s)->writer, "CREATE TABLE was (x); INSERT INTO was VALUES (zeroblob(4000000)); DROP TABLE was;"
+                           "PRAGMA wal_checkpoint(TRUNCATE)", &e));
+    int64_t full = index_file_bytes(f);
+    spool_index(f->s)->shrink_min_pages = 1;
+    spool_index(f->s)->shrink_look_ms = 0;
+    for (int i = 0; i < 10; i++)
+        c[i] = (struct index_change){ .kind = INDEX_DELETE, .id = ids[i] };
+    struct index_mark k = spool_index_mark(f->s);
+    assert_int_equal(flush(f, c, 10, &k), SPOOL_OK);
+    assert_true(full > 4000000 && index_file_bytes(f) < 1000000);
+    assert_int_equal(index_count(spool_index(f->s)), 0);
 }
 
 /* ---- restarts ---- */
@@ -481,6 +511,7 @@ int main(void)
         T(a_row_does_not_outlive_its_message),
         T(make_due_moves_what_it_should),
         T(make_due_goes_in_pieces),
+        T(pages_go_back_to_the_disk),
         T(recovery_brings_the_index_up_to_date),
         T(a_result_that_the_row_has_already_is_not_counted_again),
         T(a_lost_index_is_made_anew),
