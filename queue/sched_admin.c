@@ -15,9 +15,6 @@
 #include "common/conf/params.h"
 #include "queue/sched_internal.h"
 
-#define DIRTY_ENOUGH 50000 /* changed messages in memory; a command then waits for the index */
-#define WAIT_FOR_INDEX_MS 30000
-
 /* A recipient and its next address. */
 struct move {
     uint32_t rcpt;
@@ -31,6 +28,7 @@ struct item {
     uint32_t moves_n;
     uint32_t records;       /* submitted */
     bool is_bad;            /* guarded by SCHED_INBOX: a record could not be written */
+    bool has_frozen;        /* it counts in ms->frozen */
     enum sched_cmd_status status;
 };
 
@@ -85,7 +83,8 @@ static void prepare_locked(struct batch *b, struct item *it)
         if (it->status != SCHED_CMD_OK)
             return;
         sched_unqueue_message_locked(b->s, ms);
-        ms->is_frozen = true;
+        ms->frozen++;
+        it->has_frozen = true;
         ms_recompute_due_locked(b->s, ms);
     } else {
         it->status = SCHED_CMD_OK;
@@ -235,15 +234,14 @@ static enum sched_cmd_status apply_locked(struct sched *s, struct item *it, enum
 static void apply_one_locked(struct batch *b, struct item *it, struct after *a)
 {
     struct msg_sched *ms = it->ms;
-    bool was_frozen = ms->is_frozen;
-    ms->is_frozen = false;
+    ms->frozen -= it->has_frozen;
     if (it->is_bad)
         it->status = SCHED_CMD_FAILED;
     else if (ms->m == NULL)
         it->status = SCHED_CMD_NOT_FOUND;
     else
         it->status = apply_locked(b->s, it, b->c->what, a);
-    if (was_frozen && ms->m != NULL) {
+    if (it->has_frozen && ms->m != NULL) {
         ms_recompute_due_locked(b->s, ms);
         ms_settle_locked(b->s, ms, a);
     }
@@ -281,16 +279,6 @@ static void log_one(struct batch *b, const struct item *it, const struct params 
 
 /* ---- all of it ---- */
 
-/* Memory must not grow with the number of messages that a command changes: the index has to follow. */
-static void wait_for_index(struct sched *s)
-{
-    int64_t until_ms = clock_mono_ms() + WAIT_FOR_INDEX_MS;
-    lock_take(&s->m);
-    while (s->is_started && s->n_dirty > s->n_active + DIRTY_ENOUGH && cond_wait_until(&s->answered, &s->m, until_ms))
-        ;
-    lock_drop(&s->m);
-}
-
 static void apply_all(struct batch *b)
 {
     struct sched *s = b->s;
@@ -316,10 +304,14 @@ static void run_batch(struct batch *b)
     struct sched *s = b->s;
     lock_take(&s->m);
     s->changes_out++;
-    for (size_t i = 0; i < b->n; i++)
-        if (b->items[i].ms != NULL)
-            prepare_locked(b, &b->items[i]);
     lock_drop(&s->m);
+    for (size_t i = 0; i < b->n; i++) { /* one by one: each may have thousands of recipients */
+        if (b->items[i].ms == NULL)
+            continue;
+        lock_take(&s->m);
+        prepare_locked(b, &b->items[i]);
+        lock_drop(&s->m);
+    }
     write_records(b);
     apply_all(b);
     lock_take(&s->m);
@@ -334,7 +326,7 @@ void sched_change(struct sched *s, const struct sched_change *c, const uint64_t 
     struct batch b = { .s = s, .c = c, .n = n, .text = arena_new(4096) };
     struct msg_sched **ms = xcalloc(n + 1, sizeof(struct msg_sched *));
     b.items = xcalloc(n + 1, sizeof *b.items);
-    wait_for_index(s);
+    cmd_wait_for_index(s);
     bool ok = cmd_pin(s, ids, n, c->what == ADMIN_UNDELETE, ms, e), bad = false;
     for (size_t i = 0; i < n; i++)
         b.items[i] = (struct item){ .b = &b, .ms = ms[i], .status = ok ? SCHED_CMD_NOT_FOUND : SCHED_CMD_FAILED };

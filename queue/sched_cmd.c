@@ -11,6 +11,9 @@
 #include "queue/sched_internal.h"
 
 #define LIST_PIECE 256
+#define DIRTY_ENOUGH 50000 /* changed messages in memory; a command then waits for the index */
+#define FORCED_MANY 50000  /* messages in memory: beyond, those to be tried now wait in the index, too */
+#define WAIT_FOR_INDEX_MS 30000
 
 struct request {
     struct request *next;
@@ -128,12 +131,36 @@ bool cmd_pin(struct sched *s, const uint64_t *ids, size_t n, bool with_deleted, 
     return !r.is_failed;
 }
 
+/* Memory must not grow with the number of messages that a command works on: the index has to follow. */
+void cmd_wait_for_index(struct sched *s)
+{
+    int64_t until_ms = clock_mono_ms() + WAIT_FOR_INDEX_MS;
+    lock_take(&s->m);
+    while (s->is_started && s->n_dirty > s->n_active + DIRTY_ENOUGH && cond_wait_until(&s->answered, &s->m, until_ms))
+        ;
+    lock_drop(&s->m);
+}
+
+/*
+ * Nothing would drop it: the command left it as it was, or a flush wrote it while it was pinned. Then the next flush does. Not
+ * one that was flushed, unless there are too many of them: its row does not know that dead sites are to be tried.
+ */
+static bool is_left_over(const struct sched *s, const struct msg_sched *ms)
+{
+    return ms->pins == 1 && ms->m != NULL && ms->in_index && !ms->is_dirty && !ms->is_flushing && !ms->is_active && !ms->in_inbox &&
+           (!ms->is_forced || HASH_COUNT(s->by_id) > s->n_active + FORCED_MANY);
+}
+
 void cmd_unpin(struct sched *s, struct msg_sched **ms, size_t n)
 {
     lock_take(&s->m);
-    for (size_t i = 0; i < n; i++)
-        if (ms[i] != NULL)
-            ms_unpin_locked(s, ms[i]);
+    for (size_t i = 0; i < n; i++) {
+        if (ms[i] == NULL)
+            continue;
+        if (is_left_over(s, ms[i]))
+            ms_dirty_locked(s, ms[i]);
+        ms_unpin_locked(s, ms[i]);
+    }
     lock_drop(&s->m);
 }
 
@@ -238,6 +265,7 @@ void sched_flush_many(struct sched *s, const uint64_t *ids, size_t n, enum sched
 {
     struct err e = ERR_INIT;
     struct msg_sched **ms = xcalloc(n + 1, sizeof(struct msg_sched *));
+    cmd_wait_for_index(s);
     int64_t now_us = clock_wall_us();
     bool ok = cmd_pin(s, ids, n, false, ms, &e);
     lock_take(&s->m);

@@ -160,7 +160,7 @@ struct msg_sched {
     bool is_trashed;                       /* came to rest as deleted: sched_trash.c */
     bool is_trash_hold;                    /* is_trashed: it was on hold */
     bool was_trashed;                      /* may have rows among the deleted ones */
-    bool is_frozen;                        /* a command is about to change its recipients: none starts */
+    unsigned frozen;                       /* so many commands are about to change its recipients: none starts */
     bool is_backlog;                       /* active, fetched because it was due */
     bool is_row_hold;                      /* its row says held */
     bool is_all_dirty;                     /* no row yet: all recipients go to the index */
@@ -290,7 +290,7 @@ struct sched {
 /* No recipient of it may start. */
 static inline bool ms_is_stopped(const struct msg_sched *ms)
 {
-    return ms->is_hold || ms->is_trashed || ms->is_frozen;
+    return ms->is_hold || ms->is_trashed || ms->frozen > 0;
 }
 
 /* What a lock section leaves to be done when the lock is dropped. */
@@ -436,6 +436,8 @@ bool commands_work(struct sched *s);
 /* The messages, each pinned, or NULL; those in memory and those that only have rows. False with *e on a database error. */
 bool cmd_pin(struct sched *s, const uint64_t *ids, size_t n, bool with_deleted, struct msg_sched **ms, struct err *e) MUST_CHECK;
 void cmd_unpin(struct sched *s, struct msg_sched **ms, size_t n);
+/* Before a command brings more messages into memory. */
+void cmd_wait_for_index(struct sched *s);
 
 /* ---- sched_trash.c: deleted messages that can be restored ---- */
 /* A message with a wanted deletion has come to rest. */

@@ -198,7 +198,7 @@ void route_now(struct sched *s, struct msg_sched *ms)
     ms->pins++;
     struct msg *m = msg_ref(ms->m);
     struct conf *c = conf_ref(s->conf);
-    bool is_stopped = ms_is_stopped(ms), is_expired = ms->is_expire_wanted && !ms->is_frozen && !ms->is_trashed;
+    bool is_stopped = ms_is_stopped(ms), is_expired = ms->is_expire_wanted && ms->frozen == 0 && !ms->is_trashed;
     lock_drop(&s->m);
     if (is_expired) {
         expire_recipients(s, ms, m);

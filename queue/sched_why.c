@@ -106,7 +106,7 @@ static void explain_locked(struct sched *s, const struct msg_sched *ms, uint32_t
         say(w, "delivery", 0, "in delivery now");
     else if (ms->is_hold)
         say(w, "hold", 0, "on hold until it is released");
-    else if (ms->is_frozen)
+    else if (ms->frozen > 0)
         say(w, "change", 0, "an administrator's change is being written");
     else if (ms->rx[i].flags & RX_QUEUED)
         explain_queued(entry_of(ms, i), w);

@@ -177,6 +177,30 @@ static void readdressed_in_each_place(void **state UNUSED)
     }
 }
 
+/* A command over the whole queue brings all of it into memory, a piece at a time. */
+static void what_was_not_changed_leaves_memory(void **state UNUSED)
+{
+    static const struct { enum spool_admin what; enum sched_cmd_status want; } cases[] = {
+        { ADMIN_RELEASE, SCHED_CMD_OK }, { ADMIN_READDRESS, SCHED_CMD_NOT_FOUND }, { ADMIN_UNDELETE, SCHED_CMD_NOT_FOUND },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct bench *b = bench_new(NULL, NULL);
+        struct err e = ERR_INIT;
+        struct job *j;
+        struct sched_change c = { .what = cases[i].what, .from = SPAN_LIT("nobody@example.net"), .to = SPAN_LIT("new@example.com") };
+        enum sched_cmd_status st;
+        uint64_t id = put(b, IN_INDEX, &j);
+        sched_change(b->sched, &c, &id, 1, &st, &e);
+        assert_int_equal(st, cases[i].want);
+        assert_int_equal(b->sched->n_messages, 1);
+        settle(b);
+        assert_int_equal(b->sched->n_messages, 0);
+        assert_int_equal(queued(b), 1);
+        assert_true(is_listed(b, id));
+        bench_free(&b);
+    }
+}
+
 static void only_who_is_meant_is_readdressed(void **state UNUSED)
 {
     struct bench *b = bench_new(NULL, NULL);
@@ -288,6 +312,7 @@ int main(void)
         cmocka_unit_test(queue_undelete_time),
         cmocka_unit_test(delivered_while_it_is_deleted_is_finished),
         cmocka_unit_test(readdressed_in_each_place),
+        cmocka_unit_test(what_was_not_changed_leaves_memory),
         cmocka_unit_test(only_who_is_meant_is_readdressed),
         cmocka_unit_test(many_have_an_answer_each),
         cmocka_unit_test(no_mark_between_record_and_change),
