@@ -48,6 +48,7 @@ int sched_start(struct sched *s)
 {
     lock_take(&s->m);
     s->ix = spool_index(s->spool);
+    s->mark = index_durable_mark(s->ix); /* what is flushed before the first tick claims no more */
     s->is_started = true;
     lock_drop(&s->m);
     int rc = thread_start(&s->thread, "sched", 0, sched_thread_main, s);

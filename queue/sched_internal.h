@@ -265,7 +265,7 @@ struct sched {
     /* thread */
     pthread_t thread;
     struct index_cursor cursor;     /* rows up to here have been fetched; set back by drops */
-    struct index_mark mark;         /* taken at the last tick; covers what was dirty then */
+    struct index_mark mark;         /* taken at the last tick (before the first: of the index); covers what was dirty then */
     struct index_mark flushed_mark; /* of the last flush that was handed over */
     uint32_t mark_epoch;            /* changes up to this epoch are covered by `mark` */
     bool has_mark;
