@@ -287,14 +287,13 @@ bool policy_server_ask(struct policy_server *s, struct span request, struct aren
     struct connection *c;
     /* One that lay idle may have been closed by the server just now: that is no failed attempt. */
     while ((c = take_idle(s)) != NULL) {
-        bool was_first = c->requests == 0;
         if (talk(s, c, request, a, action, e)) {
             give_back(s, c);
             return true;
         }
         bool timed_out = stream_status(c->s) == STREAM_TIMEOUT;
         connection_free(&c);
-        if (timed_out || was_first)
+        if (timed_out)
             break;
     }
     for (int64_t i = 0; i < s->o.try_limit; i++) {
