@@ -56,14 +56,14 @@ static struct span new_address(struct arena *a, const struct sched_change *c, st
 static enum sched_cmd_status find_moves_locked(struct batch *b, struct item *it)
 {
     const struct envelope *e = &it->ms->m->env;
-    bool is_busy = false;
+    bool is_busy = false, is_read = it->ms->is_warning; /* the notice of a delay reads the addresses, with no lock */
     it->moves = arena_alloc(b->text, (e->rcpt_count + 1) * sizeof *it->moves);
     for (uint32_t i = 0; i < e->rcpt_count; i++) {
         const struct msg_rcpt *r = &e->rcpts[i];
         struct span to = r->state != RCPT_DONE ? new_address(b->text, b->c, r->addr) : span_of("", 0);
         if (to.n == 0)
             continue;
-        is_busy |= r->state == RCPT_BUSY;
+        is_busy |= r->state == RCPT_BUSY || is_read;
         it->moves[it->moves_n++] = (struct move){ i, arena_dup_span(b->text, r->addr), to };
     }
     return it->moves_n == 0 ? SCHED_CMD_NOT_FOUND : is_busy ? SCHED_CMD_BUSY : SCHED_CMD_OK;

@@ -259,7 +259,7 @@ void ms_settle_locked(struct sched *s, struct msg_sched *ms, struct after *a)
     if (!was_active)
         return;
     a->drop = msg_ref(ms->m);
-    if (!ms->is_hold && wants_warning(s, ms)) {
+    if (!ms_is_stopped(ms) && wants_warning(s, ms)) {
         ms->is_warning = true;
         ms->pins++; /* stays in memory until the thread has sent the notice */
         DL_APPEND2(s->warn, ms, w_prev, w_next);

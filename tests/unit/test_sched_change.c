@@ -201,6 +201,19 @@ static void what_was_not_changed_leaves_memory(void **state UNUSED)
     }
 }
 
+/* A notice reads the addresses while it is made, on another thread. */
+static void not_readdressed_under_a_delay_warning(void **state UNUSED)
+{
+    struct bench *b = bench_new(NULL, NULL);
+    struct job *j;
+    uint64_t id = put(b, WAITING, &j);
+    ms_find_locked(b->sched, id)->is_warning = true;
+    assert_int_equal(change(b, ADMIN_READDRESS, id), SCHED_CMD_BUSY);
+    ms_find_locked(b->sched, id)->is_warning = false;
+    assert_int_equal(change(b, ADMIN_READDRESS, id), SCHED_CMD_OK);
+    bench_free(&b);
+}
+
 static void only_who_is_meant_is_readdressed(void **state UNUSED)
 {
     struct bench *b = bench_new(NULL, NULL);
@@ -313,6 +326,7 @@ int main(void)
         cmocka_unit_test(delivered_while_it_is_deleted_is_finished),
         cmocka_unit_test(readdressed_in_each_place),
         cmocka_unit_test(what_was_not_changed_leaves_memory),
+        cmocka_unit_test(not_readdressed_under_a_delay_warning),
         cmocka_unit_test(only_who_is_meant_is_readdressed),
         cmocka_unit_test(many_have_an_answer_each),
         cmocka_unit_test(no_mark_between_record_and_change),
