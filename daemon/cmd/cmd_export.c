@@ -136,6 +136,10 @@ static int export_all(struct ctl *ctl, struct queue_offline *off, const char *di
         if (status == EX_TEMPFAIL || status == EX_CANTCREAT || status == EX_IOERR)
             break;
     }
+    if (done > 0 && !io_sync_dir(dir)) { /* what comes next is often to delete them from the queue */
+        ctl_complain("%s: %s", dir, strerror(errno));
+        worst = EX_IOERR;
+    }
     fprintf(stderr, "%zu message%s exported\n", done, done == 1 ? "" : "s");
     return worst != 0 ? worst : done == 0 ? 1 : 0;
 }
