@@ -60,7 +60,7 @@ def test_nothing_acknowledged_is_lost():
     rng = random.Random(SEED)
     with tempfile.TemporaryDirectory(prefix="posthouse-crash-") as extra:
         os.chmod(extra, 0o755)
-        with LoopDisk(extra) as disk, Witness(f"{extra}/smtp") as smtp, Witness(f"{extra}/lmtp", lmtp=True) as lmtp, \
+        with LoopDisk(extra, 256 + 30 * CUTS) as disk, Witness(f"{extra}/smtp") as smtp, Witness(f"{extra}/lmtp", lmtp=True) as lmtp, \
                 CrashHub(smtp, lmtp, start=False) as hub:
             hub.put_on(disk)
             hub.start()
@@ -69,7 +69,7 @@ def test_nothing_acknowledged_is_lost():
 
 def run_cuts(rng, disk, hub, smtp, lmtp, later_file):
     print(f"seed {SEED}, {CUTS} power cuts", flush=True)
-    load, cuts = Load(hub, large_every=11, later_every=5), []
+    load, cuts = Load(hub, large_every=41, later_every=5), []
     for i in range(CUTS):
         before = len(load.accepted)
         time.sleep(rng.uniform(0.02, 2.5))  # the random moment is what this test is about

@@ -24,7 +24,7 @@ def run(*args):
 
 
 class LoopDisk:
-    def __init__(self, directory, megabytes=1024):
+    def __init__(self, directory, megabytes):
         self.path = pathlib.Path(directory) / "disk"
         self.image = pathlib.Path(directory) / "image"
         self.device = None
@@ -37,7 +37,7 @@ class LoopDisk:
         try:
             with open(self.image, "wb") as f:
                 f.truncate(megabytes << 20)
-            run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", str(self.image))
+            run("mkfs.ext4", "-q", "-F", str(self.image))
             self.device = run("losetup", "--find", "--show", str(self.image))
             self.path.mkdir()
             self.mount()
