@@ -322,12 +322,12 @@ bool index_tick(struct sched *s, bool is_last)
     if (parked == PARK_SENT)
         return true;
     s->next_tick_ms = now_ms + every_ms;
-    if (parked == PARK_STUCK)
-        return state != FLUSH_NONE;
+    /* The mark waits for a parked message that cannot be read; everything else does not. */
+    struct index_mark mark = parked == PARK_STUCK ? index_durable_mark(s->ix) : s->mark;
     if (s->has_mark)
-        flush_epoch(s, s->mark_epoch, &s->mark);
+        flush_epoch(s, s->mark_epoch, &mark);
     take_mark(s);
-    return true;
+    return parked != PARK_STUCK || state != FLUSH_NONE;
 }
 
 bool sched_index_sync(struct sched *s, struct err *e)
