@@ -426,6 +426,26 @@ static bool list_row(struct sched *s, struct msg **m, bool hold, const uint64_t 
     return go_on;
 }
 
+/* In memory, in its row, or in line. Looked for twice: it may go from the line into memory between two looks. */
+static struct msg *find(struct sched *s, uint64_t id, bool routes, enum sched_where *w, struct err *e)
+{
+    struct msg *m = NULL;
+    for (int i = 0; i < 2 && m == NULL; i++) {
+        bool known, hold = false;
+        m = find_in_memory(s, id, w, &known);
+        if (m != NULL || known)
+            return m;
+        m = fetch_row(s, id, &hold, e);
+        if (m == NULL)
+            m = park_read(s, id);
+        if (m == NULL)
+            continue;
+        *w = where_row(m, hold);
+        explain_row(s, m, routes);
+    }
+    return m;
+}
+
 /* Memory first; then the rows of what was not in memory when the listing began, so that nothing is listed twice. */
 void sched_list(struct sched *s, bool (*fn)(void *arg, struct msg *m, enum sched_where w), void *arg)
 {
@@ -436,16 +456,7 @@ void sched_list(struct sched *s, bool (*fn)(void *arg, struct msg *m, enum sched
     struct err e = ERR_INIT;
     for (size_t i = 0; i < count && go_on; i++) {
         enum sched_where w;
-        bool known;
-        struct msg *c = find_in_memory(s, ids[i], &w, &known);
-        if (c == NULL && !known) { /* dropped since: the row is up to date */
-            c = fetch_row(s, ids[i], hold, &e);
-            w = c ? where_row(c, hold[0]) : SCHED_INCOMING;
-            if (c != NULL)
-                explain_row(s, c, false);
-            else
-                c = park_read(s, ids[i]);
-        }
+        struct msg *c = find(s, ids[i], false, &w, &e);
         if (c != NULL)
             go_on = fn(arg, c, w);
         msg_unref(&c);
@@ -467,32 +478,26 @@ void sched_list(struct sched *s, bool (*fn)(void *arg, struct msg *m, enum sched
 
 struct msg *sched_find(struct sched *s, uint64_t id, enum sched_where *w)
 {
-    bool known, hold = false;
     struct err e = ERR_INIT;
-    struct msg *m = find_in_memory(s, id, w, &known);
-    if (m != NULL || known)
-        return m;
-    m = fetch_row(s, id, &hold, &e);
-    if (m == NULL)
-        m = park_read(s, id);
-    if (m != NULL) {
-        *w = where_row(m, hold);
-        explain_row(s, m, true);
-    }
-    return m;
+    return find(s, id, true, w, &e);
 }
 
 struct msg *sched_ref(struct sched *s, uint64_t id)
 {
     struct msg *m = NULL;
     struct err e = ERR_INIT;
-    lock_take(&s->m);
-    struct msg_sched *ms = ms_find_locked(s, id);
-    bool known = ms != NULL;
-    if (ms != NULL && ms->m != NULL)
-        m = msg_ref(ms->m);
-    lock_drop(&s->m);
-    if (!known)
-        m = fetch_row(s, id, NULL, &e);
-    return m != NULL || known ? m : park_read(s, id);
+    bool known = false;
+    for (int i = 0; i < 2 && m == NULL && !known; i++) { /* as in find() */
+        lock_take(&s->m);
+        struct msg_sched *ms = ms_find_locked(s, id);
+        known = ms != NULL;
+        if (ms != NULL && ms->m != NULL)
+            m = msg_ref(ms->m);
+        lock_drop(&s->m);
+        if (!known)
+            m = fetch_row(s, id, NULL, &e);
+        if (!known && m == NULL)
+            m = park_read(s, id);
+    }
+    return m;
 }
