@@ -100,7 +100,7 @@ STEP_FN(step_permit_mx_backup)
     if ((r->is_routed && !ev->s->p->allow_untrusted_routing) || !addr_split(r->recipient, &local, &domain) || domain.p[0] == '[')
         return ANSWER_DUNNO;
     const struct dns_answer *mx = eval_dns(ev, domain, DNS_MX);
-    if (mx == NULL || (mx->status == DNS_OK && mx->rr[0].mx.host[0] == '\0'))
+    if (mx == NULL || (mx->status == DNS_OK && (mx->rr[0].mx.host[0] == '\0' || mx->count > EVAL_SERVERS_MAX)))
         return ANSWER_DUNNO;
     if (mx->status == DNS_NODATA || mx->status == DNS_NXDOMAIN)
         return answer_of(ev, any_address(ev, domain, false, is_own));

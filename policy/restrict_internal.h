@@ -92,6 +92,11 @@ void eval_warn(struct eval *ev, const char *fmt, ...) PRINTF_FMT(2, 3);
 void eval_later(struct eval *ev, struct pending *which, enum subject_kind k, int code, const char *dsn, const char *why);
 /* What a *_tempfail_action says ("defer", or defer_if_permit): now, or when nothing rejects. */
 enum answer eval_doubt(struct eval *ev, const char *action, enum subject_kind k, const char *dsn, const char *why);
+/*
+ * Servers of one name that are asked about. The name is a stranger's, who could have a thousand, each worth two questions
+ * that nobody answers; the DNS questions under way are limited for all.
+ */
+#define EVAL_SERVERS_MAX 50
 /* The answer to a DNS question; NULL: it is not here, go on as if nothing was known. */
 const struct dns_answer *eval_dns(struct eval *ev, struct span name, enum dns_type type);
 enum answer eval_list(struct eval *ev, const struct step_list *l);

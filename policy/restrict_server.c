@@ -108,7 +108,10 @@ static enum answer check_servers(struct server_check *k, struct span domain, enu
         warn_lookup(k->ev, word, domain, a);
         return ANSWER_DUNNO;
     }
-    for (size_t i = 0; i < a->count && got == ANSWER_DUNNO && !k->found; i++)
+    if (a->count > EVAL_SERVERS_MAX)
+        eval_warn(k->ev, "%s: \"%.*s\" has %zu servers: the first %d are looked at", k->s->what->name, SPAN_ARG(domain), a->count,
+                  EVAL_SERVERS_MAX);
+    for (size_t i = 0; i < a->count && i < EVAL_SERVERS_MAX && got == ANSWER_DUNNO && !k->found; i++)
         if (host_of(&a->rr[i])[0] != '\0') /* not the null MX */
             got = check_server(k, span_cstr(host_of(&a->rr[i])), word);
     return got;

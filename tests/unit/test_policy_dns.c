@@ -160,6 +160,33 @@ static void questions_are_asked_together(void **state)
     fixture_free(&f);
 }
 
+/* A stranger's domain with more servers than anybody has. */
+static void many_servers_are_not_all_asked(void **state)
+{
+    static const char *const confs[] = { SENDER("check_sender_mx_access inline:{192.0.2.200=REJECT}"),
+                                         RELAY("permit_mx_backup") };
+    enum { N = 120 };
+    const char *rows[N + 1] = { NULL };
+    for (int i = 0; i < N; i++)
+        rows[i] = xasprintf("many.test. 60 IN MX 10 h%d.many.test.", i);
+    assert_int_equal(responder_setup(state, rows), 0);
+    struct responder_state *r = *state;
+    for (size_t i = 0; i < ARRAY_LEN(confs); i++) {
+        char *text = xasprintf("%s%s", site, confs[i]);
+        struct fixture *f = fixture_new(text);
+        free(text);
+        f->dns = r->d;
+        const char *got = fixture_check(f, &(struct rcpt_case){ .sender = "a@many.test", .recipient = i == 0 ? "joe@example.com" : "a@many.test" });
+        assert_int_equal(strncmp(got, i == 0 ? "250" : "554", 3), 0);
+        fixture_free(&f);
+    }
+    unsigned asked = responder_questions(r->r);
+    assert_true(asked >= 100 && asked < 110);
+    responder_teardown(state);
+    for (int i = 0; i < N; i++)
+        free((char *)(uintptr_t)rows[i]);
+}
+
 static void a_pause_is_taken_once_and_in_its_place(void **state)
 {
     (void)state;
@@ -202,6 +229,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(answers, setup, responder_teardown),
         cmocka_unit_test_setup_teardown(questions_are_asked_together, setup, responder_teardown),
+        cmocka_unit_test(many_servers_are_not_all_asked),
         cmocka_unit_test(a_pause_is_taken_once_and_in_its_place),
         cmocka_unit_test(bad_arguments_are_refused_at_load),
     };
