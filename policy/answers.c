@@ -28,7 +28,7 @@ struct memo {
 
 struct policy_answers {
     struct dns *dns;
-    struct question *list;     /* owned; a command has a few dozen at most */
+    struct question *list;     /* owned; a few dozen, of a hostile command a few hundred (EVAL_SERVERS_MAX) */
     struct memo *memos;        /* owned */
     atomic_uint open;          /* questions under way, and the asker itself */
     void (*done)(void *arg);

@@ -103,12 +103,13 @@ struct policy_later {
 struct policy_carry {
     struct policy_later permit[3]; /* after CONNECT, HELO, MAIL */
 };
-/* Something to be logged that did not decide: `warn_if_reject` ("reject_warning"), INFO, WARN from an access table. */
+/* What an access table or a policy server wants done with the message. */
 enum policy_effect {
     EFFECT_NONE,
     EFFECT_HOLD, EFFECT_DISCARD,                     /* of the message */
     EFFECT_REDIRECT, EFFECT_BCC, EFFECT_PREPEND,     /* with value: an address, an address, a header field */
 };
+/* Something to be logged that did not decide: `warn_if_reject` ("reject_warning"), INFO, WARN or an action from an access table. */
 struct policy_note {
     struct policy_note *next;
     enum policy_effect effect;     /* to be carried out when the verdict is VERDICT_OK */

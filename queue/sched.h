@@ -79,9 +79,9 @@ struct sched_options {
 struct sched;
 struct sched *sched_new(const struct sched_options *o, struct err *e) MUST_CHECK;
 int sched_start(struct sched *s) MUST_CHECK; /* errno */
-/* No new jobs are given out; the thread ends after a last index flush. Delivery threads must have finished. */
 /* Gives out no more jobs; those that are out go on. Before the delivery threads are waited for. */
 void sched_end_jobs(struct sched *s);
+/* The thread ends after a last index flush. Delivery threads and control threads must have finished. */
 void sched_stop(struct sched *s);
 void sched_free(struct sched **s);
 /* spool_sink.committed */

@@ -4,7 +4,8 @@
  * Many messages at once: they are brought into memory and pinned (sched_cmd.c), a record for each goes to the committer, which
  * writes what came together with one flush, and when the last has answered the changes are made in memory. In between
  * the scheduler takes no mark for the index (changes_out), so that no record is passed over before its change is in the rows.
- * A process killed anywhere has either the record, and replay makes the change, or nothing.
+ * A process killed anywhere has either the record, and replay makes the change, or nothing. (But for a deletion that waits for
+ * the end of an attempt: a flush in between covers the record, and if the process is killed then, the message stays.)
  *
  * Readdressing needs its recipient to stand still while the record is on its way: the message is frozen, which takes it
  * out of the queues and keeps it out. A recipient in delivery is left alone.

@@ -1,9 +1,8 @@
 /*
- * Commands: flush, hold, release, delete, requeue, expire; listing and finding.
+ * Commands: what those of sched_admin.c have in common, flush, listing and finding.
  *
  * A message that is only in the index is fetched into memory first, by the scheduler thread (see sched_thread.c for why), and pinned
- * while the command works on it. The administrative record is durable before the change is made in memory; the
- * row follows with the next index flush, and replay brings the change back if that never comes.
+ * while the command works on it.
  */
 #include "common/base/ascii.h"
 #include "common/base/clock.h"
