@@ -76,7 +76,7 @@ def test_check_sound():
         hub.wait_log("status=deferred", 8)
         found, totals = findings(hub, 0)
         assert not found and totals["daemon_runs"] and totals["messages"] >= 8, (found, totals)
-        hub.ctl("queue", "delete", hub.queue()[0]["queue_id"])
+        hub.ctl("queue", "delete", "--final", hub.queue()[0]["queue_id"])
         hub.stop()
         found, totals = findings(hub, 0)
         assert not found and not totals["daemon_runs"] and totals["rows"] == 7 and totals["administrative"] == 1, (found, totals)
@@ -310,7 +310,7 @@ def test_compact():
         ids = {q["queue_id"]: q["sender"] for q in hub.queue()}
         going = "\n".join(i for i, s in ids.items() if s.startswith("goes"))
         before = used(hub)
-        hub.ctl("queue", "delete", "-", stdin=going)
+        hub.ctl("queue", "delete", "--final", "-", stdin=going)
         r = hub.ctl("queue", "compact", "-v")
         m = re.search(r"(\d+) segments emptied, (\d+) messages moved", r.stdout)
         assert m, r

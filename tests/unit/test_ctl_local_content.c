@@ -168,8 +168,8 @@ static void test_submission(void **state)
         "{\"posthouse_submission\": 1, \"sender\": \"\", \"recipients\": [\"a\\r\\nb\"], \"content_bytes\": 1}",
         "{\"posthouse_submission\": 1, \"sender\": \"a@-\", \"recipients\": [\"a\"], \"content_bytes\": 1}",
         "{\"posthouse_submission\": 1, \"sender\": \"\", \"envelope_id\": \"e\\r\\nX\", \"recipients\": [\"a\"], \"content_bytes\": 1}",
-        "{\"posthouse_submission\": 1, \"sender\": \"\", \"envelope_id\": \"0123456789012345678901234567890123456789012345678901"
-            "0123456789012345678901234567890123456789012345678901\", \"recipients\": [\"a\"], \"content_bytes\": 1}",
+        ("{\"posthouse_submission\": 1, \"sender\": \"\", \"envelope_id\": \"0123456789012345678901234567890123456789012345678901"
+         "0123456789012345678901234567890123456789012345678901\", \"recipients\": [\"a\"], \"content_bytes\": 1}"),
         "{\"posthouse_submission\": 1, \"sender\": \"\", \"recipients\": [\"a\"], \"content_bytes\": -1}",
         "{\"posthouse_submission\": 1, \"sender\": \"\", \"recipients\": [\"a\"]}",
     };

@@ -249,7 +249,7 @@ static int64_t count_rows(struct life *l)
 {
     char path[100];
     struct err e = ERR_INIT;
-    sqlite3_stmt *st;
+    sqlite3_stmt *st = NULL;
     snprintf(path, sizeof path, "%s/index.db", l->dir);
     struct query *q = query_open(path, &e);
     if (q == NULL || query_prepare(q, SPAN_LIT("SELECT count(*) FROM messages"), &st, &e) != QUERY_OK || query_step(q, st, &e) != QUERY_ROW)
