@@ -13,6 +13,7 @@ import tempfile
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import cases
 from hub import Hub, wait_for
+from unpack import unpacked
 
 # libraries that a small Debian lacks included
 PACKAGES = ["exim4-daemon-light", "libidn12", "libgnutls-dane0", "libunbound8", "libevent-2.1-7", "libnss-wrapper"]
@@ -42,29 +43,11 @@ begin transports
 """
 
 
-def unpacked():
-    """The directory with the peer's files, fetched once."""
+def exim_root():
     if os.geteuid() != 0:
         raise cases.Skip("Exim starts as root only")
-    if not os.environ.get("POSTHOUSE_PEERS"):
-        raise cases.Skip("POSTHOUSE_PEERS names no directory to unpack exim4-daemon-light in (./run-tests does)")
-    root = pathlib.Path(os.environ["POSTHOUSE_PEERS"]) / "exim"
-    done, what = root / "done", " ".join(PACKAGES)
-    if done.exists() and done.read_text() == what:
-        return root
-    if not shutil.which("apt-get") or not shutil.which("dpkg"):
-        raise cases.Skip("no apt-get here to fetch exim4-daemon-light with")
-    root.mkdir(parents=True, exist_ok=True)
-    try:
-        r = subprocess.run(["apt-get", "download", *PACKAGES], cwd=root, capture_output=True, text=True, timeout=60)
-    except subprocess.TimeoutExpired:
-        raise cases.Skip("apt-get download takes too long") from None
-    if r.returncode != 0:
-        raise cases.Skip(f"apt-get download {' '.join(PACKAGES)}: {(r.stderr.strip().splitlines() or ['failed'])[-1]}")
-    for deb in root.glob("*.deb"):
-        subprocess.run(["dpkg", "-x", deb.name, "."], cwd=root, check=True, timeout=60)
+    root = unpacked("exim", PACKAGES)
     os.chmod(root / "usr/sbin/exim4", 0o755)  # not setuid: the environment below must reach it
-    done.write_text(what)
     return root
 
 
@@ -73,7 +56,7 @@ class Exim:
         self.more = more
 
     def __enter__(self):
-        root = unpacked()
+        root = exim_root()
         self.top = pathlib.Path(tempfile.mkdtemp(prefix="posthouse-exim-"))
         shutil.chown(self.top, "nobody")
         for name, line in (("passwd", "Debian-exim:x:65534:65534::/:/bin/false\n"), ("group", "Debian-exim:x:65534:\n")):

@@ -1,11 +1,7 @@
 #!/usr/bin/env python3
-"""public/showq: the queue as Postfix's own programs read it; also by the real postqueue, where there is one."""
-import json
+"""public/showq: the queue as Postfix's own programs read it (interop/postqueue.py runs the real one)."""
 import os
-import pathlib
-import re
 import socket
-import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
@@ -82,41 +78,6 @@ def test_reader_that_goes_away():
             s.close()
         assert len(wait_for("an answer", lambda: read_showq(hub))) == 2
         assert os.stat(path).st_mode & 0o777 == 0o666
-
-
-def find_postqueue():
-    """The real program, and where its libraries are."""
-    root = pathlib.Path(os.environ.get("POSTFIX_ROOT", "/"))
-    program, lib = root / "usr/sbin/postqueue", root / "usr/lib/postfix"
-    if not program.exists() or not (lib / "libpostfix-global.so").exists():
-        raise cases.Skip("there is no postqueue of Postfix here (POSTFIX_ROOT)")
-    return program, lib
-
-
-def test_real_postqueue():
-    program, lib = find_postqueue()
-    for long_ids in ("no", "yes"):
-        with later(enable_long_queue_ids=long_ids) as hub:
-            etc = hub.dir / "pf"
-            etc.mkdir()
-            (etc / "main.cf").write_text(f"compatibility_level = 3.6\nqueue_directory = {hub.dir}/spool\nmail_owner = daemon\n"
-                                         f"setgid_group = mail\ndata_directory = {hub.dir}/data\nenable_long_queue_ids = {long_ids}\n")
-            env = dict(os.environ, LD_LIBRARY_PATH=str(lib))
-
-            def run(flag):
-                r = subprocess.run([str(program), "-c", str(etc), flag], capture_output=True, text=True, timeout=30, env=env)
-                assert r.returncode == 0, r
-                return r.stdout
-            assert run("-p") == "Mail queue is empty\n"
-            fill(hub)
-            assert sorted(re.split(r"\n\n", run("-p"))) == sorted(re.split(r"\n\n", hub.ctl("queue", "list").stdout))
-            theirs = sorted((json.loads(x) for x in run("-j").splitlines()), key=lambda m: m["queue_id"])
-            ours = sorted(hub.queue(), key=lambda m: m["queue_id"])
-            for m in theirs + ours:
-                for r in m["recipients"]:
-                    if not r.get("orig_address"):  # Postfix before 3.11 does not tell it
-                        r.pop("orig_address", None)
-            assert theirs == ours, (theirs, ours)
 
 
 if __name__ == "__main__":
