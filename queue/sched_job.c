@@ -289,6 +289,10 @@ static void report_piece(struct sched *s, struct sjob *j, const uint32_t *at, ui
             note_success(j, i, r, &v);
     }
     lock_take(&s->m);
+    /* The clock was set back since, and who looks after that may have been here already. */
+    int64_t now_us = clock_wall_us();
+    if (v.outcome == OUTCOME_DEFERRED && now_us < v.now_us)
+        v.due_us = now_us + (v.due_us - v.now_us);
     for (uint32_t k = 0; k < n; k++) {
         j->rcpts[at[k]].reported = true;
         apply_locked(j, at[k], r, &v);

@@ -108,7 +108,7 @@ class StepHub(CrashHub):
                 state = pathlib.Path(f"/proc/{proc.pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
             except (OSError, IndexError):
                 return
-            if state in "Tt":
+            if state == "T":  # not "t": the leak checker stops a process that ends
                 self.disk.cut()
                 proc.kill()
                 return

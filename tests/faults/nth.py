@@ -364,6 +364,7 @@ def names_error(said, cls, error):
 SILENT = [
     ("stat", "(stat|lstat|fstat|access)", "."),            # a question: what follows from the wrong answer is seen
     ("read", "pread", r"\.(jnl|res)$"),                    # the header of such a file has a copy behind it; other reads are tried again
+    ("read", "pread", r"/large/"),                         # a probe of many pages is repeated page by page
     ("flush", "fdatasync", r"/spool$"),                    # SQLite, after making the -wal file: it begins empty at the next start
     ("open", "open", r"/spool$"),                          # the same
     ("open", "open|create", r"/index\.db(-wal)?$"),        # SQLite, which opens it for reading then; writing says more
