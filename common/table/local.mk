@@ -6,6 +6,8 @@ libtable_a_SOURCES = \
 	common/table/strmap.c common/table/strmap.h \
 	common/table/table.c common/table/table.h common/table/table_internal.h \
 	common/table/table_compound.c \
+	common/table/table_config.c common/table/table_config.h \
+	common/table/table_query.c common/table/table_query.h \
 	common/table/table_rules.c \
 	common/table/table_simple.c \
 	common/table/table_text.c \
