@@ -283,6 +283,32 @@ static void compile_routing(struct compiler *c)
 
 /* ---- services ---- */
 
+/* One character, with \t, \n, \r, \b, \f, \v, \a, octal, or the character itself behind a backslash. */
+static unsigned char next_escaped(const char **p)
+{
+    static const char names[] = "abfnrtv", values[] = "\a\b\f\n\r\t\v";
+    unsigned char c = (unsigned char)*(*p)++;
+    if (c != '\\' || **p == '\0')
+        return c;
+    c = (unsigned char)*(*p)++;
+    if (c >= '0' && c <= '7') {
+        unsigned v = c - '0';
+        for (int i = 0; i < 2 && **p >= '0' && **p <= '7'; i++)
+            v = v * 8 + (unsigned)(*(*p)++ - '0');
+        return (unsigned char)v;
+    }
+    const char *at = strchr(names, c);
+    return at != NULL ? (unsigned char)values[at - names] : c;
+}
+
+static void compile_expansion_filter(struct policy_service *s)
+{
+    for (const char *p = s->p->smtpd_expansion_filter; *p != '\0';) {
+        unsigned char c = next_escaped(&p);
+        s->expansion_ok[c / 64] |= UINT64_C(1) << c % 64;
+    }
+}
+
 static void compile_service(struct compiler *c, struct policy_service *s)
 {
     struct policy *p = c->policy;
@@ -295,6 +321,11 @@ static void compile_service(struct compiler *c, struct policy_service *s)
     s->recipient_canonical_maps = compile_maps(c, "recipient_canonical_maps", span_cstr(v->recipient_canonical_maps));
     s->sender_canonical_maps = compile_maps(c, "sender_canonical_maps", span_cstr(v->sender_canonical_maps));
     s->rbl_reply_maps = compile_maps(c, "rbl_reply_maps", span_cstr(v->rbl_reply_maps));
+    compile_expansion_filter(s);
+    s->sender_login_maps = compile_maps(c, "smtpd_sender_login_maps", span_cstr(v->smtpd_sender_login_maps));
+    s->relay_clientcerts = compile_maps(c, "relay_clientcerts", span_cstr(v->relay_clientcerts));
+    if (*v->smtpd_log_access_permit_actions != '\0')
+        s->permit_log = compile_list(c, "smtpd_log_access_permit_actions", span_cstr(v->smtpd_log_access_permit_actions), MATCH_NAMES);
     s->access_parents = policy_list_has(v->parent_domain_matches_subdomains, "smtpd_access_maps");
     s->named = arena_alloc(p->arena, ARRAY_LEN(named_lists) * sizeof *s->named);
     for (size_t i = 0; i < ARRAY_LEN(named_lists); i++) {

@@ -12,8 +12,10 @@ libpolicy_a_SOURCES = \
 	policy/restrict_dnsbl.c \
 	policy/restrict_eval.c policy/restrict_internal.h \
 	policy/restrict_server.c \
+	policy/restrict_login.c \
 	policy/restrict_service.c \
 	policy/restrict_steps.c \
+	policy/restrict_tls.c \
 	policy/restrict_table.c \
 	policy/route.h \
 	policy/route_expand.c \

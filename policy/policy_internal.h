@@ -43,7 +43,9 @@ struct policy_service {
     struct named_list *named;        /* NAMED_LIST_COUNT of them */
     struct maps *local_recipient_maps, *virtual_alias_maps, *virtual_mailbox_maps, *relay_recipient_maps;
     struct maps *canonical_maps, *recipient_canonical_maps, *sender_canonical_maps;
-    struct maps *rbl_reply_maps;
+    struct maps *rbl_reply_maps, *sender_login_maps, *relay_clientcerts;
+    struct match_list *permit_log;   /* smtpd_log_access_permit_actions; NULL: nothing is logged */
+    uint64_t expansion_ok[4];        /* smtpd_expansion_filter: a bit for each character that macros may bring into a reply */
     bool has_servers;                /* some list asks a policy server */
     bool has_client_dnsbl;           /* some list asks a DNS list about the client's address */
     bool access_parents;             /* parent_domain_matches_subdomains has smtpd_access_maps */
@@ -112,7 +114,7 @@ enum lookup route_uses_aliases(const struct policy *p, struct span address, stru
 void recipient_validate(const struct policy *p, const struct policy_service *s, struct arena *a, struct route *r);
 /* Does any table of m have the address? Forms as for recipient tables. */
 enum lookup recipient_in_maps(const struct policy *p, const struct maps *m, struct span address, bool is_local,
-                              struct arena *a, struct err *e) MUST_CHECK;
+                              struct arena *a, struct span *value, struct err *e) MUST_CHECK;
 
 /* ---- compile.c ---- */
 struct compiler {
@@ -126,6 +128,12 @@ void compile_finding(struct compiler *c, enum conf_severity severity, const char
 struct maps *compile_maps(struct compiler *c, const char *parameter, struct span list);
 struct match_list *compile_list(struct compiler *c, const char *parameter, struct span list, enum match_kind kind);
 bool policy_list_has(const char *list, const char *word);
+/* smtpd_expansion_filter: may the value of a macro have this character in a reply? Else an underscore stands for it. */
+static inline bool policy_may_expand(const struct policy_service *s, char c)
+{
+    unsigned char u = (unsigned char)c;
+    return (s->expansion_ok[u / 64] >> u % 64 & 1) != 0;
+}
 
 /* ---- restrict_compile.c ---- */
 void restrict_compile_service(struct compiler *c, struct policy_service *s);

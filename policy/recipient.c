@@ -9,7 +9,7 @@
 
 /* The table key is the address without quotes where none are needed; what was written is tried as it is. */
 enum lookup recipient_in_maps(const struct policy *p, const struct maps *m, struct span address, bool is_local,
-                              struct arena *a, struct err *e)
+                              struct arena *a, struct span *value, struct err *e)
 {
     if (maps_is_empty(m))
         return LOOKUP_NONE;
@@ -17,7 +17,7 @@ enum lookup recipient_in_maps(const struct policy *p, const struct maps *m, stru
     unsigned forms = MAPS_AT_DOMAIN;
     if (is_local || span_ieq_cstr(addr.domain, p->p->myorigin))
         forms |= MAPS_LOCAL_PART;
-    return maps_lookup_address(m, &addr, forms, a, NULL, NULL, e);
+    return maps_lookup_address(m, &addr, forms, a, value, NULL, e);
 }
 
 /* Names that the mail system itself uses or absorbs. */
@@ -64,7 +64,7 @@ void recipient_validate(const struct policy *p, const struct policy_service *s, 
     for (size_t i = 0; i < ARRAY_LEN(known) && got == LOOKUP_NONE; i++) {
         if (i == 3 && own == s->virtual_alias_maps)
             break;
-        got = recipient_in_maps(p, known[i], r->recipient, is_local, a, &e);
+        got = recipient_in_maps(p, known[i], r->recipient, is_local, a, NULL, &e);
     }
     if (got == LOOKUP_FOUND)
         return;

@@ -51,6 +51,7 @@ struct result {
     struct eval *ev;
     enum subject_kind subject;
     const char *table;     /* restriction's name, for messages */
+    struct span source;    /* the table or server itself, for messages */
     struct span word, rest;
 };
 
@@ -81,11 +82,18 @@ static enum answer reject_text(const struct result *r, int code, const char *dsn
     return ANSWER_DUNNO;
 }
 
+static enum answer permit(const struct result *r)
+{
+    if (r->ev->s->permit_log != NULL)
+        eval_log_permit(r->ev, r->word, r->subject, arena_printf(r->ev->a, "from %.*s", SPAN_ARG(r->source)));
+    return ANSWER_PERMIT;
+}
+
 static enum answer numeric_result(const struct result *r)
 {
     int64_t code = 0;
     if (r->word.n != 3 || (r->word.p[0] != '4' && r->word.p[0] != '5') || !num_parse(r->word, 400, 599, &code))
-        return ANSWER_PERMIT; /* all digits: OK */
+        return permit(r); /* all digits: OK */
     return reject_text(r, (int)code, code < 500 ? "4.7.1" : "5.7.1", r->rest, NULL);
 }
 
@@ -199,7 +207,7 @@ static enum answer apply(struct result *r, struct span text)
     if (all_digits(r->word))
         return numeric_result(r);
     if (is_word(r, "OK") || is_word(r, "RELAY"))
-        return ANSWER_PERMIT;
+        return permit(r);
     if (is_word(r, "DUNNO"))
         return ANSWER_DUNNO;
     if (is_word(r, "REJECT"))
@@ -225,7 +233,7 @@ static enum answer apply(struct result *r, struct span text)
 enum answer eval_access_answer(struct eval *ev, const struct step *s, enum subject_kind k, enum lookup got, struct span value,
                                const struct err *e)
 {
-    struct result r = { .ev = ev, .subject = k, .table = s->what->name };
+    struct result r = { .ev = ev, .subject = k, .table = s->what->name, .source = s->table_name };
     if (got == LOOKUP_TEMPFAIL)
         return eval_table_error(ev, k, e);
     return got == LOOKUP_FOUND ? apply(&r, span_trim(value)) : ANSWER_DUNNO;

@@ -125,6 +125,47 @@ static bool compile_table_step(struct making *m, const struct restriction *what,
     const char *parameter = m->c->parameter;
     char *one = arena_printf(m->a, "{%.*s}", SPAN_ARG(spec)); /* one item, whatever is in it */
     s->table = compile_maps(m->c, parameter, span_of(one, strlen(one)));
+    s->table_name = arena_dup_span(m->a, spec);
+    return true;
+}
+
+/* "search_order = cert_fingerprint, pubkey_fingerprint" */
+static bool take_search_order(struct step *s, struct span text, const char **why)
+{
+    static const char *const words[] = { [CERT_KEY_FINGERPRINT] = "cert_fingerprint", [CERT_KEY_PUBKEY] = "pubkey_fingerprint" };
+    struct span word;
+    ptrdiff_t eq = span_find(text, '=');
+    *why = "expected { search_order = cert_fingerprint, pubkey_fingerprint } behind the table";
+    if (eq < 0 || !span_ieq_cstr(span_trim(span_of(text.p, (size_t)eq)), "search_order"))
+        return false;
+    s->cert_key_count = 0;
+    for (struct span rest = span_from(text, (size_t)eq + 1); span_next_token(&rest, ", \t\r\n", &word);) {
+        uint8_t key = 0;
+        while (key < ARRAY_LEN(words) && !span_ieq_cstr(word, words[key]))
+            key++;
+        if (key == ARRAY_LEN(words) || s->cert_key_count == CERT_KEYS_MAX)
+            return false;
+        s->cert_keys[s->cert_key_count++] = key;
+    }
+    return s->cert_key_count > 0;
+}
+
+/* "type:table", or "{ type:table, { search_order = ... } }" without its outer braces */
+static bool compile_cert_table(struct making *m, const struct restriction *what, struct span name, struct span arg, bool is_braced)
+{
+    struct span spec = arg, order = { NULL, 0 };
+    const char *why;
+    bool braced;
+    if (is_braced && !conf_list_next(&arg, &spec, &braced))
+        return complain(m, CONF_ERROR, "\"%s\" needs a type:table behind it", what->name);
+    if (!compile_table_step(m, what, name, spec))
+        return false;
+    struct step *s = &m->steps[m->count - 1];
+    s->cert_keys[0] = CERT_KEY_FINGERPRINT;
+    s->cert_keys[1] = CERT_KEY_PUBKEY;
+    s->cert_key_count = 2;
+    if (is_braced && conf_list_next(&arg, &order, &braced) && !take_search_order(s, order, &why))
+        return complain(m, CONF_ERROR, "%s \"%.*s\": %s", what->name, SPAN_ARG(order), why);
     return true;
 }
 
@@ -164,12 +205,17 @@ static bool compile_server(struct making *m, const struct restriction *what, str
         if (!policy_server_same(p->servers[i], server))
             continue;
         policy_server_close(&server);
-        add_step(m, what, name)->server = p->servers[i];
-        return true;
+        server = p->servers[i];
+        break;
     }
+    struct step *s = add_step(m, what, name);
+    s->table_name = arena_dup_span(m->a, arg);
+    s->server = server;
+    for (size_t i = 0; i < p->server_count; i++)
+        if (p->servers[i] == server)
+            return true;
     p->servers = xrealloc(p->servers, (p->server_count + 1) * sizeof(struct policy_server *));
     p->servers[p->server_count++] = server;
-    add_step(m, what, name)->server = server;
     return true;
 }
 
@@ -195,7 +241,11 @@ static bool compile_known(struct making *m, const struct restriction *what, stru
     }
     if (what->arg == ARG_TABLE)
         return compile_table_step(m, what, name, arg);
+    if (what->arg == ARG_CERT_TABLE)
+        return compile_cert_table(m, what, name, arg, braced);
     add_step(m, what, name);
+    if ((what->flags & RF_OLD) && m->c != NULL)
+        (void)complain(m, CONF_WARNING, "\"%s\" lets in whoever claims an address; use permit_mynetworks or permit_sasl_authenticated", what->name);
     return true;
 }
 

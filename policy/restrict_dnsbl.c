@@ -38,14 +38,14 @@ struct reply_macros {
     struct span what, reason;
 };
 
-/* Values stand for themselves: a '$' in them is no macro. Never more than printable ASCII or UTF-8 on one line. */
-static const char *literally(struct arena *a, struct span v)
+/* Values stand for themselves: a '$' in them is no macro. Whatever smtpd_expansion_filter allows, they stay on one line. */
+static const char *literally(const struct policy_service *s, struct arena *a, struct span v)
 {
     char *out = arena_alloc(a, 2 * v.n + 1);
     size_t n = 0;
     for (size_t i = 0; i < v.n; i++) {
         unsigned char c = (unsigned char)v.p[i];
-        out[n++] = c < 32 || c == 127 ? '?' : v.p[i];
+        out[n++] = c == '\r' || c == '\n' || c == '\0' || !policy_may_expand(s, v.p[i]) ? '_' : v.p[i];
         if (c == '$')
             out[n++] = '$';
     }
@@ -80,7 +80,7 @@ static const char *macro(void *arg, struct span name)
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++)
         if (span_eq(name, span_cstr(rows[i].name)))
-            return rows[i].value.n > 0 ? literally(m->ev->a, rows[i].value) : NULL;
+            return rows[i].value.n > 0 ? literally(m->ev->s, m->ev->a, rows[i].value) : NULL;
     return conf_text(m->ev->p->conf, m->ev->s->svc, name);
 }
 

@@ -41,7 +41,8 @@ const char *eval_subject_class(enum subject_kind k)
 {
     static const char *const words[] = {
         [SUBJECT_CLIENT] = "Client host", [SUBJECT_REVERSE_CLIENT] = "Unverified Client host",
-        [SUBJECT_SASL_USER] = "SASL login name", [SUBJECT_HELO] = "Helo command", [SUBJECT_SENDER] = "Sender address",
+        [SUBJECT_SASL_USER] = "SASL login name", [SUBJECT_CERT] = "Client certificate",
+        [SUBJECT_HELO] = "Helo command", [SUBJECT_SENDER] = "Sender address",
         [SUBJECT_RECIPIENT] = "Recipient address", [SUBJECT_DATA] = "Data command",
         [SUBJECT_END_OF_DATA] = "End-of-data", [SUBJECT_ETRN] = "Etrn command",
     };
@@ -58,6 +59,8 @@ struct span eval_subject_name(struct eval *ev, enum subject_kind k)
         return c->reverse_name;
     case SUBJECT_SASL_USER:
         return c->sasl_user;
+    case SUBJECT_CERT:
+        return c->tls != NULL ? c->tls->cert_name : SPAN_LIT("");
     case SUBJECT_HELO:
         return c->helo;
     case SUBJECT_SENDER:
@@ -218,13 +221,36 @@ enum answer eval_doubt(struct eval *ev, const char *action, enum subject_kind k,
 
 /* ---- lists ---- */
 
+void eval_log_permit(struct eval *ev, struct span action, enum subject_kind k, const char *from)
+{
+    struct err e = ERR_INIT;
+    if (ev->is_waiting || ev->s->permit_log == NULL || match_list_name(ev->s->permit_log, action, &e) != LOOKUP_FOUND)
+        return;
+    struct span name = eval_subject_name(ev, k);
+    char *text = arena_printf(ev->a, "action=%.*s for %s=%.*s %s", SPAN_ARG(action), eval_subject_class(k), SPAN_ARG(name), from);
+    eval_note(ev, "permit", 0, span_of(NULL, 0), span_cstr(text));
+}
+
+/* What a permission is about; that of a table is logged with the table's answer. */
+static enum subject_kind permit_subject(const struct eval *ev, const struct restriction *what)
+{
+    if (what->run == step_permit)
+        return eval_list_subject(ev);
+    if (what->run == step_permit_auth_destination || what->run == step_permit_mx_backup)
+        return SUBJECT_RECIPIENT;
+    return what->run == step_permit_naked_ip ? SUBJECT_HELO : SUBJECT_CLIENT;
+}
+
 static enum answer eval_step(struct eval *ev, const struct step *s)
 {
     if (s->what == NULL)
         return eval_list(ev, s->sub);
     if (s->what->run == NULL)
         return eval_config_error(ev, "restriction \"%s\" does not work in this version yet", s->what->name);
-    return s->what->run(ev, s);
+    enum answer got = s->what->run(ev, s);
+    if (got == ANSWER_PERMIT && ev->s->permit_log != NULL && s->table == NULL && s->server == NULL)
+        eval_log_permit(ev, span_cstr(s->what->name), permit_subject(ev, s->what), "");
+    return got;
 }
 
 enum answer eval_list(struct eval *ev, const struct step_list *l)

@@ -11,12 +11,13 @@ enum answer { ANSWER_DUNNO, ANSWER_PERMIT, ANSWER_REJECT };
 struct eval;
 typedef enum answer step_fn(struct eval *ev, const struct step *s);
 
-enum arg_kind { ARG_NONE, ARG_TABLE, ARG_WORD, ARG_DNSBL, ARG_TIME, ARG_SERVICE };
+enum arg_kind { ARG_NONE, ARG_TABLE, ARG_CERT_TABLE, ARG_DNSBL, ARG_TIME, ARG_SERVICE };
 
 enum { /* struct restriction.flags */
     RF_GUARDS_RELAY = 1,  /* counts as relay control: nothing unauthorised gets past it */
     RF_ENDS_LIST = 2,     /* what follows is never reached */
     RF_PREFIX = 4,        /* warn_if_reject: belongs to the step behind it */
+    RF_OLD = 8,           /* works, but should not be used any more: named at load */
 };
 
 /* A name of the language. run is NULL when it does not work yet: named at load, 451 4.3.5 when reached. */
@@ -29,11 +30,17 @@ struct restriction {
 const struct restriction *restriction_find(struct span name);
 const struct restriction *restriction_row(size_t i); /* NULL behind the last */
 
+/* Keys of check_ccert_access, in the order in which they are tried. */
+enum cert_key { CERT_KEY_FINGERPRINT, CERT_KEY_PUBKEY };
+#define CERT_KEYS_MAX 4
+
 struct step {
     const struct restriction *what; /* NULL: a restriction class */
     const struct step_list *sub;    /* the class's list */
     struct span name;               /* as configured, for messages */
-    struct maps *table;             /* ARG_TABLE */
+    struct maps *table;             /* ARG_TABLE, ARG_CERT_TABLE */
+    struct span table_name;         /* as configured */
+    uint8_t cert_keys[CERT_KEYS_MAX], cert_key_count; /* enum cert_key; ARG_CERT_TABLE */
     const struct dnsbl *dnsbl;      /* ARG_DNSBL */
     int64_t ms;                     /* ARG_TIME */
     struct policy_server *server;   /* ARG_SERVICE; the policy closes it */
@@ -42,7 +49,7 @@ struct step {
 
 /* What a reply is about: decides its words and how an enhanced status is adapted. */
 enum subject_kind {
-    SUBJECT_CLIENT, SUBJECT_REVERSE_CLIENT, SUBJECT_SASL_USER, SUBJECT_HELO, SUBJECT_SENDER, SUBJECT_RECIPIENT,
+    SUBJECT_CLIENT, SUBJECT_REVERSE_CLIENT, SUBJECT_SASL_USER, SUBJECT_CERT, SUBJECT_HELO, SUBJECT_SENDER, SUBJECT_RECIPIENT,
     SUBJECT_DATA, SUBJECT_END_OF_DATA, SUBJECT_ETRN
 };
 
@@ -99,6 +106,8 @@ enum answer eval_doubt(struct eval *ev, const char *action, enum subject_kind k,
 #define EVAL_SERVERS_MAX 50
 /* The answer to a DNS question; NULL: it is not here, go on as if nothing was known. */
 const struct dns_answer *eval_dns(struct eval *ev, struct span name, enum dns_type type);
+/* smtpd_log_access_permit_actions: "action=A for SUBJECT=NAME FROM" when the list has the action. */
+void eval_log_permit(struct eval *ev, struct span action, enum subject_kind k, const char *from);
 enum answer eval_list(struct eval *ev, const struct step_list *l);
 /* The enhanced status as it should be for this subject and code. */
 struct span eval_fix_dsn(struct arena *a, enum subject_kind k, int code, struct span dsn);
@@ -115,7 +124,16 @@ STEP_FN(step_reject_pipelining);
 STEP_FN(step_permit_inet_interfaces);
 STEP_FN(step_permit_mynetworks);
 STEP_FN(step_permit_sasl);
-STEP_FN(step_permit_clientcert);
+STEP_FN(step_permit_all_clientcerts);
+STEP_FN(step_permit_clientcerts);
+STEP_FN(step_check_ccert_access);
+STEP_FN(step_permit_naked_ip);
+STEP_FN(step_reject_unknown_forward);
+STEP_FN(step_reject_multi_bounce);
+STEP_FN(step_reject_login_mismatch);
+STEP_FN(step_reject_auth_login_mismatch);
+STEP_FN(step_reject_unauth_login_mismatch);
+STEP_FN(step_reject_known_login_mismatch);
 STEP_FN(step_reject_unknown_client);
 STEP_FN(step_reject_unknown_reverse);
 STEP_FN(step_reject_invalid_helo);

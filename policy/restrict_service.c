@@ -35,13 +35,17 @@ static void put_server(struct buf *b, const struct policy_client *c)
         put(b, "server_port", span_of("", 0));
 }
 
-static void put_encryption(struct buf *b)
+static void put_encryption(struct buf *b, const struct policy_tls *tls)
 {
-    static const char *const empty[] = { "sasl_sender", "ccert_subject", "ccert_issuer", "ccert_fingerprint",
-                                         "ccert_pubkey_fingerprint", "encryption_protocol", "encryption_cipher" };
-    for (size_t i = 0; i < ARRAY_LEN(empty); i++)
-        put(b, empty[i], span_of("", 0));
-    put_number(b, "encryption_keysize", 0);
+    static const struct policy_tls none;
+    const struct policy_tls *t = tls != NULL ? tls : &none;
+    put(b, "ccert_subject", t->subject);
+    put(b, "ccert_issuer", t->issuer);
+    put(b, "ccert_fingerprint", t->fingerprint);
+    put(b, "ccert_pubkey_fingerprint", t->pubkey_fingerprint);
+    put(b, "encryption_protocol", t->protocol);
+    put(b, "encryption_cipher", t->cipher);
+    put_number(b, "encryption_keysize", t->keysize);
 }
 
 static void fill(struct buf *b, const struct eval *ev, const struct policy_server *server)
@@ -68,7 +72,8 @@ static void fill(struct buf *b, const struct eval *ev, const struct policy_serve
     put(b, "stress", c->is_stressed ? SPAN_LIT("yes") : SPAN_LIT(""));
     put(b, "sasl_method", c->sasl_method);
     put(b, "sasl_username", c->sasl_user);
-    put_encryption(b);
+    put(b, "sasl_sender", span_of("", 0));
+    put_encryption(b, c->tls);
     put(b, "policy_context", policy_server_options(server)->policy_context);
     put(b, "compatibility_level", span_cstr(ev->p->p->compatibility_level));
     put(b, "mail_version", span_cstr(ev->p->p->mail_version));

@@ -39,21 +39,22 @@ STEP_FN(step_defer_if_reject)
     return ANSWER_DUNNO;
 }
 
-STEP_FN(step_reject_plaintext)
-{
-    (void)s;
-    if (ev->c->has_tls)
-        return ANSWER_DUNNO;
-    return eval_reject(ev, eval_list_subject(ev), (int)ev->s->p->plaintext_reject_code, "4.7.1",
-                       "Session encryption is required");
-}
-
 STEP_FN(step_reject_pipelining)
 {
     (void)s;
     if (!ev->c->is_pipelining_early)
         return ANSWER_DUNNO;
     return eval_reject_why(ev, eval_list_subject(ev), 503, "5.5.0", "Improper use of SMTP command pipelining");
+}
+
+/* Mail without a sender is for one: the recipient being asked about would be the second. */
+STEP_FN(step_reject_multi_bounce)
+{
+    (void)s;
+    bool is_counted = ev->stage != STAGE_RCPT && ev->stage != STAGE_VRFY;
+    if (ev->c->sender.n > 0 || ev->c->rcpt_count <= (is_counted ? 1u : 0u))
+        return ANSWER_DUNNO;
+    return eval_reject_why(ev, eval_list_subject(ev), (int)ev->s->p->multi_recipient_bounce_reject_code, "5.5.3", "Multi-recipient bounce");
 }
 
 STEP_FN(step_sleep)
@@ -92,14 +93,6 @@ STEP_FN(step_permit_sasl)
     return ev->c->sasl_user.n > 0 ? ANSWER_PERMIT : ANSWER_DUNNO;
 }
 
-/* There are no client certificates without TLS: nobody is permitted. */
-STEP_FN(step_permit_clientcert)
-{
-    (void)ev;
-    (void)s;
-    return ANSWER_DUNNO;
-}
-
 static bool is_unknown(struct span name)
 {
     return name.n == 0 || span_ieq_cstr(name, "unknown");
@@ -121,6 +114,16 @@ STEP_FN(step_reject_unknown_reverse)
         return ANSWER_DUNNO;
     return eval_reject(ev, SUBJECT_CLIENT, (int)ev->s->p->unknown_client_reject_code, "4.7.1",
                        "Client host rejected: cannot find your reverse hostname, [%.*s]", SPAN_ARG(ev->c->addr_text));
+}
+
+/* There is a name for the address, but it does not lead back to it. */
+STEP_FN(step_reject_unknown_forward)
+{
+    (void)s;
+    if (!is_unknown(ev->c->name) || is_unknown(ev->c->reverse_name))
+        return ANSWER_DUNNO;
+    return eval_reject(ev, SUBJECT_CLIENT, (int)ev->s->p->unknown_client_reject_code, "4.7.25",
+                       "Client host rejected: cannot verify your hostname, [%.*s]", SPAN_ARG(ev->c->addr_text));
 }
 
 /* ---- HELO ---- */
@@ -169,6 +172,21 @@ STEP_FN(step_reject_non_fqdn_helo)
         return ANSWER_DUNNO;
     return eval_reject_why(ev, SUBJECT_HELO, (int)ev->s->p->non_fqdn_reject_code, "5.5.2",
                            "need fully-qualified hostname");
+}
+
+/* HELO 1.2.3.4: an address that is one is welcome. */
+STEP_FN(step_permit_naked_ip)
+{
+    (void)s;
+    struct span name = ev->c->helo;
+    for (size_t i = 0; i < name.n; i++)
+        if (!ascii_is_digit(name.p[i]) && name.p[i] != '.' && name.p[i] != ':')
+            return ANSWER_DUNNO;
+    if (name.n == 0)
+        return ANSWER_DUNNO;
+    if (is_address_form(name))
+        return ANSWER_PERMIT;
+    return eval_reject_why(ev, SUBJECT_HELO, (int)ev->s->p->invalid_hostname_reject_code, "5.5.2", "invalid ip address");
 }
 
 /* ---- addresses ---- */

@@ -63,6 +63,14 @@ enum lookup route_expand(const struct policy *p, struct span recipient, struct a
 /* ---- relay control and the restriction language ---- */
 /* What is known of a session when a restriction list is evaluated; spans borrowed during the call. */
 struct policy_answers;
+/* The client's certificate and the session's cipher. Fingerprints as "AB:CD:...". */
+struct policy_tls {
+    bool has_cert, is_trusted;     /* a certificate came; its chain ends at a CA that smtpd_tls_CAfile trusts */
+    struct span cert_name;         /* common name, for texts */
+    struct span subject, issuer, fingerprint, pubkey_fingerprint;
+    struct span protocol, cipher;
+    unsigned keysize;
+};
 struct policy_client {
     struct ip_addr addr;
     struct span addr_text;         /* without brackets */
@@ -74,7 +82,8 @@ struct policy_client {
     struct span recipient;         /* as given at RCPT TO */
     const struct route *route;     /* of the recipient, when known */
     struct span sasl_user, sasl_method;
-    bool has_tls, is_esmtp;
+    bool is_esmtp;
+    const struct policy_tls *tls;  /* NULL: the session is not encrypted */
     uint64_t size_bytes;
     unsigned rcpt_count;
     struct span queue_id;

@@ -76,7 +76,9 @@ const char *fixture_check(struct fixture *f, const struct rcpt_case *rc)
     struct policy_client c = {
         .addr_text = span_cstr(rc->client ? rc->client : "192.0.2.9"),
         .name = span_cstr(rc->client_name ? rc->client_name : "unknown"),
-        .reverse_name = span_cstr(rc->client_name ? rc->client_name : "unknown"),
+        .reverse_name = span_cstr(rc->reverse_name ? rc->reverse_name : rc->client_name ? rc->client_name : "unknown"),
+        .tls = rc->tls,
+        .rcpt_count = rc->rcpt_count,
         .helo = span_cstr(rc->helo ? rc->helo : "client.example.net"),
         .sender = span_cstr(rc->sender ? rc->sender : "someone@elsewhere.example"),
         .recipient = span_cstr(rc->recipient ? rc->recipient : ""),

@@ -23,6 +23,9 @@ struct rcpt_case {
     const char *client_name;    /* NULL: "unknown" */
     const char *helo, *sender, *recipient;
     const char *sasl_user;
+    const struct policy_tls *tls;
+    unsigned rcpt_count;
+    const char *reverse_name;   /* NULL: client_name */
     const struct conf_service *listener;
     enum policy_stage stage;    /* 0 (STAGE_CONNECT) means STAGE_RCPT here */
     struct policy_carry *carry;

@@ -27,7 +27,60 @@ struct kase {
 #define SENDER(x)        "smtpd_sender_restrictions = " x "\n"
 #define RCPT(x)          "smtpd_recipient_restrictions = " x "\n"
 
+/* Owners of sender addresses. */
+#define LOGIN(x) "smtpd_sasl_auth_enable = yes\nsmtpd_sender_login_maps = inline:{ joe@own.example=joe, {two@own.example=ann, JOE}, joe=local, @all.example=ann }\n" SENDER(x)
+
+static const struct policy_tls encrypted = { .protocol = { "TLSv1.3", 7 } };
+static const struct policy_tls stranger_cert = { .has_cert = true, .cert_name = { "mx.test", 7 }, .fingerprint = { "AA:BB", 5 }, .pubkey_fingerprint = { "CC:DD", 5 } };
+static const struct policy_tls trusted_cert = { .has_cert = true, .is_trusted = true, .cert_name = { "mx.test", 7 }, .fingerprint = { "AA:BB", 5 } };
+
 static const struct kase cases[] = {
+    { "login: owner", LOGIN("reject_sender_login_mismatch"), { .sasl_user = "joe", .sender = "joe@own.example" }, "250", NULL },
+    { "login: one of the owners", LOGIN("reject_sender_login_mismatch"), { .sasl_user = "joe", .sender = "two@own.example" }, "250", NULL },
+    { "login: nobody's", LOGIN("reject_sender_login_mismatch"), { .sasl_user = "joe", .sender = "no@own.example" }, "553 5.7.1 <no@own.example>: Sender address rejected: not owned by user joe", NULL },
+    { "login: somebody else's domain", LOGIN("reject_authenticated_sender_login_mismatch"), { .sasl_user = "joe", .sender = "x@all.example" }, "553 5.7.1 <x@all.example>: Sender address rejected: not owned by user joe", NULL },
+    { "login: local part of ours", LOGIN("reject_sender_login_mismatch"), { .sasl_user = "joe", .sender = "joe@example.com" }, "553 5.7.1 ", NULL },
+    { "login: local part of ours, owner", LOGIN("reject_sender_login_mismatch"), { .sasl_user = "local", .sender = "joe@example.com" }, "250", NULL },
+    { "login: local part elsewhere", LOGIN("reject_unauthenticated_sender_login_mismatch"), { .sender = "joe@b.example" }, "250", NULL },
+    { "login: null sender", LOGIN("reject_sender_login_mismatch"), { .sasl_user = "joe", .sender = "" }, "250", NULL },
+    { "login: no tables, user", "smtpd_sasl_auth_enable = yes\n" SENDER("reject_sender_login_mismatch"), { .sasl_user = "joe" }, "553 5.7.1 <someone@elsewhere.example>: Sender address rejected: not owned by user joe", NULL },
+    { "login: known, user, nobody's", LOGIN("reject_known_sender_login_mismatch"), { .sasl_user = "joe", .sender = "no@own.example" }, "250", NULL },
+    { "login: known, user, other's", LOGIN("reject_known_sender_login_mismatch"), { .sasl_user = "joe", .sender = "x@all.example" }, "553 5.7.1 ", NULL },
+    { "login: known, stranger", LOGIN("reject_known_sender_login_mismatch"), { .sender = "x@all.example" }, "553 5.7.1 <x@all.example>: Sender address rejected: not logged in", NULL },
+    { "login: stranger", LOGIN("reject_sender_login_mismatch"), { .sender = "joe@own.example" }, "553 5.7.1 <joe@own.example>: Sender address rejected: not logged in", NULL },
+    { "login: stranger, for users only", LOGIN("reject_authenticated_sender_login_mismatch"), { .sender = "joe@own.example" }, "250", NULL },
+    { "login: user, for strangers only", LOGIN("reject_unauthenticated_sender_login_mismatch"), { .sasl_user = "joe", .sender = "x@all.example" }, "250", NULL },
+    { "login: nobody can log in", "smtpd_sender_login_maps = static:x\n" SENDER("reject_sender_login_mismatch"), { 0 }, "250", NULL },
+    { "login: table fails", "smtpd_sasl_auth_enable = yes\nsmtpd_sender_login_maps = fail:x\n" SENDER("reject_sender_login_mismatch"), { 0 }, "451 4.3.0 <someone@elsewhere.example>: Temporary lookup failure", NULL },
+    { "login: in the recipient list", "smtpd_sasl_auth_enable = yes\nsmtpd_sender_login_maps = static:x\n" RCPT("reject_sender_login_mismatch"), { 0 }, "553 5.7.1 <someone@elsewhere.example>: Sender address rejected: not logged in", NULL },
+    { "plaintext, encrypted", RCPT("reject_plaintext_session"), { .tls = &encrypted }, "250", NULL },
+    { "certificates: encrypted without", RCPT("permit_tls_all_clientcerts, permit_tls_clientcerts, reject"), { .tls = &encrypted }, "554 5.7.1 ", NULL },
+    { "certificates: trusted", RCPT("permit_tls_all_clientcerts, reject"), { .tls = &trusted_cert }, "250", NULL },
+    { "certificates: not trusted", RCPT("permit_tls_all_clientcerts, reject"), { .tls = &stranger_cert }, "554 5.7.1 ", NULL },
+    { "certificates: listed", "relay_clientcerts = inline:{AA:BB=x}\n" RCPT("permit_tls_clientcerts, reject"), { .tls = &stranger_cert }, "250", NULL },
+    { "certificates: key listed", "relay_clientcerts = inline:{CC:DD=x}\n" RCPT("permit_tls_clientcerts, reject"), { .tls = &stranger_cert }, "250", NULL },
+    { "certificates: not listed", "relay_clientcerts = inline:{EE=x}\n" RCPT("permit_tls_clientcerts, reject"), { .tls = &stranger_cert }, "554 5.7.1 ", NULL },
+    { "certificates: list fails", "relay_clientcerts = fail:x\n" RCPT("permit_tls_clientcerts, reject"), { .tls = &stranger_cert }, "451 4.3.0 <unknown[192.0.2.9]>: Temporary lookup failure", NULL },
+    { "certificate table", CLIENT("check_ccert_access inline:{{AA:BB=REJECT go}}"), { .tls = &stranger_cert }, "554 5.7.1 <mx.test>: Client certificate rejected: go", NULL },
+    { "certificate table: key", CLIENT("check_ccert_access inline:{{CC:DD=REJECT go}}"), { .tls = &stranger_cert }, "554 5.7.1 ", NULL },
+    { "certificate table: order", CLIENT("check_ccert_access { inline:{{CC:DD=550 k}, {AA:BB=551 c}}, { search_order = pubkey_fingerprint, cert_fingerprint } }"), { .tls = &stranger_cert }, "550 5.7.1 <mx.test>: Client certificate rejected: k", NULL },
+    { "certificate table: order leaves one out", CLIENT("check_ccert_access { inline:{{AA:BB=551 c}}, { search_order = pubkey_fingerprint } }"), { .tls = &stranger_cert }, "250", NULL },
+    { "certificate table: none", CLIENT("check_ccert_access static:REJECT"), { .tls = &encrypted }, "250", NULL },
+    { "multi-recipient bounce, first", RCPT("reject_multi_recipient_bounce"), { .sender = "" }, "250", NULL },
+    { "multi-recipient bounce", RCPT("reject_multi_recipient_bounce"), { .sender = "", .rcpt_count = 1 }, "550 5.5.3 <joe@example.com>: Recipient address rejected: Multi-recipient bounce", NULL },
+    { "multi-recipient bounce, code", "multi_recipient_bounce_reject_code = 551\n" RCPT("reject_multi_recipient_bounce"), { .sender = "", .rcpt_count = 1 }, "551 5.5.3 ", NULL },
+    { "multi-recipient bounce, no bounce", RCPT("reject_multi_recipient_bounce"), { .rcpt_count = 5 }, "250", NULL },
+    { "multi-recipient bounce, data", "smtpd_data_restrictions = reject_multi_recipient_bounce\n", { .sender = "", .rcpt_count = 2, .stage = STAGE_DATA }, "550 5.5.3 <DATA>: Data command rejected: Multi-recipient bounce", NULL },
+    { "multi-recipient bounce, data for one", "smtpd_data_restrictions = reject_multi_recipient_bounce\n", { .sender = "", .rcpt_count = 1, .stage = STAGE_DATA }, "250", NULL },
+    { "naked address", CLIENT("permit_naked_ip_address, reject"), { .helo = "1.2.3.4" }, "250", NULL },
+    { "naked address, bad", CLIENT("permit_naked_ip_address, reject"), { .helo = "1.2.3" }, "501 5.5.2 <1.2.3>: Helo command rejected: invalid ip address", NULL },
+    { "naked address, a name", CLIENT("permit_naked_ip_address, reject"), { 0 }, "554 5.7.1 <unknown[", NULL },
+    { "forward name", CLIENT("reject_unknown_forward_client_hostname"), { .reverse_name = "a.example" }, "450 4.7.25 Client host rejected: cannot verify your hostname, [192.0.2.9]", NULL },
+    { "forward name, no name at all", CLIENT("reject_unknown_forward_client_hostname"), { 0 }, "250", NULL },
+    { "permit is logged", "smtpd_log_access_permit_actions = static:all\n" CLIENT("permit_inet_interfaces") HELO("check_helo_access static:OK") SENDER("permit") RCPT("permit_auth_destination"), { .client = "203.0.113.5" }, "250",
+      "permit: action=permit_inet_interfaces for Client host=unknown[203.0.113.5] \npermit: action=OK for Helo command=client.example.net from static:OK\n"
+      "permit: action=permit for Sender address=someone@elsewhere.example \npermit: action=permit_auth_destination for Recipient address=joe@example.com \n" },
+    { "permit is logged, one of them", "smtpd_log_access_permit_actions = permit\n" HELO("check_helo_access static:OK") SENDER("permit"), { 0 }, "250", "permit: action=permit for Sender address=someone@elsewhere.example \n" },
     { "nothing", "", { 0 }, "250", NULL },
     { "client", CLIENT("reject"), { 0 }, "554 5.7.1 <unknown[192.0.2.9]>: Client host rejected: Access denied", NULL },
     { "helo", HELO("reject"), { 0 }, "554 5.7.1 <client.example.net>: Helo command rejected: Access denied", NULL },
