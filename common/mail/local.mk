@@ -4,6 +4,7 @@ libmail_a_SOURCES = \
 	common/mail/headers.c common/mail/headers.h common/mail/headers.def \
 	common/mail/maildate.c common/mail/maildate.h \
 	common/mail/mime.c common/mail/mime.h common/mail/mime_field.c \
+	common/mail/mime_stack.c common/mail/mime_stack.h \
 	common/mail/smtpreply.c common/mail/smtpreply.h \
 	common/mail/transcript.c common/mail/transcript.h \
 	common/mail/xtext.c common/mail/xtext.h

@@ -1,22 +1,15 @@
 /*
  * The walk through the parts.
  *
- * A stack holds the multiparts that are open, each with its boundary. A line that begins with "--" and a boundary of the
- * stack ends all parts inside that multipart, also while a header is read (RFC 2046 5.1.2). The longest boundary that
- * fits counts, the innermost of equals. As the same RFC allows, only the beginning of the line is compared.
+ * A stack holds the multiparts that are open (mime_stack.h). One of its boundaries ends all parts inside that multipart,
+ * also while a header is read (RFC 2046 5.1.2).
  *
  *   boundary line      a new part begins with its header; default type text, in a digest message/rfc822
  *   closing boundary   the multipart is over, what follows belongs to the one around it
  *   end of a header    message/rfc822: another header begins; multipart with a boundary: pushed; else the body
- *
- * The nesting limit is where Postfix 3.7 was seen to have it: messages inside messages do not count, and two multiparts
- * more than the limit pass.
  */
 #include "common/mail/mime.h"
 
-#include <stdlib.h>
-
-#include "common/base/mem.h"
 #include "common/mail/headers.h"
 
 static void begin_header(struct mime *m, enum mime_type default_type)
@@ -30,14 +23,13 @@ static void begin_header(struct mime *m, enum mime_type default_type)
 
 void mime_init(struct mime *m, struct span content, struct mime_limits limits)
 {
-    *m = (struct mime){ .rest = content, .limits = limits };
+    *m = (struct mime){ .rest = content, .stack.limits = limits };
     begin_header(m, MIME_LEAF);
 }
 
 void mime_free(struct mime *m)
 {
-    buf_free(&m->names);
-    free(m->levels);
+    mime_stack_free(&m->stack);
     *m = (struct mime){ .rest = { NULL, 0 } };
 }
 
@@ -64,57 +56,9 @@ static struct span take(struct mime *m, size_t n)
     return s;
 }
 
-/* ---- the stack ---- */
-
-static void push(struct mime *m)
-{
-    struct mime_level v = { .name_begin = m->names.n, .is_digest = m->is_digest };
-    if (m->level_count > m->limits.nesting + 1) {
-        m->is_too_deep = true;
-        return;
-    }
-    if (!mime_parameter(m->content_type, "boundary", m->limits.boundary_bytes, &m->names, &v.is_cut))
-        return;
-    v.name_bytes = m->names.n - v.name_begin;
-    if (m->level_count == m->level_cap) {
-        m->level_cap = m->level_cap ? 2 * m->level_cap : 4;
-        m->levels = xrealloc(m->levels, m->level_cap * sizeof *m->levels);
-    }
-    m->levels[m->level_count++] = v;
-}
-
-static struct span boundary_of(const struct mime *m, size_t level)
-{
-    return span_of(m->names.p + m->levels[level].name_begin, m->levels[level].name_bytes);
-}
-
-/* The multipart whose boundary the line is; level_count when it is none. */
-static size_t level_of(const struct mime *m, struct span line)
-{
-    size_t best = m->level_count;
-    if (m->level_count == 0 || line.n < 3 || line.p[0] != '-' || line.p[1] != '-')
-        return best;
-    for (size_t i = m->level_count; i-- > 0;) {
-        bool fits = span_starts_with(span_from(line, 2), boundary_of(m, i));
-        if (fits && (best == m->level_count || m->levels[i].name_bytes > m->levels[best].name_bytes))
-            best = i;
-    }
-    return best;
-}
-
-static bool is_closing(const struct mime *m, size_t level, struct span line)
-{
-    struct span after = span_from(line, 2 + m->levels[level].name_bytes);
-    return m->levels[level].is_cut ? span_iends_with(span_trim(after), SPAN_LIT("--")) : span_starts_with(after, SPAN_LIT("--"));
-}
-
 static void pass_boundary(struct mime *m, size_t level, struct span line)
 {
-    bool is_end = is_closing(m, level, line);
-    const struct mime_level *v = &m->levels[level];
-    bool is_digest = v->is_digest;
-    m->level_count = is_end ? level : level + 1;
-    m->names.n = v->name_begin + (is_end ? 0 : v->name_bytes);
+    bool is_digest, is_end = mime_stack_pass(&m->stack, level, line, &is_digest);
     begin_header(m, is_digest && !is_end ? MIME_MESSAGE : MIME_LEAF);
     m->in_header = !is_end;
 }
@@ -124,8 +68,8 @@ static void pass_boundary(struct mime *m, size_t level, struct span line)
 static void end_header(struct mime *m)
 {
     m->in_header = false;
-    if (m->type == MIME_MULTIPART)
-        push(m);
+    if (m->type == MIME_MULTIPART && !mime_stack_push(&m->stack, m->content_type, m->is_digest))
+        m->is_too_deep = true;
 }
 
 /* After the end of its header was given out: a message inside has a header of its own. */
@@ -166,7 +110,7 @@ static size_t field_bytes(const struct mime *m)
 static struct mime_piece header_piece(struct mime *m)
 {
     struct span line = without_end(span_of(m->rest.p, line_bytes(m->rest)));
-    bool is_over = m->rest.n == 0 || level_of(m, line) < m->level_count;
+    bool is_over = m->rest.n == 0 || mime_stack_find(&m->stack, line) < m->stack.count;
     if (!is_over && hdr_name_length(line) > 0) {
         struct mime_piece field = { MIME_FIELD, take(m, field_bytes(m)) };
         learn_field(m, field.text);
@@ -186,8 +130,8 @@ bool mime_next(struct mime *m, struct mime_piece *out)
     if (m->rest.n == 0)
         return false;
     struct span line = take(m, line_bytes(m->rest)), bare = without_end(line);
-    size_t level = level_of(m, bare);
-    bool is_boundary = level < m->level_count;
+    size_t level = mime_stack_find(&m->stack, bare);
+    bool is_boundary = level < m->stack.count;
     if (is_boundary)
         pass_boundary(m, level, bare);
     *out = (struct mime_piece){ is_boundary ? MIME_BOUNDARY : MIME_BODY, line };

@@ -15,11 +15,7 @@
 #include "common/base/attrs.h"
 #include "common/base/buf.h"
 #include "common/base/span.h"
-
-struct mime_limits {
-    size_t boundary_bytes;   /* of a boundary that count */
-    size_t nesting;          /* multiparts inside one another; as many and two more are entered */
-};
+#include "common/mail/mime_stack.h"
 
 enum mime_kind {
     MIME_FIELD,       /* a header field with its continuation lines */
@@ -42,18 +38,9 @@ struct mime_piece {
     struct span text; /* with its line ends; the pieces one after the other are the content */
 };
 
-struct mime_level {
-    size_t name_begin, name_bytes; /* of the boundary, in names */
-    bool is_cut;                   /* the boundary was longer than counts */
-    bool is_digest;
-};
-
 struct mime {
     struct span rest;              /* borrowed */
-    struct mime_limits limits;
-    struct buf names;              /* boundaries of the open multiparts, outermost first */
-    struct mime_level *levels;     /* owned */
-    size_t level_count, level_cap;
+    struct mime_stack stack;
     bool in_header;
     bool is_too_deep;              /* the nesting limit was passed; what is deeper is taken as body */
     /* The part whose header or body is being read. */

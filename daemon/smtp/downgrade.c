@@ -161,7 +161,7 @@ static void put_header(struct downgrading *d, struct span header, struct span en
     struct mime m;
     struct mime_piece piece;
     bool has_eol = header.n == 0 || header.p[header.n - 1] == '\n';
-    mime_init(&m, header, d->mime.limits);
+    mime_init(&m, header, d->mime.stack.limits);
     while (mime_next(&m, &piece) && piece.kind == MIME_FIELD)
         if (!mime_is_field(piece.text, "Content-Transfer-Encoding"))
             keep(d, piece.text);
