@@ -4,6 +4,7 @@ libpolicy_a_SOURCES = \
 	policy/answers.c policy/answers.h \
 	policy/compile.c policy/policy_internal.h \
 	policy/dnsbl.c policy/dnsbl.h \
+	policy/pipe.c policy/pipe.h \
 	policy/recipient.c \
 	policy/restrict_access.c \
 	policy/restrict_backup.c \
@@ -27,10 +28,12 @@ EXTRA_DIST += policy/README.md
 POLICY_LIBS = libpolicy.a libmail.a $(TABLE_LIBS) $(DNS_LIBS)
 
 if HAVE_CMOCKA
-POLICY_TESTS = tests/unit/test_policy_dns tests/unit/test_policy_relay tests/unit/test_policy_restrictions tests/unit/test_route_resolve
+POLICY_TESTS = tests/unit/test_pipe tests/unit/test_policy_dns tests/unit/test_policy_relay tests/unit/test_policy_restrictions tests/unit/test_route_resolve
 POLICY_FIXTURE = tests/unit/policy_fixture.c tests/unit/policy_fixture.h
 check_PROGRAMS += $(POLICY_TESTS)
 TESTS += $(POLICY_TESTS)
+tests_unit_test_pipe_SOURCES = tests/unit/test_pipe.c
+tests_unit_test_pipe_LDADD = libpolicy.a libmail.a libnet.a libbase.a $(IDN2_LIBS) $(TEST_LIBS)
 tests_unit_test_policy_dns_SOURCES = tests/unit/test_policy_dns.c tests/unit/dns_responder.c tests/unit/dns_responder.h $(POLICY_FIXTURE)
 tests_unit_test_policy_dns_LDADD = $(POLICY_LIBS) $(DNS_TEST_LIBS)
 tests_unit_test_policy_relay_SOURCES = tests/unit/test_policy_relay.c $(POLICY_FIXTURE)

@@ -15,6 +15,7 @@ libcontrol_a_SOURCES = \
 	daemon/control/ctl_sync.c \
 	daemon/control/envelope_json.c daemon/control/envelope_json.h \
 	daemon/control/local_content.c daemon/control/local_content.h \
+	daemon/control/local_inspect.c daemon/control/local_inspect.h \
 	daemon/control/local_submit.c daemon/control/local_submit.h \
 	daemon/control/pickup.c daemon/control/pickup.h \
 	daemon/control/queue_json.c daemon/control/queue_json.h \

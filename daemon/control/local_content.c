@@ -5,7 +5,10 @@
  */
 #include "daemon/control/local_content.h"
 
+#include <stdlib.h>
+
 #include "common/base/ascii.h"
+#include "common/base/mem.h"
 #include "common/conf/conf.h"
 #include "common/mail/address.h"
 
@@ -20,11 +23,20 @@ static bool flush_out(struct local_content *c)
     return !c->has_failed;
 }
 
-static void put(struct local_content *c, struct span s)
+static void store(void *arg, struct span s)
 {
+    struct local_content *c = arg;
     buf_add_span(&c->out, s);
     if (c->out.n >= OUT_BYTES)
         flush_out(c);
+}
+
+static void put(struct local_content *c, struct span s)
+{
+    if (c->pipe != NULL && !c->is_past_pipe)
+        pipe_feed(c->pipe, s);
+    else
+        store(c, s);
 }
 
 static void put_crlf(struct local_content *c)
@@ -111,10 +123,9 @@ static void put_field(struct local_content *c, const char *name, struct span val
     buf_free(&b);
 }
 
-/* Adds what a complete message has, and the empty line that ends the header. */
-static void end_header(struct local_content *c)
+/* Adds what a complete message has. */
+static void add_missing(struct local_content *c, const struct hdr_scan *h)
 {
-    const struct hdr_scan *h = &c->scan;
     bool resent = hdr_has(h, HDR_RESENT_TO) || hdr_has(h, HDR_RESENT_CC) || hdr_has(h, HDR_RESENT_BCC) ||
                   hdr_has(h, HDR_RESENT_FROM) || hdr_has(h, HDR_RESENT_SENDER) || hdr_has(h, HDR_RESENT_DATE) ||
                   hdr_has(h, HDR_RESENT_MESSAGE_ID);
@@ -127,6 +138,20 @@ static void end_header(struct local_content *c)
     if (c->o.undisclosed[0] != '\0' && !hdr_has(h, HDR_TO) && !hdr_has(h, HDR_CC) && !hdr_has(h, HDR_RESENT_TO) &&
         !hdr_has(h, HDR_RESENT_CC))
         put_line(c, span_cstr(c->o.undisclosed), true);
+}
+
+/* The fields that were missing, and the empty line that ends the header. */
+static void end_header(struct local_content *c)
+{
+    if (c->pipe != NULL)
+        pipe_end_header(c->pipe);
+    uint32_t before = c->flags;
+    c->is_past_pipe = true;
+    c->flags = 0;
+    add_missing(c, c->pipe != NULL ? &c->pipe->hdr : &c->scan);
+    c->is_past_pipe = false;
+    c->added_flags = c->flags;
+    c->flags |= before;
     put_crlf(c);
     c->in_body = true;
     c->at_line_start = true;
@@ -134,6 +159,8 @@ static void end_header(struct local_content *c)
 
 static bool is_dropped(const struct local_content *c, struct span line)
 {
+    if (c->pipe != NULL) /* which does it, after all have seen the field */
+        return false;
     struct span name = span_of(line.p, hdr_name_length(line));
     struct span rest = span_cstr(c->o.drop_headers), item;
     while (conf_list_next(&rest, &item, NULL)) {
@@ -225,6 +252,13 @@ void local_content_begin(struct local_content *c, const struct local_content_opt
 {
     *c = (struct local_content){ .o = *o, .sink = sink, .arg = arg };
     hdr_scan_init(&c->scan, a);
+    if (o->inspect != NULL && o->inspect->stage_count > 0) {
+        struct pipe_options po = *o->inspect;
+        po.put = store;
+        po.arg = c;
+        c->pipe = xcalloc(1, sizeof *c->pipe);
+        pipe_init(c->pipe, &po, a);
+    }
     put(c, o->received);
 }
 
@@ -235,6 +269,24 @@ bool local_content_add(struct local_content *c, struct span bytes)
     if (c->in_body)
         add_body(c, bytes);
     return !c->has_failed;
+}
+
+/* What others made of the content counts, not what it was. */
+static void end_pipe(struct local_content *c)
+{
+    const struct content_pipe *p = c->pipe;
+    if (p == NULL)
+        return;
+    pipe_end(c->pipe);
+    c->scan = p->hdr;
+    if (c->scan.received_count > 0)
+        c->scan.received_count--;
+    c->flags &= ~(uint32_t)CONTENT_HAS_8BIT_HEADER;
+    c->flags |= p->hdr.has_8bit ? CONTENT_HAS_8BIT_HEADER | CONTENT_HAS_8BIT : 0;
+    c->flags |= p->made_8bit ? CONTENT_HAS_8BIT : 0;
+    c->flags |= p->made_long_line ? CONTENT_HAS_LONG_LINE : 0;
+    c->flags |= p->made_dot_line ? CONTENT_HAS_DOT_LINE : 0;
+    c->flags |= c->added_flags;
 }
 
 bool local_content_end(struct local_content *c)
@@ -249,6 +301,7 @@ bool local_content_end(struct local_content *c)
         body_piece(c, SPAN_LIT("\r"));
     if (!c->at_line_start)
         body_line_end(c);
+    end_pipe(c);
     bool ok = flush_out(c);
     local_content_abort(c);
     return ok;
@@ -258,4 +311,8 @@ void local_content_abort(struct local_content *c)
 {
     buf_free(&c->line);
     buf_free(&c->out);
+    if (c->pipe != NULL)
+        pipe_free(c->pipe);
+    free(c->pipe);
+    c->pipe = NULL;
 }

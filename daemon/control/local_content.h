@@ -14,6 +14,7 @@
 #include "common/base/err.h"
 #include "common/base/span.h"
 #include "common/mail/headers.h"
+#include "policy/pipe.h"
 #include "queue/spool.h"
 
 #define LOCAL_HEADER_MAX (4 * 1024 * 1024)
@@ -28,6 +29,7 @@ struct local_content_options {
     struct span full_name;
     struct span message_id;    /* with < >, for a message that has none */
     const char *date;          /* for a message that has none */
+    const struct pipe_options *inspect; /* who wants to see the content; put() is ours. NULL or without stages: nobody */
 };
 
 /* Where the result goes: false stops the work (the caller knows why). */
@@ -37,7 +39,9 @@ struct local_content {
     struct local_content_options o;
     local_content_sink *sink;
     void *arg;
-    struct hdr_scan scan;
+    struct hdr_scan scan;      /* at the end: of the header as it was written, without our Received */
+    struct content_pipe *pipe; /* owned */
+    bool is_past_pipe;         /* what we add ourselves is not inspected */
     struct buf line;           /* header line not complete yet */
     struct buf out;
     size_t header_bytes;
@@ -46,6 +50,7 @@ struct local_content {
     bool at_line_start;
     size_t line_bytes;
     uint32_t flags;            /* CONTENT_* */
+    uint32_t added_flags;      /* of the fields that we added */
 };
 
 /* The arena keeps the Message-ID found. */

@@ -13,6 +13,7 @@
 #include "common/mail/address.h"
 #include "common/mail/maildate.h"
 #include "daemon/control/local_content.h"
+#include "daemon/control/local_inspect.h"
 #include "policy/route.h"
 
 struct run {
@@ -20,6 +21,7 @@ struct run {
     const struct submission *s;
     const struct params *p;
     struct conf *conf;
+    struct policy *policy; /* NULL: none */
     struct msg *m;
     char id[QID_TEXT_MAX];
     uid_t uid;
@@ -58,7 +60,7 @@ static void add_rcpt(struct run *r, struct span addr, struct span orig)
 
 static int add_rcpts(struct run *r, struct err *e)
 {
-    struct policy *pol = r->env->policy != NULL ? r->env->policy(r->env->arg) : NULL;
+    struct policy *pol = r->policy;
     struct arena *a = r->m->arena;
     int status = 0;
     for (size_t i = 0; i < r->s->rcpt_count && status == 0; i++) {
@@ -70,7 +72,6 @@ static int add_rcpts(struct run *r, struct err *e)
         for (size_t k = 0; k < n && status == 0; k++)
             add_rcpt(r, list[k], addr);
     }
-    policy_unref(&pol);
     return status;
 }
 
@@ -179,6 +180,9 @@ static int take_content(struct run *r, local_read_fn *read, void *arg, struct er
 {
     struct local_content lc;
     struct local_content_options o = content_options(r);
+    struct local_inspect inspect;
+    local_inspect_init(&inspect, r->p, r->policy, r->m);
+    o.inspect = &inspect.o;
     r->w = content_begin(r->env->spool, r->m->env.id);
     local_content_begin(&lc, &o, r->m->arena, content_sink, r);
     int status = copy_content(r, &lc, read, arg, e);
@@ -261,6 +265,7 @@ int local_submit(const struct local_env *env, const struct submission *s, uid_t 
 {
     struct run r = { .env = env, .s = s, .uid = uid, .conf = env->conf(env->arg), .m = msg_new() };
     r.p = conf_global(r.conf);
+    r.policy = env->policy != NULL ? env->policy(env->arg) : NULL;
     r.m->env.id = id;
     qid_format(id, r.p->enable_long_queue_ids, r.id);
     int status = build(&r, read, arg, e);
@@ -270,6 +275,7 @@ int local_submit(const struct local_env *env, const struct submission *s, uid_t 
     }
     content_abort(&r.w);
     msg_unref(&r.m);
+    policy_unref(&r.policy);
     conf_unref(&r.conf);
     return status;
 }

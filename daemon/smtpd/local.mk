@@ -13,6 +13,7 @@ libsmtpd_a_SOURCES = \
 	daemon/smtpd/connect.c \
 	daemon/smtpd/content.c daemon/smtpd/content.h \
 	daemon/smtpd/hosts_file.c \
+	daemon/smtpd/inspect.c \
 	daemon/smtpd/limits.c daemon/smtpd/limits.def \
 	daemon/smtpd/message.c \
 	daemon/smtpd/notify.c \

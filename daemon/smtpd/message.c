@@ -40,6 +40,13 @@ static void put_cb(void *arg, struct span bytes)
         fail(S, st);
 }
 
+/* Where content goes that somebody wants to see before it is stored. */
+static void pipe_cb(void *arg, struct span bytes)
+{
+    struct smtpd_sess *S = arg;
+    pipe_feed(S->tx->pipe, bytes);
+}
+
 /* ---- fields that the client left out ---- */
 
 static bool wants_missing_headers(struct smtpd_sess *S)
@@ -64,13 +71,15 @@ static void add_message_id(struct smtpd_sess *S, struct buf *b, bool resent)
     strftime(stamp, sizeof stamp, "%Y%m%d%H%M%S", &tm);
     char *id = arena_printf(S->tx->msg->arena, "<%s.%s@%s>", stamp, smtpd_qid(S, qid), S->p->myhostname);
     buf_printf(b, "%sMessage-Id: %s\r\n", resent ? "Resent-" : "", id);
-    if (!resent)
+    if (!resent && S->tx->pipe != NULL)
+        S->tx->pipe->hdr.message_id = span_cstr(id);
+    else if (!resent)
         S->tx->scan.hdr.message_id = span_cstr(id);
 }
 
 static void add_missing(struct smtpd_sess *S, struct buf *b)
 {
-    const struct hdr_scan *h = &S->tx->scan.hdr;
+    const struct hdr_scan *h = smtpd_header(S->tx);
     uint32_t resent_bits = 1u << HDR_RESENT_BCC | 1u << HDR_RESENT_CC | 1u << HDR_RESENT_DATE | 1u << HDR_RESENT_FROM |
                            1u << HDR_RESENT_MESSAGE_ID | 1u << HDR_RESENT_SENDER | 1u << HDR_RESENT_TO;
     bool resent = (h->seen & resent_bits) != 0;
@@ -96,7 +105,12 @@ static void header_end_cb(void *arg)
 {
     struct smtpd_sess *S = arg;
     struct smtpd_tx *tx = S->tx;
-    if (tx->scan.hdr.received_count + 1 >= (unsigned)S->p->hopcount_limit)
+    unsigned own = 1; /* our own Received is not in the scan */
+    if (tx->pipe != NULL) {
+        pipe_end_header(tx->pipe);
+        own = 0;
+    }
+    if (smtpd_header(tx)->received_count + own >= (unsigned)S->p->hopcount_limit)
         tx->too_many_hops = true;
     if (!wants_missing_headers(S))
         return;
@@ -113,15 +127,17 @@ void smtpd_message_begin(struct smtpd_sess *S, bool dots)
     struct smtpd_tx *tx = S->tx;
     char text[4096]; /* more than the field can have: received.c */
     struct buf received = { .p = text, .cap = sizeof text, .max = sizeof text - 1 };
+    smtpd_inspect_begin(S, put_cb);
+    void (*sink)(void *, struct span) = tx->pipe != NULL ? pipe_cb : put_cb;
     struct content_options o = {
         .dots = dots,
         .standard_end_only = dots && strcmp(S->p->smtpd_forbid_bare_newline, "no") != 0 && !smtpd_bare_lf_is_excluded(S),
         .keep_stray_cr = !S->p->cleanup_replace_stray_cr_lf,
-        .drop = S->p->message_drop_headers,
-        .drop_letters = S->t->drop_letters,
+        .drop = tx->pipe != NULL ? "" : S->p->message_drop_headers,
+        .drop_letters = tx->pipe != NULL ? 0 : S->t->drop_letters,
         .strip = S->t->has_strip ? S->t->strip : NULL,
         .reject = S->t->has_reject ? S->t->reject : NULL,
-        .put = put_cb,
+        .put = sink,
         .header_end = header_end_cb,
         .arg = S,
     };
@@ -131,10 +147,10 @@ void smtpd_message_begin(struct smtpd_sess *S, bool dots)
         fail(S, SPOOL_IO);
     struct buf prepended = BUF_INIT(0);
     smtpd_action_headers(tx, &prepended);
-    put_cb(S, buf_span(&prepended));
+    sink(S, buf_span(&prepended));
     buf_free(&prepended);
     smtpd_put_received(S, &received);
-    put_cb(S, buf_span(&received));
+    sink(S, buf_span(&received));
 }
 
 static void after_feed(struct smtpd_sess *S, size_t used)
@@ -243,6 +259,20 @@ static void done_cb(void *arg, struct msg *m, int status)
     smtpd_handoff_answer(S);
 }
 
+/* What the scanner says of the content as it came, and the pipe of what was made of it. */
+static uint32_t content_flags(const struct smtpd_tx *tx)
+{
+    const struct content_pipe *p = tx->pipe;
+    uint32_t flags = tx->scan.flags;
+    if (p == NULL)
+        return flags;
+    flags &= ~(uint32_t)CONTENT_HAS_8BIT_HEADER;
+    flags |= p->hdr.has_8bit ? CONTENT_HAS_8BIT_HEADER | CONTENT_HAS_8BIT : 0;
+    flags |= p->made_8bit ? CONTENT_HAS_8BIT : 0;
+    flags |= p->made_long_line ? CONTENT_HAS_LONG_LINE : 0;
+    return flags | (p->made_dot_line ? CONTENT_HAS_DOT_LINE : 0);
+}
+
 static void complete_envelope(struct smtpd_sess *S)
 {
     struct smtpd_tx *tx = S->tx;
@@ -250,14 +280,14 @@ static void complete_envelope(struct smtpd_sess *S)
     struct arena *a = tx->msg->arena;
     struct policy_client c;
     smtpd_policy_client(S, &c);
-    env->content_flags = tx->scan.flags;
+    env->content_flags = content_flags(tx);
     env->client_name = arena_dup_span(a, c.name);
     env->client_addr = arena_dup_span(a, c.addr_text);
     env->client_port = arena_dup_span(a, c.port);
     env->helo = arena_dup_span(a, c.helo);
     env->proto = tx->is_smtputf8 ? SPAN_LIT("UTF8SMTP") : S->is_esmtp ? SPAN_LIT("ESMTP") : SPAN_LIT("SMTP");
     env->sasl_user = env->sasl_method = SPAN_LIT("");
-    env->message_id = tx->scan.hdr.message_id.p ? tx->scan.hdr.message_id : SPAN_LIT("");
+    env->message_id = smtpd_header(tx)->message_id.p ? smtpd_header(tx)->message_id : SPAN_LIT("");
     tx->msg->received_ms = clock_mono_ms();
     tx->msg->done_cb = done_cb;
     tx->msg->done_arg = S;
@@ -288,6 +318,8 @@ enum flow smtpd_message_end(struct smtpd_sess *S)
         transcript_note(S->transcript, "[%llu bytes of content]", (unsigned long long)tx->scan.taken);
     if (tx->is_bdat)
         content_scan_finish(&tx->scan, tx->carry.n ? tx->carry.p : NULL, tx->carry.n);
+    if (tx->pipe != NULL)
+        pipe_end(tx->pipe);
     smtpd_log_message_id(S);
     return has_fault(S) ? refuse(S) : smtpd_message_judge(S);
 }

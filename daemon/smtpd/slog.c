@@ -80,7 +80,7 @@ void smtpd_log_message_id(struct smtpd_sess *S)
 {
     char qid[QID_TEXT_MAX];
     struct log_src src = S->log;
-    struct span id = S->tx->scan.hdr.message_id;
+    struct span id = smtpd_header(S->tx)->message_id;
     src.prog = "cleanup";
     log_parts(&src, "", span_cstr(smtpd_qid(S, qid)), ": message-id=", id.n ? id : SPAN_LIT("<>"));
 }

@@ -26,6 +26,7 @@
 #include "common/table/maps.h"
 #include "daemon/smtpd/content.h"
 #include "daemon/smtpd/smtpd.h"
+#include "policy/pipe.h"
 #include "queue/own_mail.h"
 
 #define IN_BUF_BYTES 16384        /* read buffer; more than a command line and CONTENT_HEADER_LINE_MAX */
@@ -90,6 +91,7 @@ struct smtpd_tx {
     struct span mail_arg;          /* sender as given, without <>, for log lines */
     struct span first_rcpt;        /* internal form of the first accepted recipient as given */
     struct content_scan scan;
+    struct content_pipe *pipe;     /* owned; NULL: nobody wants to see the content */
     uint64_t size_param;
     unsigned accepted;             /* recipients */
     unsigned overshoot;
@@ -300,6 +302,14 @@ enum flow smtpd_message_judge(struct smtpd_sess *S);
 enum flow smtpd_commit_run(struct smtpd_sess *S);
 void smtpd_message_feed_bdat(struct smtpd_sess *S, char *p, size_t n);
 bool smtpd_bare_lf_is_excluded(struct smtpd_sess *S);
+
+/* The facts of the header as it is stored. */
+static inline const struct hdr_scan *smtpd_header(const struct smtpd_tx *tx) { return tx->pipe != NULL ? &tx->pipe->hdr : &tx->scan.hdr; }
+
+/* inspect.c: who wants to see the content as it comes in */
+/* Makes tx->pipe if somebody does; what goes through it ends in put(). */
+void smtpd_inspect_begin(struct smtpd_sess *S, void (*put)(void *arg, struct span bytes));
+void smtpd_inspect_free(struct smtpd_tx *tx);
 
 /* received.c */
 void smtpd_put_received(struct smtpd_sess *S, struct buf *b);

@@ -22,6 +22,7 @@ void smtpd_tx_drop(struct smtpd_sess *S)
     if (S->carry != NULL) /* what was postponed at MAIL goes with it */
         S->carry->permit[2].active = false;
     content_abort(&tx->writer);
+    smtpd_inspect_free(tx);
     msg_unref(&tx->msg);
     buf_free(&tx->carry);
     free(tx->seen);
