@@ -1,12 +1,16 @@
 noinst_LIBRARIES += libtable.a
 libtable_a_SOURCES = \
+	common/table/fold.c common/table/fold.h \
 	common/table/lines.c common/table/lines.h \
 	common/table/maps.c common/table/maps.h \
 	common/table/match_list.c common/table/match_list.h \
+	common/table/source.c common/table/source.h \
 	common/table/strmap.c common/table/strmap.h \
 	common/table/table.c common/table/table.h common/table/table_internal.h \
 	common/table/table_compound.c \
 	common/table/table_config.c common/table/table_config.h \
+	common/table/table_database.c common/table/table_database.h \
+	common/table/table_file.c common/table/table_file.h \
 	common/table/table_query.c common/table/table_query.h \
 	common/table/table_rules.c \
 	common/table/table_simple.c \

@@ -1,36 +1,24 @@
 /*
  * The registry is a plain list: tables are opened at configuration time only, a few dozen of them.
  *
- * Watching a file: the first lookup after a second takes the turn (compare and swap on next_check_ms), looks at the
- * file and, when device, inode, size or times differ, reads it; lookups on other threads go on with the old content.
- * A file whose last change is younger than its clock's grain when it is read may change again without looking
- * different, so it counts as changed at the next look.
+ * Watching a file: the first lookup after a second takes the turn (compare and swap on is_loading), looks at the file and, when
+ * it is not the one that was read, reads it; lookups on other threads go on with the old content. Unless nothing is there
+ * yet, a lookup never waits for who is writing.
  */
-#include <errno.h>
 #include <stdarg.h>
-#include <sys/stat.h>
 #include <utlist.h>
 
 #include "common/base/ascii.h"
 #include "common/base/clock.h"
-#include "common/base/io.h"
 #include "common/base/lock.h"
 #include "common/base/mem.h"
+#include "common/table/fold.h"
+#include "common/table/table_file.h"
 #include "common/table/table_internal.h"
 
 #define LOOK_EVERY_MS   1000
-#define GRAIN_NS        INT64_C(50000000)
 #define FILE_BYTES_MAX  (UINT64_C(4) << 30)
 #define FOLD_STACK      512
-
-struct file_state {
-    dev_t dev;
-    ino_t ino;
-    off_t size;
-    struct timespec mtime, ctime;
-    int error;       /* errno of stat(), 0 when it is there */
-    bool is_young;
-};
 
 struct table {
     struct table *prev, *next;        /* guarded by registry lock */
@@ -42,8 +30,8 @@ struct table {
     struct span name;                 /* in spec */
     bool is_watched;                  /* immutable */
     _Atomic int64_t next_check_ms;
-    atomic_bool is_loading;           /* one thread at a time looks at the file; it owns `seen` */
-    struct file_state seen;
+    atomic_bool is_loading;           /* one thread at a time looks at the file; it owns `file` */
+    struct table_file file;           /* when watched */
     struct lock lock;                 /* tables.content */
     struct table_content *content;    /* guarded by lock when watched, else immutable; NULL: broken */
     char broken[480];                 /* guarded by lock when watched; why content is NULL */
@@ -131,48 +119,28 @@ static void content_set(struct table *t, struct table_content *c, const struct e
 
 /* ---- files ---- */
 
-static void look(const char *path, struct file_state *s)
-{
-    struct stat st;
-    *s = (struct file_state){ .error = 0 };
-    if (stat(path, &st) != 0) {
-        s->error = errno;
-        return;
-    }
-    *s = (struct file_state){ .dev = st.st_dev, .ino = st.st_ino, .size = st.st_size, .mtime = st.st_mtim,
-                              .ctime = st.st_ctim };
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    int64_t age_s = (int64_t)now.tv_sec - st.st_ctim.tv_sec;
-    s->is_young = age_s < 2 && age_s * INT64_C(1000000000) + now.tv_nsec - st.st_ctim.tv_nsec < GRAIN_NS;
-}
-
-static bool is_same_time(const struct timespec *a, const struct timespec *b)
-{
-    return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
-}
-
-static bool is_same_file(const struct file_state *a, const struct file_state *b)
-{
-    return a->dev == b->dev && a->ino == b->ino && a->size == b->size && is_same_time(&a->mtime, &b->mtime)
-           && is_same_time(&a->ctime, &b->ctime) && a->error == b->error && !a->is_young;
-}
-
-static bool read_and_load(struct table *t, const struct table_notes *notes, bool strict, struct table_content **out,
-                          struct err *e)
+/* may_wait: for a writer that has locked the file; else *is_busy is set when there is one. */
+static bool read_and_load(struct table *t, const struct table_notes *notes, bool strict, bool may_wait, bool *is_busy,
+                          struct table_content **out, struct err *e)
 {
     struct buf text = BUF_INIT(FILE_BYTES_MAX - 1);
     struct table_load in = { .registry = t->registry, .spec = t->spec, .name = t->name, .flags = t->flags,
                              .notes = notes, .strict = strict };
     bool ok = false;
+    *is_busy = false;
     if (t->is_watched) {
-        const char *path = t->name.p; /* spec ends with its NUL */
-        look(path, &t->seen);         /* before reading: a change while we read shows at the next look */
-        if (!io_read_file(path, &text, e))
+        enum table_file_answer a = table_file_read(&t->file, may_wait, &text, e);
+        *is_busy = a == TABLE_FILE_BUSY;
+        if (a != TABLE_FILE_READ)
             goto out;
         in.text = &text;
+        in.is_database = t->file.is_database;
+        if (table_file_is_stale(&t->file))
+            table_odd_line(&in, 0, "%s is older than the text it is made from", t->file.database);
     }
     ok = t->type->load(&in, out, e);
+    if (!ok && in.is_database)
+        err_prefix(e, "%s", t->file.database);
 out:
     buf_free(&text);
     return ok;
@@ -190,9 +158,7 @@ static void log_note(void *arg, bool is_error, const char *file, int line, const
 
 static void reload(struct table *t)
 {
-    struct file_state now;
-    look(t->name.p, &now);
-    if (is_same_file(&t->seen, &now))
+    if (!table_file_is_new(&t->file))
         return;
     lock_take(&t->lock);
     bool had = t->content != NULL;
@@ -200,9 +166,12 @@ static void reload(struct table *t)
     struct table_notes notes = { .fn = log_note, .arg = t->registry };
     struct table_content *c = NULL;
     struct err e = ERR_INIT;
-    if (read_and_load(t, &notes, had, &c, &e)) {
+    bool is_busy;
+    if (read_and_load(t, &notes, had, !had, &is_busy, &c, &e)) {
         content_set(t, c, NULL);
         log_info(t->registry->log, "table %s: new content", t->spec);
+    } else if (is_busy) {
+        return; /* the old content serves until the writer has finished */
     } else if (had) {
         log_warn(t->registry->log, "table %s: keeping the old content: %s", t->spec, e.text);
     } else {
@@ -231,22 +200,44 @@ static void watch(struct table *t)
 
 /* ---- helpers for types ---- */
 
+static void say(const struct table_load *in, int line, const char *text)
+{
+    char name[256];
+    if (in->notes == NULL || in->notes->fn == NULL)
+        return;
+    snprintf(name, sizeof name, "%.*s", in->text != NULL ? (int)in->name.n : 200, in->text != NULL ? in->name.p : in->spec);
+    in->notes->fn(in->notes->arg, false, name, line, text);
+}
+
 bool table_bad_line(const struct table_load *in, int line, struct err *e, const char *fmt, ...)
 {
     char text[300];
-    char name[256];
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    snprintf(name, sizeof name, "%.*s", in->text != NULL ? (int)in->name.n : 200, in->text != NULL ? in->name.p : in->spec);
     if (in->strict) {
-        err_set(e, "%s, line %d: %s", name, line, text);
+        err_set(e, "%.*s, line %d: %s", in->text != NULL ? (int)in->name.n : 200, in->text != NULL ? in->name.p : in->spec,
+                line, text);
         return false;
     }
-    if (in->notes != NULL && in->notes->fn != NULL)
-        in->notes->fn(in->notes->arg, false, name, line, text);
+    say(in, line, text);
     return true;
+}
+
+void table_odd_line(const struct table_load *in, int line, const char *fmt, ...)
+{
+    char text[300];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    say(in, line, text);
+}
+
+const struct log_src *table_registry_log(const struct table_registry *r)
+{
+    return r->log;
 }
 
 enum lookup table_found(struct span value, struct arena *a, struct span *out)
@@ -282,6 +273,8 @@ static struct table *make(struct table_registry *r, struct span type, struct spa
     t->name = span_cstr(t->spec + type.n + 1);
     t->type = table_type_find(type);
     t->is_watched = t->type != NULL && (t->type->flags & TT_FILE) && (t->name.n == 0 || t->name.p[0] != '{');
+    if (t->is_watched)
+        table_file_init(&t->file, t->name.p, t->type->suffix); /* spec ends with its NUL */
     lock_init(&t->lock, LOCK_TABLE_CONTENT);
     return t;
 }
@@ -291,6 +284,7 @@ static void destroy(struct table *t)
     content_unref(t->content);
     lock_destroy(&t->lock);
     table_registry_unref(&t->registry);
+    table_file_free(&t->file);
     free(t->spec);
     free(t);
 }
@@ -313,7 +307,8 @@ static void load_first(struct table *t, const struct table_notes *notes)
                  t->spec, t->type->name);
         return;
     }
-    if (read_and_load(t, notes, false, &c, &e)) {
+    bool is_busy;
+    if (read_and_load(t, notes, false, true, &is_busy, &c, &e)) {
         t->content = c;
         t->status = TABLE_OK;
     } else {
@@ -395,28 +390,42 @@ bool table_is_fixed(const struct table *t)
 
 /* ---- lookup ---- */
 
-static bool has_upper(struct span s)
+/* Plain: nothing to fold and nothing to check. */
+static bool is_plain(struct span s, bool folds)
 {
     for (size_t i = 0; i < s.n; i++) {
-        if (s.p[i] >= 'A' && s.p[i] <= 'Z')
-            return true;
+        if (ascii_is_8bit(s.p[i]) || (folds && s.p[i] >= 'A' && s.p[i] <= 'Z'))
+            return false;
     }
-    return false;
+    return true;
+}
+
+static enum lookup search_folded(const struct table *t, const struct table_content *c, struct span key, struct arena *a,
+                                 struct span *value, struct err *e)
+{
+    char small[FOLD_STACK];
+    size_t room = t->flags & TABLE_BYTES ? key.n : key.n * FOLD_GROWTH;
+    char *p = room <= sizeof small ? small : xmalloc(room);
+    ptrdiff_t n = (ptrdiff_t)key.n;
+    if (t->flags & TABLE_BYTES) {
+        memcpy(p, key.p, key.n);
+        ascii_lower_buf(p, key.n);
+    } else {
+        n = fold_utf8(key, p);
+    }
+    enum lookup answer = n < 0 ? LOOKUP_NONE : c->ops->find(c, span_of(p, (size_t)n), a, value, e);
+    if (p != small)
+        free(p);
+    return answer;
 }
 
 static enum lookup search(const struct table *t, const struct table_content *c, struct span key, struct arena *a,
                           struct span *value, struct err *e)
 {
-    if (!(t->type->flags & TT_FOLD) || !has_upper(key))
+    bool folds = (t->type->flags & TT_FOLD) && !(t->flags & TABLE_KEEP_CASE);
+    if (is_plain(key, folds) || (!folds && ((t->flags & TABLE_BYTES) || fold_is_utf8(key))))
         return c->ops->find(c, key, a, value, e);
-    char small[FOLD_STACK];
-    char *p = key.n <= sizeof small ? small : xmalloc(key.n);
-    memcpy(p, key.p, key.n);
-    ascii_lower_buf(p, key.n);
-    enum lookup answer = c->ops->find(c, span_of(p, key.n), a, value, e);
-    if (p != small)
-        free(p);
-    return answer;
+    return folds ? search_folded(t, c, key, a, value, e) : LOOKUP_NONE;
 }
 
 enum lookup table_lookup(struct table *t, struct span key, struct arena *a, struct span *value, struct err *e)
@@ -429,7 +438,29 @@ enum lookup table_lookup(struct table *t, struct span key, struct arena *a, stru
     enum lookup answer = search(t, c, key, a, value, e);
     if (t->is_watched)
         content_unref(c);
+    if (answer == LOOKUP_FOUND && value != NULL && !(t->flags & TABLE_BYTES) && !(t->type->flags & TT_CHECKED)
+        && !fold_is_utf8(*value)) {
+        err_set(e, "the value is not valid UTF-8");
+        answer = LOOKUP_TEMPFAIL;
+    }
     if (answer == LOOKUP_TEMPFAIL)
         err_prefix(e, "table %.200s", t->spec);
     return answer;
+}
+
+bool table_each(struct table *t, table_row_fn *fn, void *arg, struct err *e)
+{
+    if (t->is_watched)
+        watch(t);
+    struct table_content *c = content_get(t, e);
+    if (c == NULL)
+        return false;
+    bool ok = false;
+    if (c->ops->each != NULL)
+        ok = c->ops->each(c, fn, arg, e);
+    else
+        err_set(e, "table %.200s: tables of this type cannot be listed", t->spec);
+    if (t->is_watched)
+        content_unref(c);
+    return ok;
 }

@@ -3,7 +3,8 @@
  *
  * Purpose    opens `type:name` and answers exact queries: found, none, or temporary failure. Which keys are tried for
  *            an address or a host is the business of maps.h. Files are watched: at most once a second a lookup looks
- *            whether the file changed, reads it anew and swaps it in; a broken file leaves the old content in place.
+ *            whether the file changed, reads it anew and swaps it in; a broken file leaves the old content in place. Keys
+ *            are compared without case where the type says so; a key that is no UTF-8 is in no table, unless TABLE_BYTES.
  * Source     DESIGN "Lookup tables"; DATABASE_README, postmap(1), and the *_table(5) pages for each type
  * Threads    table_open() and table_lookup(): any. The registry is shared by all snapshots of the process, so a table
  *            that a reload still names is the same table.
@@ -43,6 +44,8 @@ struct table_notes {
 
 #define TABLE_ALIASES 1u  /* the file is written as aliases(5) says: `name: value, value` */
 #define TABLE_NO_REFERENCES 2u /* a rule whose result has parts of the key in it ($1) is a mistake */
+#define TABLE_BYTES 4u /* keys and values are any bytes: smtputf8_enable = no, header_checks and the like; else they are UTF-8 */
+#define TABLE_KEEP_CASE 8u /* keys are not folded (posthousectl map -f) */
 
 enum table_status {
     TABLE_OK,
@@ -62,6 +65,11 @@ void table_close(struct table **t);
 const char *table_name(const struct table *t);
 /* Answers only keys that are there literally: false for regexp, pcre and cidr, which see no partial keys. */
 bool table_is_fixed(const struct table *t);
+
+/* One row of a listing; false when no more are wanted. Valid during the call. */
+typedef bool table_row_fn(void *arg, struct span key, struct span value);
+/* Every row, in the order of the file. False with *e when the table cannot be read, or its type cannot list. */
+bool table_each(struct table *t, table_row_fn *fn, void *arg, struct err *e) MUST_CHECK;
 
 /* `value` may be NULL when only the fact matters; else it is copied into `a`. The value is never empty. */
 enum lookup table_lookup(struct table *t, struct span key, struct arena *a, struct span *value, struct err *e) MUST_CHECK;

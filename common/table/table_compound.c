@@ -81,9 +81,9 @@ static enum lookup rand_find(const struct table_content *c, struct span key, str
     return table_found(k->values[n % k->count], a, value);
 }
 
-static const struct table_ops union_ops = { union_find, compound_free };
-static const struct table_ops pipe_ops = { pipe_find, compound_free };
-static const struct table_ops rand_ops = { rand_find, compound_free };
+static const struct table_ops union_ops = { .find = union_find, .free = compound_free };
+static const struct table_ops pipe_ops = { .find = pipe_find, .free = compound_free };
+static const struct table_ops rand_ops = { .find = rand_find, .free = compound_free };
 
 static bool add_member(struct compound_content *k, const struct table_load *in, struct span item, struct err *e)
 {

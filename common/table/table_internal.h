@@ -15,6 +15,8 @@ struct table_ops {
     enum lookup (*find)(const struct table_content *c, struct span key, struct arena *a, struct span *value,
                         struct err *e);
     void (*free)(struct table_content *c);
+    /* NULL when the type cannot list its rows. Every row, until fn returns false; false with *e. */
+    bool (*each)(const struct table_content *c, table_row_fn *fn, void *arg, struct err *e);
 };
 
 /* First member of each type's own content. */
@@ -29,7 +31,8 @@ struct table_load {
     const char *spec;               /* "type:name", for messages */
     struct span name;               /* behind "type:" */
     struct buf *text;               /* TT_FILE: the file's bytes (the type may take the memory), else NULL */
-    unsigned flags;                 /* TABLE_ALIASES */
+    bool is_database;               /* text is the file with the type's suffix */
+    unsigned flags;                 /* TABLE_ALIASES, ... */
     const struct table_notes *notes;
     bool strict;                    /* a line with a mistake fails the load instead of being left out (reload) */
 };
@@ -39,17 +42,21 @@ enum {
     TT_FOLD = 2,     /* keys are compared without case */
     TT_PATTERN = 4,  /* see table_is_fixed() */
     TT_MISSING = 8,  /* Postfix has it, this program does not */
+    TT_CHECKED = 16, /* values are known to be valid UTF-8 (unless TABLE_BYTES) */
 };
 
 struct table_type {
     const char *name;
     unsigned flags;
     bool (*load)(const struct table_load *in, struct table_content **out, struct err *e);
+    const char *suffix; /* of a database file that is read instead of the one that is named, or NULL */
 };
 
 /* The types, ordered by name; NULL when there is none. */
 const struct table_type *table_type_find(struct span name);
 
+bool table_lmdb_load(const struct table_load *in, struct table_content **out, struct err *e);
+bool table_cdb_load(const struct table_load *in, struct table_content **out, struct err *e);
 bool table_text_load(const struct table_load *in, struct table_content **out, struct err *e);
 bool table_inline_load(const struct table_load *in, struct table_content **out, struct err *e);
 bool table_static_load(const struct table_load *in, struct table_content **out, struct err *e);
@@ -65,5 +72,9 @@ bool table_rand_load(const struct table_load *in, struct table_content **out, st
 
 /* A mistake on a line: tells the notes, and when `strict` fills *e. Returns false when the load should stop. */
 bool table_bad_line(const struct table_load *in, int line, struct err *e, const char *fmt, ...) PRINTF_FMT(4, 5);
+/* Something that is odd and no mistake: tells the notes. */
+void table_odd_line(const struct table_load *in, int line, const char *fmt, ...) PRINTF_FMT(3, 4);
+/* Where the registry's owner wants to be told at run time; may be NULL. */
+const struct log_src *table_registry_log(const struct table_registry *r);
 /* For find functions: copies when the caller wants the value. */
 enum lookup table_found(struct span value, struct arena *a, struct span *out);

@@ -223,7 +223,7 @@ static enum lookup rules_find(const struct table_content *c, struct span key, st
     return search(r, key, &ip, a, value, e);
 }
 
-static const struct table_ops rules_ops = { rules_find, rules_free };
+static const struct table_ops rules_ops = { .find = rules_find, .free = rules_free };
 
 /* ---- patterns ---- */
 

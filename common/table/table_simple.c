@@ -62,7 +62,18 @@ static enum lookup inline_find(const struct table_content *c, struct span key, s
     return row == NULL ? LOOKUP_NONE : table_found(strmap_value(&s->map, row), a, value);
 }
 
-static const struct table_ops inline_ops = { inline_find, simple_free };
+static bool inline_each(const struct table_content *c, table_row_fn *fn, void *arg, struct err *e)
+{
+    const struct simple_content *s = (const struct simple_content *)c;
+    (void)e;
+    for (uint32_t i = 0; i < s->map.count; i++) {
+        if (!fn(arg, strmap_key(&s->map, &s->map.rows[i]), strmap_value(&s->map, &s->map.rows[i])))
+            break;
+    }
+    return true;
+}
+
+static const struct table_ops inline_ops = { .find = inline_find, .free = simple_free, .each = inline_each };
 
 bool table_inline_load(const struct table_load *in, struct table_content **out, struct err *e)
 {
@@ -104,7 +115,7 @@ static enum lookup static_find(const struct table_content *c, struct span key, s
     return table_found(span_of(s->text, s->n), a, value);
 }
 
-static const struct table_ops static_ops = { static_find, simple_free };
+static const struct table_ops static_ops = { .find = static_find, .free = simple_free };
 
 bool table_static_load(const struct table_load *in, struct table_content **out, struct err *e)
 {
@@ -131,7 +142,7 @@ static enum lookup fail_find(const struct table_content *c, struct span key, str
     return LOOKUP_TEMPFAIL;
 }
 
-static const struct table_ops fail_ops = { fail_find, simple_free };
+static const struct table_ops fail_ops = { .find = fail_find, .free = simple_free };
 
 bool table_fail_load(const struct table_load *in, struct table_content **out, struct err *e)
 {
@@ -160,7 +171,7 @@ static enum lookup environ_find(const struct table_content *c, struct span key, 
     return table_found(span_cstr(v), a, value);
 }
 
-static const struct table_ops environ_ops = { environ_find, simple_free };
+static const struct table_ops environ_ops = { .find = environ_find, .free = simple_free };
 
 bool table_environ_load(const struct table_load *in, struct table_content **out, struct err *e)
 {
@@ -233,7 +244,7 @@ static enum lookup unix_find(const struct table_content *c, struct span key, str
     return s->is_group ? find_group(name, a, value, e) : find_user(name, a, value, e);
 }
 
-static const struct table_ops unix_ops = { unix_find, simple_free };
+static const struct table_ops unix_ops = { .find = unix_find, .free = simple_free };
 
 bool table_unix_load(const struct table_load *in, struct table_content **out, struct err *e)
 {
