@@ -98,12 +98,17 @@ static bool is_unknown(struct span name)
     return name.n == 0 || span_ieq_cstr(name, "unknown");
 }
 
+static int unknown_client_code(const struct eval *ev, bool is_tempfail)
+{
+    return is_tempfail ? 450 : (int)ev->s->p->unknown_client_reject_code;
+}
+
 STEP_FN(step_reject_unknown_client)
 {
     (void)s;
     if (!is_unknown(ev->c->name))
         return ANSWER_DUNNO;
-    return eval_reject(ev, SUBJECT_CLIENT, (int)ev->s->p->unknown_client_reject_code, "4.7.25",
+    return eval_reject(ev, SUBJECT_CLIENT, unknown_client_code(ev, ev->c->is_name_tempfail), "4.7.25",
                        "Client host rejected: cannot find your hostname, [%.*s]", SPAN_ARG(ev->c->addr_text));
 }
 
@@ -112,7 +117,7 @@ STEP_FN(step_reject_unknown_reverse)
     (void)s;
     if (!is_unknown(ev->c->reverse_name))
         return ANSWER_DUNNO;
-    return eval_reject(ev, SUBJECT_CLIENT, (int)ev->s->p->unknown_client_reject_code, "4.7.1",
+    return eval_reject(ev, SUBJECT_CLIENT, unknown_client_code(ev, ev->c->is_reverse_tempfail), "4.7.1",
                        "Client host rejected: cannot find your reverse hostname, [%.*s]", SPAN_ARG(ev->c->addr_text));
 }
 

@@ -76,6 +76,7 @@ struct policy_client {
     struct span addr_text;         /* without brackets */
     struct span name;              /* verified name or "unknown" */
     struct span reverse_name;
+    bool is_name_tempfail, is_reverse_tempfail; /* the names are "unknown" because a server did not answer */
     struct span port;
     struct span helo;
     struct span sender;

@@ -117,6 +117,7 @@ static void pack_all(struct packer *k, const struct envelope *from, struct envel
     e->proto = pack(k, from->proto);
     e->sasl_user = pack(k, from->sasl_user);
     e->sasl_method = pack(k, from->sasl_method);
+    e->orig_id = pack(k, from->orig_id);
     e->message_id = pack(k, from->message_id);
     pack_rcpts(k, from, rcpts);
 }

@@ -29,6 +29,7 @@ enum { /* struct envelope.flags */
     ENV_HOLD         = 1 << 4, /* to be put on hold at once */
     ENV_AUTHENTICATED = 1 << 5,
     ENV_NO_DELAY_WARNING = 1 << 6,
+    ENV_SOURCE_LOCAL = 1 << 8, /* the client, or whom XFORWARD names, is in local_header_rewrite_clients */
     ENV_FORCED_EXPIRE = 1 << 7, /* an administrator wants it bounced now; set by recovery and in listings */
 };
 enum { /* struct envelope.content_flags: what the receiving leg learned, so that no later leg scans again */
@@ -82,6 +83,7 @@ struct envelope {
     uint64_t content_bytes;  /* size of the content as stored (CRLF line ends, our Received: included) */
     /* who sent it, for logs, XFORWARD, queue show */
     struct span client_name, client_addr, client_port, helo, proto /* "ESMTP" */, sasl_user, sasl_method;
+    struct span orig_id;     /* queue ID at the first hop that uses XFORWARD; empty: here */
     struct span message_id;  /* value of the Message-ID header with <>, may be empty */
     uint32_t rcpt_count;
     struct msg_rcpt *rcpts;  /* [rcpt_count], in the arena */

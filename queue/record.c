@@ -158,6 +158,7 @@ char *record_message(const struct msg *m, uint32_t content_bytes, uint32_t *byte
     size_t n = MESSAGE_FIXED;
     for (size_t i = 0; i < ARRAY_LEN(s); i++)
         n += 4 + s[i].n;
+    n += e->orig_id.n > 0 ? 4 + e->orig_id.n : 0;
     for (uint32_t i = 0; i < e->rcpt_count; i++)
         n += RCPT_MIN + e->rcpts[i].addr.n + e->rcpts[i].orig.n + e->rcpts[i].orcpt.n;
     char *rec = record_room(n, content_bytes, bytes), *p = rec + FRAME_HEADER_BYTES;
@@ -180,6 +181,8 @@ char *record_message(const struct msg *m, uint32_t content_bytes, uint32_t *byte
         p = put_str(p, e->rcpts[i].orig);
         p = put_str(p, e->rcpts[i].orcpt);
     }
+    if (e->orig_id.n > 0)
+        put_str(p, e->orig_id);
     return rec;
 }
 
@@ -220,6 +223,8 @@ struct msg *record_message_decode(const struct frame *f, struct span meta)
         r->orig = in_str(&in);
         r->orcpt = in_str(&in);
     }
+    if (!in.bad && in.n > 4) /* not only padding */
+        e->orig_id = in_str(&in);
     if (in.bad)
         msg_unref(&m);
     else

@@ -141,8 +141,8 @@ void command_xforward_proto(struct smtp_request *r)
     buf_puts(b, "XFORWARD");
     put_attribute(r, b, FEAT_XFORWARD_PROTO, "PROTO", env->proto);
     put_attribute(r, b, FEAT_XFORWARD_HELO, "HELO", env->helo);
-    put_attribute(r, b, FEAT_XFORWARD_IDENT, "IDENT", span_of(id, n));
+    put_attribute(r, b, FEAT_XFORWARD_IDENT, "IDENT", env->orig_id.n > 0 ? env->orig_id : span_of(id, n));
     put_attribute(r, b, FEAT_XFORWARD_SOURCE, "SOURCE",
-                  env->flags & ENV_LOCAL_SUBMIT ? SPAN_LIT("LOCAL") : SPAN_LIT("REMOTE"));
+                  env->flags & (ENV_LOCAL_SUBMIT | ENV_SOURCE_LOCAL) ? SPAN_LIT("LOCAL") : SPAN_LIT("REMOTE"));
     send_line(r, b);
 }

@@ -62,13 +62,29 @@ static bool find_discarded(struct smtpd_sess *S)
     return false;
 }
 
-static unsigned discarded_keywords(const struct smtpd_sess *S)
+/* False: it is not known who may what, replied. */
+static bool find_privileges(struct smtpd_sess *S)
+{
+    if (smtpd_may_xclient(S) == LOOKUP_TEMPFAIL)
+        smtpd_refuse_unsure(S, "smtpd_authorized_xclient_hosts");
+    else if (smtpd_may_xforward(S) == LOOKUP_TEMPFAIL)
+        smtpd_refuse_unsure(S, "smtpd_authorized_xforward_hosts");
+    else
+        return true;
+    return false;
+}
+
+static unsigned discarded_keywords(struct smtpd_sess *S)
 {
     unsigned off = S->ehlo_discard | 1u << EHLO_STARTTLS | 1u << EHLO_AUTH;
     if (S->p->disable_vrfy_command)
         off |= 1u << EHLO_VRFY;
     if (!S->p->smtputf8_enable)
         off |= 1u << EHLO_SMTPUTF8;
+    if (smtpd_may_xclient(S) != LOOKUP_FOUND)
+        off |= 1u << EHLO_XCLIENT;
+    if (smtpd_may_xforward(S) != LOOKUP_FOUND)
+        off |= 1u << EHLO_XFORWARD;
     return off;
 }
 
@@ -77,9 +93,10 @@ enum cmd_result smtpd_cmd_EHLO(struct smtpd_sess *S, struct span arg)
     static const char *const plain[EHLO_KEYWORDS] = {
         [EHLO_PIPELINING] = "PIPELINING\r\n", [EHLO_VRFY] = "VRFY\r\n", [EHLO_ETRN] = "ETRN\r\n",
         [EHLO_ENHANCEDSTATUSCODES] = "ENHANCEDSTATUSCODES\r\n", [EHLO_8BITMIME] = "8BITMIME\r\n", [EHLO_DSN] = "DSN\r\n",
-        [EHLO_SMTPUTF8] = "SMTPUTF8\r\n", [EHLO_CHUNKING] = "CHUNKING\r\n",
+        [EHLO_XCLIENT] = "XCLIENT NAME ADDR PROTO HELO REVERSE_NAME PORT LOGIN DESTADDR DESTPORT\r\n",
+        [EHLO_XFORWARD] = "XFORWARD NAME ADDR PROTO HELO SOURCE PORT IDENT\r\n", [EHLO_SMTPUTF8] = "SMTPUTF8\r\n", [EHLO_CHUNKING] = "CHUNKING\r\n",
     };
-    if (!begin(S, arg, "EHLO") || !find_discarded(S))
+    if (!begin(S, arg, "EHLO") || !find_discarded(S) || !find_privileges(S))
         return CMD_ERROR;
     S->is_esmtp = true;
     unsigned off = discarded_keywords(S);

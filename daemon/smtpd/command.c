@@ -2,8 +2,6 @@
  * Finds the next line, its command, and runs it. The table (commands.def) says what holds for a verb; what must have
  * come before is checked by the handlers, because the replies differ.
  */
-#include <sys/socket.h>
-
 #include "common/base/clock.h"
 #include "daemon/smtpd/smtpd_internal.h"
 #include "policy/answers.h"
@@ -37,7 +35,13 @@ void smtpd_policy_client(struct smtpd_sess *S, struct policy_client *c)
         .helo = span_cstr(S->helo ? S->helo : ""),
         .is_esmtp = S->is_esmtp,
         .is_pipelining_early = S->saw_illegal_pipelining,
+        .is_name_tempfail = S->is_name_tempfail,
+        .is_reverse_tempfail = S->is_reverse_tempfail,
     };
+    if (S->login != NULL) {
+        c->sasl_user = span_cstr(S->login);
+        c->sasl_method = SPAN_LIT("XCLIENT");
+    }
     if (!S->p->smtpd_delay_reject && S->carry == NULL)
         S->carry = xcalloc(1, sizeof *S->carry);
     c->carry = S->carry;
@@ -66,11 +70,9 @@ static void reactor_blocks(void *arg)
 /* What only policy servers are told. */
 static void fill_for_servers(struct smtpd_sess *S, const char *word, struct policy_client *c)
 {
-    struct sockaddr_storage ss;
-    socklen_t n = sizeof ss;
-    if (getsockname(S->s.fd, (struct sockaddr *)&ss, &n) != 0 ||
-        !ip_from_sockaddr((struct sockaddr *)&ss, &c->server_addr, &c->server_port))
-        c->server_port = 0;
+    smtpd_know_server(S);
+    c->server_addr = S->server_addr;
+    c->server_port = S->server_port;
     c->state_word = word;
     c->instance = span_cstr(arena_printf(smtpd_scratch(S), "%x.%llx.%llx.%x", S->log.pid, (unsigned long long)(S->begun_us / 1000000),
                                          (unsigned long long)(S->begun_us % 1000000), S->transactions));
@@ -272,6 +274,8 @@ static enum flow run_line(struct smtpd_sess *S, struct span line)
         smtpd_command_done(S, cmd, r == CMD_OK);
     if (S->scratch != NULL)
         arena_reset(S->scratch);
+    if (S->wants_greeting)
+        smtpd_greet_anew(S);
     return FLOW_ON;
 }
 

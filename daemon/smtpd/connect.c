@@ -6,6 +6,8 @@
  * "unknown" and only reverse_name has it. 127.0.0.1 and ::1 are "localhost" also without /etc/hosts. The PTR is asked
  * when the connection comes, the banner waits for the answers.
  */
+#include <sys/socket.h>
+
 #include "common/base/clock.h"
 #include "daemon/smtpd/smtpd_internal.h"
 #include "policy/answers.h"
@@ -41,7 +43,7 @@ static void ask(struct smtpd_sess *S, enum lookup_stage stage, struct span name,
     dns_query(S->env->dns, name, type, answer_cb, S);
 }
 
-static void set_name(struct smtpd_sess *S, const char *verified, const char *reverse)
+void smtpd_set_name(struct smtpd_sess *S, const char *verified, const char *reverse)
 {
     char addr[IP_TEXT_MAX], port[16] = "";
     ip_print(&S->s.peer, addr);
@@ -84,16 +86,18 @@ static void warn_mismatch(struct smtpd_sess *S, const struct dns_answer *a)
 static void take_answer(struct smtpd_sess *S)
 {
     const struct dns_answer *a = S->lookup->answer;
+    S->is_name_tempfail = a->status == DNS_TEMPFAIL;
     if (S->lookup->stage == LOOKUP_PTR) {
+        S->is_reverse_tempfail = a->status == DNS_TEMPFAIL;
         const char *name = a->status == DNS_OK && a->count > 0 ? a->rr[0].name : NULL;
         if (name != NULL && is_usable_name(name)) {
-            set_name(S, "unknown", name);
+            smtpd_set_name(S, "unknown", name);
             ask(S, LOOKUP_FORWARD, span_cstr(S->reverse_name), S->s.peer.family == IP_V4 ? DNS_A : DNS_AAAA);
             return;
         }
     } else if (has_address(a, &S->s.peer)) {
         char *name = xstrdup(S->reverse_name);
-        set_name(S, name, name);
+        smtpd_set_name(S, name, name);
         free(name);
     } else {
         warn_mismatch(S, a);
@@ -115,9 +119,12 @@ static bool has_rate_limits(const struct params *p)
            p->smtpd_client_recipient_rate_limit > 0;
 }
 
+/* Whoever may say XCLIENT speaks for many: those are counted, once they have been named. */
 static bool is_exempt(struct smtpd_sess *S, const char *name)
 {
     char addr[IP_TEXT_MAX];
+    if (smtpd_may_xclient(S) == LOOKUP_FOUND)
+        return true;
     return policy_match_addr(S->svc->policy, S->svc->svc, "smtpd_client_event_limit_exceptions", &S->s.peer,
                              span_cstr(ip_print(&S->s.peer, addr)), span_cstr(name)) == LOOKUP_FOUND;
 }
@@ -150,7 +157,7 @@ static void refuse_connection(struct smtpd_sess *S, const char *kind, unsigned s
     atomic_fetch_add_explicit(&S->env->counters.limit_refusals, 1, memory_order_relaxed);
     smtpd_reply(S, 421, "4.7.0", "%s Error: too many connections from %s", S->p->myhostname, ip_print(&S->s.peer, addr));
     if (S->namaddr == NULL)
-        set_name(S, "unknown", "unknown");
+        smtpd_set_name(S, "unknown", "unknown");
     log_line(&S->log, LOG_LV_WARNING, "Connection %s limit exceeded: %u from %s for service %s", kind, seen, S->namaddr,
              S->svc->svc->name);
 }
@@ -219,16 +226,13 @@ bool smtpd_over_rate(struct smtpd_sess *S, enum client_event ev, enum smtpd_limi
 
 /* ---- banner ---- */
 
-static void greet(struct smtpd_sess *S)
+static void welcome(struct smtpd_sess *S)
 {
     struct policy_client c;
-    smtpd_log_connect(S);
-    smtpd_debug_begin(S);
-    smtpd_set_state(S, SMTPD_COMMAND);
     if (!check_client_limits(S))
         return;
     if (S->p->smtpd_forbid_unauth_pipelining && smtpd_has_early_input(S)) {
-        smtpd_log_pipelining(S, "CONNECT");
+        smtpd_log_pipelining(S, smtpd_state_word(S));
         smtpd_reply(S, 554, "5.5.0", "Error: SMTP protocol synchronization");
         smtpd_end_session(S);
         return;
@@ -238,11 +242,26 @@ static void greet(struct smtpd_sess *S)
     smtpd_greet(S);
 }
 
+static void greet(struct smtpd_sess *S)
+{
+    smtpd_log_connect(S);
+    smtpd_debug_begin(S);
+    smtpd_set_state(S, SMTPD_COMMAND);
+    welcome(S);
+}
+
+void smtpd_greet_anew(struct smtpd_sess *S)
+{
+    S->wants_greeting = false;
+    if (smtpd_client_may_enter(S, S->t == &S->svc->stress))
+        welcome(S);
+}
+
 void smtpd_greet(struct smtpd_sess *S)
 {
     struct policy_client c;
     smtpd_policy_client(S, &c);
-    if (smtpd_policy_ok(S, STAGE_CONNECT, "CONNECT", &c, SPAN_LIT("")))
+    if (smtpd_policy_ok(S, STAGE_CONNECT, smtpd_state_word(S), &c, SPAN_LIT("")))
         smtpd_reply(S, 220, "", "%s", S->p->smtpd_banner);
     else if (!S->is_asking)
         S->access_denied = true;
@@ -283,10 +302,22 @@ static const char *known_name(const struct smtpd_sess *S)
     return S->env->dns == NULL ? "unknown" : NULL;
 }
 
+void smtpd_know_server(struct smtpd_sess *S)
+{
+    struct sockaddr_storage ss;
+    socklen_t n = sizeof ss;
+    if (S->is_server_known)
+        return;
+    S->is_server_known = true;
+    if (getsockname(S->s.fd, (struct sockaddr *)&ss, &n) != 0 ||
+        !ip_from_sockaddr((struct sockaddr *)&ss, &S->server_addr, &S->server_port))
+        S->server_port = 0;
+}
+
 bool smtpd_connect_begin(struct smtpd_sess *S)
 {
     const char *name = known_name(S);
-    set_name(S, name ? name : "unknown", name ? name : "unknown");
+    smtpd_set_name(S, name ? name : "unknown", name ? name : "unknown");
     if (may_wait_for_name(S) && name == NULL) {
         struct sockaddr_storage ss;
         char reverse[128];

@@ -9,6 +9,8 @@ libsmtpd_a_SOURCES = \
 	daemon/smtpd/cmd_mail.c \
 	daemon/smtpd/cmd_rcpt.c \
 	daemon/smtpd/cmd_simple.c \
+	daemon/smtpd/cmd_xclient.c \
+	daemon/smtpd/cmd_xforward.c \
 	daemon/smtpd/command.c daemon/smtpd/commands.def \
 	daemon/smtpd/connect.c \
 	daemon/smtpd/content.c daemon/smtpd/content.h \
@@ -25,7 +27,8 @@ libsmtpd_a_SOURCES = \
 	daemon/smtpd/session.c \
 	daemon/smtpd/slog.c \
 	daemon/smtpd/smtpd.h daemon/smtpd/smtpd_internal.h \
-	daemon/smtpd/tx.c
+	daemon/smtpd/tx.c \
+	daemon/smtpd/xattr.c daemon/smtpd/xattr.h
 EXTRA_DIST += daemon/smtpd/README.md
 
 # What a program with the server session needs besides the spool, in link order.

@@ -49,18 +49,22 @@ static void pipe_cb(void *arg, struct span bytes)
 
 /* ---- fields that the client left out ---- */
 
-static bool wants_missing_headers(struct smtpd_sess *S)
+/* local_header_rewrite_clients; what XFORWARD says of the source goes before what we see. */
+static bool is_local_client(struct smtpd_sess *S)
 {
-    if (S->p->always_add_missing_headers || S->out_fd >= 0)
+    struct policy_client c;
+    if (S->out_fd >= 0)
         return true;
+    if (S->forward != NULL && smtpd_forwarded(S, XATTR_SOURCE).n > 0)
+        return span_ieq_cstr(smtpd_forwarded(S, XATTR_SOURCE), "LOCAL");
     if (S->t->fixes_headers_own && smtpd_service_is_own_address(S->svc, &S->s.peer))
         return true;
     if (!S->t->fixes_headers_mynetworks)
         return false;
-    struct policy_client c;
     smtpd_policy_client(S, &c);
     return policy_is_mynetworks(S->svc->policy, &S->s.peer, c.addr_text);
 }
+
 
 static void add_message_id(struct smtpd_sess *S, struct buf *b, bool resent)
 {
@@ -112,7 +116,9 @@ static void header_end_cb(void *arg)
     }
     if (smtpd_header(tx)->received_count + own >= (unsigned)S->p->hopcount_limit)
         tx->too_many_hops = true;
-    if (!wants_missing_headers(S))
+    if (is_local_client(S))
+        tx->msg->env.flags |= ENV_SOURCE_LOCAL;
+    else if (!S->p->always_add_missing_headers)
         return;
     struct buf b = BUF_INIT(0);
     add_missing(S, &b);
@@ -273,6 +279,18 @@ static uint32_t content_flags(const struct smtpd_tx *tx)
     return flags | (p->made_dot_line ? CONTENT_HAS_DOT_LINE : 0);
 }
 
+/* Behind us the client is the one that XFORWARD told us of, and nothing of the one that told us. */
+static void forward_envelope(struct smtpd_sess *S, struct envelope *env)
+{
+    struct arena *a = S->tx->msg->arena;
+    const struct { enum xattr_id id; struct span *to; } fields[] = {
+        { XATTR_NAME, &env->client_name }, { XATTR_ADDR, &env->client_addr }, { XATTR_PORT, &env->client_port },
+        { XATTR_PROTO, &env->proto }, { XATTR_HELO, &env->helo }, { XATTR_IDENT, &env->orig_id },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(fields); i++)
+        *fields[i].to = arena_dup_span(a, smtpd_forwarded(S, fields[i].id));
+}
+
 static void complete_envelope(struct smtpd_sess *S)
 {
     struct smtpd_tx *tx = S->tx;
@@ -286,7 +304,12 @@ static void complete_envelope(struct smtpd_sess *S)
     env->client_port = arena_dup_span(a, c.port);
     env->helo = arena_dup_span(a, c.helo);
     env->proto = tx->is_smtputf8 ? SPAN_LIT("UTF8SMTP") : S->is_esmtp ? SPAN_LIT("ESMTP") : SPAN_LIT("SMTP");
-    env->sasl_user = env->sasl_method = SPAN_LIT("");
+    env->sasl_user = arena_dup_span(a, c.sasl_user);
+    env->sasl_method = arena_dup_span(a, c.sasl_method);
+    if (S->login != NULL)
+        env->flags |= ENV_AUTHENTICATED;
+    if (S->forward != NULL)
+        forward_envelope(S, env);
     env->message_id = smtpd_header(tx)->message_id.p ? smtpd_header(tx)->message_id : SPAN_LIT("");
     tx->msg->received_ms = clock_mono_ms();
     tx->msg->done_cb = done_cb;

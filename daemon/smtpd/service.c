@@ -10,7 +10,8 @@ struct smtpd_pattern {
 
 static const char *const ehlo_names[EHLO_KEYWORDS] = {
     [EHLO_PIPELINING] = "PIPELINING", [EHLO_SIZE] = "SIZE", [EHLO_VRFY] = "VRFY", [EHLO_ETRN] = "ETRN",
-    [EHLO_STARTTLS] = "STARTTLS", [EHLO_AUTH] = "AUTH", [EHLO_ENHANCEDSTATUSCODES] = "ENHANCEDSTATUSCODES",
+    [EHLO_STARTTLS] = "STARTTLS", [EHLO_AUTH] = "AUTH", [EHLO_XCLIENT] = "XCLIENT",
+    [EHLO_XFORWARD] = "XFORWARD", [EHLO_ENHANCEDSTATUSCODES] = "ENHANCEDSTATUSCODES",
     [EHLO_8BITMIME] = "8BITMIME", [EHLO_DSN] = "DSN", [EHLO_SMTPUTF8] = "SMTPUTF8", [EHLO_CHUNKING] = "CHUNKING",
 };
 
@@ -204,6 +205,16 @@ static bool open_tables(struct smtpd_service *v, struct err *e)
     return why.text[0] == '\0';
 }
 
+static void wanted_protocols(struct smtpd_service *v)
+{
+    struct span rest = span_cstr(v->normal.p->inet_protocols), item;
+    bool braced;
+    while (conf_list_next(&rest, &item, &braced)) {
+        v->has_v4 |= span_ieq_cstr(item, "ipv4") || span_ieq_cstr(item, "all");
+        v->has_v6 |= span_ieq_cstr(item, "ipv6") || span_ieq_cstr(item, "all");
+    }
+}
+
 struct smtpd_service *smtpd_service_new(const struct conf_service *svc, struct policy *policy, struct err *e)
 {
     struct smtpd_service *v = xcalloc(1, sizeof *v);
@@ -215,6 +226,7 @@ struct smtpd_service *smtpd_service_new(const struct conf_service *svc, struct p
     v->arena = arena_new(0);
     texts_init(&v->normal, svc->p);
     texts_init(&v->stress, svc->p_stress);
+    wanted_protocols(v);
     v->hosts = hosts_file_load("/etc/hosts");
     if (!parse_forbidden(v, e) || !open_tables(v, e) || !ip_local_list(&v->locals, &v->local_count, e))
         smtpd_service_unref(&v);

@@ -425,6 +425,7 @@ static void smtpd_destroy(struct sess *base)
     free(S->reverse_name);
     free(S->namaddr);
     free(S->helo);
+    free(S->login);
     free(S->carry);
     smtpd_service_unref(&S->svc);
     free(S);

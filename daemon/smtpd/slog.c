@@ -70,10 +70,32 @@ void smtpd_log_disconnect(struct smtpd_sess *S)
     log_text(&S->log, LOG_LV_INFO, buf_span(&b));
 }
 
+/* Who is authenticated, and what XFORWARD says. */
+static void log_client_more(struct smtpd_sess *S)
+{
+    char qid[QID_TEXT_MAX], text[LOG_TEXT_MAX + 1];
+    struct buf b = { .p = text, .cap = sizeof text, .max = sizeof text - 1 };
+    buf_printf(&b, "%s: client=%s", smtpd_qid(S, qid), S->namaddr);
+    if (S->login != NULL)
+        buf_printf(&b, ", sasl_method=XCLIENT, sasl_username=%s", S->login);
+    if (S->forward != NULL) {
+        struct span id = smtpd_forwarded(S, XATTR_IDENT), name = smtpd_forwarded(S, XATTR_NAME), addr = smtpd_forwarded(S, XATTR_ADDR);
+        if (id.n > 0)
+            buf_printf(&b, ", orig_queue_id=%.*s", SPAN_ARG(id));
+        if (name.n > 0 || addr.n > 0)
+            buf_printf(&b, ", orig_client=%.*s[%.*s]", SPAN_ARG(name.n ? name : SPAN_LIT("unknown")),
+                       SPAN_ARG(addr.n ? addr : SPAN_LIT("unknown")));
+    }
+    log_text(&S->log, LOG_LV_INFO, buf_span(&b));
+}
+
 void smtpd_log_client(struct smtpd_sess *S)
 {
     char qid[QID_TEXT_MAX];
-    log_parts(&S->log, "", span_cstr(smtpd_qid(S, qid)), ": client=", span_cstr(S->namaddr));
+    if (S->login == NULL && S->forward == NULL)
+        log_parts(&S->log, "", span_cstr(smtpd_qid(S, qid)), ": client=", span_cstr(S->namaddr));
+    else
+        log_client_more(S);
 }
 
 void smtpd_log_message_id(struct smtpd_sess *S)

@@ -26,6 +26,7 @@
 #include "common/table/maps.h"
 #include "daemon/smtpd/content.h"
 #include "daemon/smtpd/smtpd.h"
+#include "daemon/smtpd/xattr.h"
 #include "policy/pipe.h"
 #include "queue/own_mail.h"
 
@@ -76,6 +77,7 @@ struct smtpd_service {
     struct arena *arena;           /* owned: texts below */
     struct smtpd_texts normal, stress;
     struct hosts_file *hosts;      /* owned */
+    bool has_v4, has_v6;           /* of inet_protocols */
     struct ip_local *locals;       /* owned: addresses of this machine */
     size_t local_count;
     struct smtpd_pattern *forbidden; /* owned */
@@ -108,11 +110,17 @@ struct smtpd_tx {
     struct smtpd_action *actions;  /* in the message's arena; see actions.c */
 };
 
-enum ehlo_keyword { EHLO_PIPELINING, EHLO_SIZE, EHLO_VRFY, EHLO_ETRN, EHLO_STARTTLS, EHLO_AUTH, EHLO_ENHANCEDSTATUSCODES,
+enum ehlo_keyword { EHLO_PIPELINING, EHLO_SIZE, EHLO_VRFY, EHLO_ETRN, EHLO_STARTTLS, EHLO_AUTH, EHLO_XCLIENT,
+                    EHLO_XFORWARD, EHLO_ENHANCEDSTATUSCODES,
                     EHLO_8BITMIME, EHLO_DSN, EHLO_SMTPUTF8, EHLO_CHUNKING, EHLO_KEYWORDS };
 
+/* What XFORWARD said of the message to come: owned texts, NULL: not said. */
+struct smtpd_forward {
+    char *text[XATTR_COUNT];
+};
+
 struct smtpd_sess {
-    struct sess s;                 /* first */
+    struct sess s;                 /* first; peer is whom XCLIENT names */
     struct smtpd_env *env;         /* borrowed for life */
     struct smtpd_service *svc;     /* counted */
     const struct smtpd_texts *t;   /* of svc */
@@ -142,6 +150,14 @@ struct smtpd_sess {
     char *reverse_name;            /* owned: from the PTR, or "unknown" */
     char *namaddr;                 /* owned: "name[addr]" for log lines */
     char *helo;                    /* owned, NULL until said */
+    char *login;                   /* owned: LOGIN of XCLIENT; NULL: not authenticated */
+    struct smtpd_forward *forward; /* owned; NULL: nothing was forwarded */
+    struct ip_addr server_addr;    /* our end, once is_server_known */
+    uint16_t server_port;          /* 0: not known */
+    bool is_server_known;
+    bool is_name_tempfail, is_reverse_tempfail; /* why client_name and reverse_name are "unknown" */
+    uint8_t may_xclient, may_xforward; /* 0 not looked up, else 1 + enum lookup */
+    bool wants_greeting;           /* XCLIENT: the session begins again after this command */
     unsigned ehlo_discard;         /* keywords this client is not offered */
     struct policy_carry *carry;    /* owned; only with smtpd_delay_reject = no */
     struct connect_lookup *lookup; /* owned while state is CONNECT */
@@ -212,6 +228,18 @@ void smtpd_reject_text(struct smtpd_sess *S, const char *stage, struct span rcpt
                        const char *fmt, ...) PRINTF_FMT(6, 7);
 void smtpd_end_session(struct smtpd_sess *S); /* after what is in out */
 
+/* cmd_xclient.c */
+enum lookup smtpd_may_xclient(struct smtpd_sess *S);
+enum lookup smtpd_may_xforward(struct smtpd_sess *S);
+/* 421: whether the list has the client cannot be told. */
+void smtpd_refuse_unsure(struct smtpd_sess *S, const char *parameter);
+bool smtpd_xattr_read(struct smtpd_sess *S, enum xattr_verb verb, struct span arg, struct xattrs *x);
+
+/* cmd_xforward.c */
+void smtpd_forward_forget(struct smtpd_sess *S);
+/* Only with S->forward; empty: not available. */
+struct span smtpd_forwarded(const struct smtpd_sess *S, enum xattr_id id);
+
 /* slog.c */
 const char *smtpd_qid(struct smtpd_sess *S, char out[static QID_TEXT_MAX]); /* or "NOQUEUE" */
 void smtpd_log_connect(struct smtpd_sess *S);
@@ -244,6 +272,12 @@ enum flow smtpd_ask_again(struct smtpd_sess *S);
 /* connect.c */
 /* Policy at connect time, and the banner. */
 void smtpd_greet(struct smtpd_sess *S);
+/* XCLIENT: limits and policy for the new client, then the banner. */
+void smtpd_greet_anew(struct smtpd_sess *S);
+/* Copies; addresses are those of the session. */
+void smtpd_set_name(struct smtpd_sess *S, const char *verified, const char *reverse);
+/* Fills server_addr and server_port from the socket if nobody else did. */
+void smtpd_know_server(struct smtpd_sess *S);
 enum flow smtpd_connect_run(struct smtpd_sess *S);
 bool smtpd_connect_begin(struct smtpd_sess *S);
 void smtpd_lookup_free(struct connect_lookup **l);
@@ -266,7 +300,7 @@ void smtpd_policy_client(struct smtpd_sess *S, struct policy_client *c);
 bool smtpd_policy_ok(struct smtpd_sess *S, enum policy_stage stage, const char *word, struct policy_client *c, struct span rcpt_arg);
 
 typedef enum cmd_result cmd_fn(struct smtpd_sess *S, struct span arg);
-cmd_fn smtpd_cmd_HELO, smtpd_cmd_EHLO, smtpd_cmd_MAIL, smtpd_cmd_RCPT, smtpd_cmd_DATA, smtpd_cmd_BDAT, smtpd_cmd_RSET,
+cmd_fn smtpd_cmd_HELO, smtpd_cmd_EHLO, smtpd_cmd_XCLIENT, smtpd_cmd_XFORWARD, smtpd_cmd_MAIL, smtpd_cmd_RCPT, smtpd_cmd_DATA, smtpd_cmd_BDAT, smtpd_cmd_RSET,
     smtpd_cmd_NOOP, smtpd_cmd_VRFY, smtpd_cmd_ETRN, smtpd_cmd_HELP, smtpd_cmd_QUIT;
 
 /* path_arg.c: "FROM:<path> parameters" of MAIL and RCPT */

@@ -173,6 +173,9 @@ class Session:
         self.reset()
         self.answer("RSET", arg, "250 2.0.0 Ok")
 
+    def do_XFORWARD(self, arg):
+        self.answer("XFORWARD", arg, "250 2.0.0 Ok")
+
     def do_NOOP(self, arg):
         self.say("250 2.0.0 Ok")
 
