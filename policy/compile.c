@@ -364,6 +364,7 @@ struct policy *policy_compile(const struct policy_options *o)
     p->log = o->log;
     p->p = conf_global(o->conf);
     p->registry = o->previous != NULL ? table_registry_ref(o->previous->registry) : table_registry_new(o->log);
+    table_registry_use_conf(p->registry, o->conf);
     struct compiler c = { .policy = p, .report = o->report };
     char *aliases = arena_printf(p->arena, "%s %s", p->p->alias_maps, p->p->alias_database);
     c.alias_specs = span_cstr(aliases);

@@ -158,6 +158,12 @@ static void warn(struct eval *ev, const char *text)
         log_warn(ev->p->log, "%s", text);
 }
 
+static void warn_unless_logged(struct eval *ev, const struct err *e)
+{
+    if (!e->is_logged)
+        warn(ev, e->text);
+}
+
 void eval_warn(struct eval *ev, const char *fmt, ...)
 {
     char text[400];
@@ -170,7 +176,7 @@ void eval_warn(struct eval *ev, const char *fmt, ...)
 
 enum answer eval_tempfail(struct eval *ev, struct span name, const struct err *e)
 {
-    warn(ev, e->text);
+    warn_unless_logged(ev, e);
     char *text = arena_printf(ev->a, "<%.*s>: Temporary lookup failure", SPAN_ARG(name));
     ev->reject.active = false;
     return reject_with(ev, 451, SPAN_LIT("4.3.0"), span_cstr(text));
@@ -178,7 +184,7 @@ enum answer eval_tempfail(struct eval *ev, struct span name, const struct err *e
 
 enum answer eval_table_error(struct eval *ev, enum subject_kind k, const struct err *e)
 {
-    warn(ev, e->text);
+    warn_unless_logged(ev, e);
     struct span name = eval_subject_name(ev, k);
     char *text = arena_printf(ev->a, "<%.*s>: %s rejected: Server configuration error", SPAN_ARG(name), eval_subject_class(k));
     ev->reject.active = false;

@@ -20,6 +20,7 @@ SCENARIOS = \
 	tests/scenarios/queue_spool.py \
 	tests/scenarios/queue_sql.py \
 	tests/scenarios/logs.py \
+	tests/scenarios/net_tables.py \
 	tests/scenarios/notices.py \
 	tests/scenarios/operate.py \
 	tests/scenarios/retry.py \
@@ -42,7 +43,7 @@ SCENARIOS += \
 	tests/scenarios/params_daemon.py \
 	tests/scenarios/params_mail.py
 TESTS += $(SCENARIOS)
-EXTRA_DIST += $(SCENARIOS) tests/lib/shim_disk.c tests/lib/shim_flush.c tests/lib/hub.py tests/lib/client.py tests/lib/sink.py tests/lib/cases.py
+EXTRA_DIST += $(SCENARIOS) tests/lib/shim_disk.c tests/lib/shim_flush.c tests/lib/hub.py tests/lib/tableserver.py tests/lib/client.py tests/lib/sink.py tests/lib/cases.py
 
 include tests/hostile/local.mk
 

@@ -11,6 +11,7 @@ void err_set(struct err *e, const char *fmt, ...)
     vsnprintf(e->text, sizeof e->text, fmt, ap);
     va_end(ap);
     e->sys = 0;
+    e->is_logged = false;
 }
 
 void err_set_sys(struct err *e, int sys, const char *fmt, ...)
@@ -23,6 +24,7 @@ void err_set_sys(struct err *e, int sys, const char *fmt, ...)
     int n = vsnprintf(e->text, sizeof e->text, fmt, ap);
     va_end(ap);
     e->sys = sys;
+    e->is_logged = false;
     if (n >= 0 && (size_t)n < sizeof e->text)
         snprintf(e->text + n, sizeof e->text - (size_t)n, ": %s", strerror_r(sys, why, sizeof why));
 }

@@ -2,8 +2,10 @@ noinst_LIBRARIES += libnet.a
 libnet_a_SOURCES = \
 	common/net/dest.c common/net/dest.h \
 	common/net/dial.c common/net/dial.h \
+	common/net/endpoint.c common/net/endpoint.h \
 	common/net/ipaddr.c common/net/ipaddr.h \
 	common/net/listen.c common/net/listen.h \
+	common/net/pool.c common/net/pool.h \
 	common/net/stream.c common/net/stream.h
 EXTRA_DIST += common/net/README.md
 

@@ -15,7 +15,11 @@ libtable_a_SOURCES = \
 	common/table/table_rules.c \
 	common/table/table_simple.c \
 	common/table/table_text.c \
-	common/table/table_types.c
+	common/table/table_types.c \
+	common/table/net/memcache.c \
+	common/table/net/net_answer.c common/table/net/net_answer.h \
+	common/table/net/net_conn.c common/table/net/net_conn.h \
+	common/table/net/net_tables.c
 EXTRA_DIST += common/table/README.md
 
 # What a program that uses tables needs, in link order.

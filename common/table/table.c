@@ -5,6 +5,7 @@
  * it is not the one that was read, reads it; lookups on other threads go on with the old content. Unless nothing is there
  * yet, a lookup never waits for who is writing.
  */
+#include <inttypes.h>
 #include <stdarg.h>
 #include <utlist.h>
 
@@ -12,6 +13,8 @@
 #include "common/base/clock.h"
 #include "common/base/lock.h"
 #include "common/base/mem.h"
+#include "common/conf/conf.h"
+#include "common/conf/params.h"
 #include "common/table/fold.h"
 #include "common/table/table_file.h"
 #include "common/table/table_internal.h"
@@ -20,12 +23,23 @@
 #define FILE_BYTES_MAX  (UINT64_C(4) << 30)
 #define FOLD_STACK      512
 
+/* Counters of one table: written by every thread that asks, so kept away from what all read. */
+struct table_numbers {
+    _Alignas(64) _Atomic uint64_t answers[3]; /* by enum lookup; relaxed */
+    _Atomic uint64_t cached, asked_us;        /* relaxed */
+    _Atomic int64_t told_ms;                  /* for log_once_a_minute() */
+    _Atomic uint64_t untold;
+};
+
 struct table {
     struct table *prev, *next;        /* guarded by registry lock */
     unsigned refs;                    /* guarded by registry lock */
     struct table_registry *registry;  /* counted */
     const struct table_type *type;    /* NULL when the type is unknown */
     char *spec;                       /* owned; "type:name" */
+    char *settings;                   /* owned; those main.cf has for it, "name = value" lines; NULL: not of that kind */
+    char *queue_directory;            /* owned; may be NULL */
+    char *module_directory;           /* owned; may be NULL */
     unsigned flags;
     struct span name;                 /* in spec */
     bool is_watched;                  /* immutable */
@@ -34,8 +48,10 @@ struct table {
     struct table_file file;           /* when watched */
     struct lock lock;                 /* tables.content */
     struct table_content *content;    /* guarded by lock when watched, else immutable; NULL: broken */
+    struct table_numbers *numbers;    /* owned; on cache lines of their own */
     char broken[480];                 /* guarded by lock when watched; why content is NULL */
     int broken_sys;                   /* guarded by lock when watched; errno of that, or 0 */
+    bool is_unavailable;              /* of the thread that loads: why the load failed */
     enum table_status status;         /* guarded by lock when watched */
 };
 
@@ -44,6 +60,7 @@ struct table_registry {
     unsigned refs;                    /* guarded by lock */
     struct table *tables;             /* guarded by lock */
     const struct log_src *log;        /* borrowed; NULL: nobody listens */
+    struct conf *conf;                /* counted; guarded by lock; NULL: main.cf is not known */
 };
 
 struct table_registry *table_registry_new(const struct log_src *log)
@@ -74,8 +91,47 @@ void table_registry_unref(struct table_registry **rp)
     lock_drop(&r->lock);
     if (!last)
         return;
+    conf_unref(&r->conf);
     lock_destroy(&r->lock);
     free(r);
+}
+
+void table_registry_use_conf(struct table_registry *r, struct conf *c)
+{
+    struct conf *now = conf_ref(c);
+    lock_take(&r->lock);
+    struct conf *old = r->conf;
+    r->conf = now;
+    lock_drop(&r->lock);
+    conf_unref(&old);
+}
+
+static struct conf *registry_conf(struct table_registry *r)
+{
+    lock_take(&r->lock);
+    struct conf *c = r->conf != NULL ? conf_ref(r->conf) : NULL;
+    lock_drop(&r->lock);
+    return c;
+}
+
+void table_registry_each(struct table_registry *r, void (*fn)(void *arg, const char *name, const struct table_counts *c),
+                         void *arg)
+{
+    struct table *t;
+    lock_take(&r->lock);
+    DL_FOREACH(r->tables, t) {
+        struct table_numbers *n = t->numbers;
+        struct table_counts c = {
+            .hits = atomic_load_explicit(&n->answers[LOOKUP_FOUND], memory_order_relaxed),
+            .misses = atomic_load_explicit(&n->answers[LOOKUP_NONE], memory_order_relaxed),
+            .errors = atomic_load_explicit(&n->answers[LOOKUP_TEMPFAIL], memory_order_relaxed),
+            .cached = atomic_load_explicit(&n->cached, memory_order_relaxed),
+            .asked_us = atomic_load_explicit(&n->asked_us, memory_order_relaxed),
+            .is_server = t->type != NULL && (t->type->flags & TT_SERVER),
+        };
+        fn(arg, t->spec, &c);
+    }
+    lock_drop(&r->lock);
 }
 
 /* ---- contents ---- */
@@ -124,8 +180,10 @@ static bool read_and_load(struct table *t, const struct table_notes *notes, bool
                           struct table_content **out, struct err *e)
 {
     struct buf text = BUF_INIT(FILE_BYTES_MAX - 1);
+    bool is_unavailable = false;
     struct table_load in = { .registry = t->registry, .spec = t->spec, .name = t->name, .flags = t->flags,
-                             .notes = notes, .strict = strict };
+                             .notes = notes, .strict = strict, .queue_directory = t->queue_directory,
+                             .module_directory = t->module_directory, .is_unavailable = &is_unavailable };
     bool ok = false;
     *is_busy = false;
     if (t->is_watched) {
@@ -137,8 +195,12 @@ static bool read_and_load(struct table *t, const struct table_notes *notes, bool
         in.is_database = t->file.is_database;
         if (table_file_is_stale(&t->file))
             table_odd_line(&in, 0, "%s is older than the text it is made from", t->file.database);
+    } else if (t->settings != NULL) {
+        buf_puts(&text, t->settings);
+        in.text = &text;
     }
     ok = t->type->load(&in, out, e);
+    t->is_unavailable = is_unavailable;
     if (!ok && in.is_database)
         err_prefix(e, "%s", t->file.database);
 out:
@@ -263,6 +325,39 @@ static struct span split_type(struct span spec, struct span *name)
     return span_of(spec.p, (size_t)colon);
 }
 
+static bool is_file_name(unsigned type_flags, struct span name)
+{
+    if (type_flags & TT_SETTINGS)
+        return name.n > 0 && (name.p[0] == '/' || name.p[0] == '.');
+    return (type_flags & TT_FILE) && (name.n == 0 || name.p[0] != '{');
+}
+
+/* NAME_x of main.cf for each setting x of the type. */
+static char *settings_of_main(const struct conf *c, const struct table *t)
+{
+    struct buf text = BUF_INIT(0);
+    char name[256];
+    for (const char *const *s = t->type->settings; c != NULL && *s != NULL; s++) {
+        int n = snprintf(name, sizeof name, "%.*s_%s", SPAN_ARG(t->name), *s);
+        const char *value = n > 0 && (size_t)n < sizeof name ? conf_text(c, NULL, span_of(name, (size_t)n)) : NULL;
+        if (value != NULL)
+            buf_printf(&text, "%s = %s\n", *s, value);
+    }
+    return buf_detach(&text);
+}
+
+static void take_from_conf(struct table *t, struct table_registry *r)
+{
+    if (t->type == NULL || !(t->type->flags & TT_SERVER))
+        return;
+    struct conf *c = registry_conf(r);
+    if ((t->type->flags & TT_SETTINGS) && !t->is_watched)
+        t->settings = settings_of_main(c, t);
+    if (c != NULL)
+        t->queue_directory = xstrdup(conf_global(c)->queue_directory);
+    conf_unref(&c);
+}
+
 static struct table *make(struct table_registry *r, struct span type, struct span name, unsigned flags)
 {
     struct table *t = xcalloc(1, sizeof *t);
@@ -272,9 +367,14 @@ static struct table *make(struct table_registry *r, struct span type, struct spa
     t->spec = xasprintf("%.*s:%.*s", SPAN_ARG(type), SPAN_ARG(name));
     t->name = span_cstr(t->spec + type.n + 1);
     t->type = table_type_find(type);
-    t->is_watched = t->type != NULL && (t->type->flags & TT_FILE) && (t->name.n == 0 || t->name.p[0] != '{');
+    t->is_watched = t->type != NULL && is_file_name(t->type->flags, t->name);
     if (t->is_watched)
         table_file_init(&t->file, t->name.p, t->type->suffix); /* spec ends with its NUL */
+    t->numbers = aligned_alloc(_Alignof(struct table_numbers), sizeof *t->numbers);
+    if (t->numbers == NULL)
+        mem_exhausted();
+    memset(t->numbers, 0, sizeof *t->numbers);
+    take_from_conf(t, r);
     lock_init(&t->lock, LOCK_TABLE_CONTENT);
     return t;
 }
@@ -286,6 +386,10 @@ static void destroy(struct table *t)
     table_registry_unref(&t->registry);
     table_file_free(&t->file);
     free(t->spec);
+    free(t->settings);
+    free(t->queue_directory);
+    free(t->module_directory);
+    free(t->numbers);
     free(t);
 }
 
@@ -312,7 +416,7 @@ static void load_first(struct table *t, const struct table_notes *notes)
         t->content = c;
         t->status = TABLE_OK;
     } else {
-        t->status = t->is_watched ? TABLE_BROKEN : TABLE_BAD;
+        t->status = t->is_unavailable ? TABLE_UNAVAILABLE : t->is_watched ? TABLE_BROKEN : TABLE_BAD;
         t->broken_sys = e.sys;
         snprintf(t->broken, sizeof t->broken, "table %.160s: %.300s", t->spec, e.text);
     }
@@ -323,7 +427,8 @@ static struct table *find_open(struct table_registry *r, const struct table *lik
 {
     struct table *t;
     DL_FOREACH(r->tables, t) {
-        if (t->flags == like->flags && strcmp(t->spec, like->spec) == 0)
+        if (t->flags == like->flags && strcmp(t->spec, like->spec) == 0
+            && (t->settings == NULL || strcmp(t->settings, like->settings) == 0))
             return t;
     }
     return NULL;
@@ -428,23 +533,49 @@ static enum lookup search(const struct table *t, const struct table_content *c, 
     return folds ? search_folded(t, c, key, a, value, e) : LOOKUP_NONE;
 }
 
+static enum lookup search_timed(struct table *t, const struct table_content *c, struct span key, struct arena *a,
+                                struct span *value, struct err *e)
+{
+    struct err own = ERR_INIT;
+    uint64_t swallowed;
+    int64_t begin = clock_wall_us();
+    enum lookup answer = search(t, c, key, a, value, &own);
+    int64_t took = clock_wall_us() - begin;
+    if (took > 0) /* the wall clock may be set back */
+        atomic_fetch_add_explicit(&t->numbers->asked_us, (uint64_t)took, memory_order_relaxed);
+    if (answer != LOOKUP_TEMPFAIL)
+        return answer;
+    if (log_once_a_minute(&t->numbers->told_ms, &t->numbers->untold, &swallowed)) {
+        if (swallowed > 0)
+            log_warn(t->registry->log, "table %s: %s (%" PRIu64 " more failures since the last such line)", t->spec, own.text, swallowed);
+        else
+            log_warn(t->registry->log, "table %s: %s", t->spec, own.text);
+    }
+    own.is_logged = t->registry->log != NULL;
+    if (e != NULL)
+        *e = own;
+    return answer;
+}
+
 enum lookup table_lookup(struct table *t, struct span key, struct arena *a, struct span *value, struct err *e)
 {
     if (t->is_watched)
         watch(t);
+    enum lookup answer = LOOKUP_TEMPFAIL;
     struct table_content *c = content_get(t, e);
-    if (c == NULL)
-        return LOOKUP_TEMPFAIL;
-    enum lookup answer = search(t, c, key, a, value, e);
-    if (t->is_watched)
-        content_unref(c);
-    if (answer == LOOKUP_FOUND && value != NULL && !(t->flags & TABLE_BYTES) && !(t->type->flags & TT_CHECKED)
-        && !fold_is_utf8(*value)) {
-        err_set(e, "the value is not valid UTF-8");
-        answer = LOOKUP_TEMPFAIL;
+    if (c != NULL) {
+        answer = t->type->flags & TT_SERVER ? search_timed(t, c, key, a, value, e) : search(t, c, key, a, value, e);
+        if (t->is_watched)
+            content_unref(c);
+        if (answer == LOOKUP_FOUND && value != NULL && !(t->flags & TABLE_BYTES) && !(t->type->flags & TT_CHECKED)
+            && !fold_is_utf8(*value)) {
+            err_set(e, "the value is not valid UTF-8");
+            answer = LOOKUP_TEMPFAIL;
+        }
+        if (answer == LOOKUP_TEMPFAIL)
+            err_prefix(e, "table %.200s", t->spec);
     }
-    if (answer == LOOKUP_TEMPFAIL)
-        err_prefix(e, "table %.200s", t->spec);
+    atomic_fetch_add_explicit(&t->numbers->answers[answer], 1, memory_order_relaxed);
     return answer;
 }
 

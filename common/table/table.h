@@ -19,6 +19,7 @@
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include "common/base/arena.h"
 #include "common/base/attrs.h"
 #include "common/base/err.h"
@@ -34,6 +35,12 @@ struct table_registry;
 struct table_registry *table_registry_new(const struct log_src *log);
 struct table_registry *table_registry_ref(struct table_registry *r);
 void table_registry_unref(struct table_registry **r);
+/*
+ * Tables that are opened from now on take from this snapshot what they need of main.cf: the settings of `ldap:NAME`, the
+ * directory of sockets and of modules. The registry holds a reference until the next call.
+ */
+struct conf;
+void table_registry_use_conf(struct table_registry *r, struct conf *c);
 
 /* What a table has to say while it is opened: a line that is ignored, a duplicate, a file that is not there. */
 typedef void table_note_fn(void *arg, bool is_error, const char *file, int line, const char *text);
@@ -73,6 +80,17 @@ bool table_each(struct table *t, table_row_fn *fn, void *arg, struct err *e) MUS
 
 /* `value` may be NULL when only the fact matters; else it is copied into `a`. The value is never empty. */
 enum lookup table_lookup(struct table *t, struct span key, struct arena *a, struct span *value, struct err *e) MUST_CHECK;
+
+/* What was asked of a table since it was opened. */
+struct table_counts {
+    uint64_t hits, misses, errors; /* together: the lookups */
+    uint64_t cached;               /* of them answered without asking the server */
+    uint64_t asked_us;             /* time spent waiting for servers; 0 for tables on this machine */
+    bool is_server;
+};
+/* Every open table, in the order of opening; fn must not open or close any. */
+void table_registry_each(struct table_registry *r, void (*fn)(void *arg, const char *name, const struct table_counts *c),
+                         void *arg);
 
 /* The names of the types, for messages: "btree cdb cidr ..." */
 const char *table_type_names(void);

@@ -56,9 +56,8 @@ static bool add_line(struct table_config *c, const struct table_load *in, const 
 
 struct table_config *table_config_read(const struct table_load *in, const char *const *known, struct err *e)
 {
-    if (in->text == NULL || (in->name.n > 0 && in->name.p[0] != '/' && in->name.p[0] != '.')) {
-        err_set(e, "expected the path of a file of name = value lines (parameters of a table in main.cf are not read: move them "
-                   "into a file of their own)");
+    if (in->text == NULL) {
+        err_set(e, "expected the path of a file of name = value lines");
         return NULL;
     }
     struct table_config *c = xcalloc(1, sizeof *c);

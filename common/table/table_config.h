@@ -14,8 +14,8 @@ struct table_config;
 
 /*
  * Reads in->text. known: the names that mean something to the type, ended by NULL; others are told as a note (in a
- * strict load they are no error: Postfix ignores them). NULL with *e naming file and line when a line is no `name = value`,
- * or when the table's name is no file (a name without / and . stands for parameters in main.cf, which are not read).
+ * strict load they are no error: Postfix ignores them). NULL with *e naming file and line when a line is no `name = value`.
+ * The text is the file that the table's name says, or made from NAME_x of main.cf (TT_SETTINGS).
  */
 struct table_config *table_config_read(const struct table_load *in, const char *const *known, struct err *e) MUST_CHECK;
 void table_config_free(struct table_config **c);

@@ -35,6 +35,9 @@ struct table_load {
     unsigned flags;                 /* TABLE_ALIASES, ... */
     const struct table_notes *notes;
     bool strict;                    /* a line with a mistake fails the load instead of being left out (reload) */
+    const char *queue_directory;    /* for relative paths of sockets; NULL: not known */
+    const char *module_directory;   /* where loadable types are; NULL: none */
+    bool *is_unavailable;           /* set by a failing load: this program has not got what the type needs */
 };
 
 enum {
@@ -43,6 +46,8 @@ enum {
     TT_PATTERN = 4,  /* see table_is_fixed() */
     TT_MISSING = 8,  /* Postfix has it, this program does not */
     TT_CHECKED = 16, /* values are known to be valid UTF-8 (unless TABLE_BYTES) */
+    TT_SERVER = 32,  /* asks a server: timed, and its failures are logged */
+    TT_SETTINGS = 64, /* the text is "name = value" lines: a file if the name begins with / or a dot, else NAME_x of main.cf */
 };
 
 struct table_type {
@@ -50,6 +55,7 @@ struct table_type {
     unsigned flags;
     bool (*load)(const struct table_load *in, struct table_content **out, struct err *e);
     const char *suffix; /* of a database file that is read instead of the one that is named, or NULL */
+    const char *const *settings; /* TT_SETTINGS: their names, ended by NULL */
 };
 
 /* The types, ordered by name; NULL when there is none. */
@@ -69,6 +75,12 @@ bool table_cidr_load(const struct table_load *in, struct table_content **out, st
 bool table_union_load(const struct table_load *in, struct table_content **out, struct err *e);
 bool table_pipe_load(const struct table_load *in, struct table_content **out, struct err *e);
 bool table_rand_load(const struct table_load *in, struct table_content **out, struct err *e);
+
+/* common/table/net */
+bool table_socketmap_load(const struct table_load *in, struct table_content **out, struct err *e);
+bool table_tcp_load(const struct table_load *in, struct table_content **out, struct err *e);
+bool table_memcache_load(const struct table_load *in, struct table_content **out, struct err *e);
+extern const char *const table_memcache_settings[];
 
 /* A mistake on a line: tells the notes, and when `strict` fills *e. Returns false when the load should stop. */
 bool table_bad_line(const struct table_load *in, int line, struct err *e, const char *fmt, ...) PRINTF_FMT(4, 5);

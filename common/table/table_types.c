@@ -1,39 +1,40 @@
 /* The table types by name, ordered for the search and for messages. */
 #include "common/table/table_internal.h"
 
-#define TEXT_TYPE(n) { n, TT_FILE | TT_FOLD | TT_CHECKED, table_text_load, NULL }
-#define MISSING(n)   { n, TT_MISSING, NULL, NULL }
+#define TEXT_TYPE(n) { n, TT_FILE | TT_FOLD | TT_CHECKED, table_text_load, NULL, NULL }
+#define MISSING(n)   { n, TT_MISSING, NULL, NULL, NULL }
+#define SERVER_TYPE(n) { #n, TT_SERVER | TT_SETTINGS | TT_FOLD, table_##n##_load, NULL, table_##n##_settings }
 
 static const struct table_type types[] = {
     TEXT_TYPE("btree"),
-    { "cdb", TT_FILE | TT_FOLD, table_cdb_load, ".cdb" },
-    { "cidr", TT_FILE | TT_PATTERN, table_cidr_load, NULL },
+    { "cdb", TT_FILE | TT_FOLD, table_cdb_load, ".cdb", NULL },
+    { "cidr", TT_FILE | TT_PATTERN, table_cidr_load, NULL, NULL },
     TEXT_TYPE("dbm"),
-    { "environ", 0, table_environ_load, NULL },
-    { "fail", 0, table_fail_load, NULL },
+    { "environ", 0, table_environ_load, NULL, NULL },
+    { "fail", 0, table_fail_load, NULL, NULL },
     TEXT_TYPE("hash"),
-    { "inline", TT_FOLD, table_inline_load, NULL },
+    { "inline", TT_FOLD, table_inline_load, NULL, NULL },
     MISSING("internal"),
     MISSING("ldap"),
-    { "lmdb", TT_FILE | TT_FOLD, table_lmdb_load, ".lmdb" },
-    MISSING("memcache"),
+    { "lmdb", TT_FILE | TT_FOLD, table_lmdb_load, ".lmdb", NULL },
+    SERVER_TYPE(memcache),
     MISSING("mongodb"),
     MISSING("mysql"),
     MISSING("nis"),
     MISSING("nisplus"),
-    { "pcre", TT_FILE | TT_PATTERN, table_pcre_load, NULL },
+    { "pcre", TT_FILE | TT_PATTERN, table_pcre_load, NULL, NULL },
     MISSING("pgsql"),
-    { "pipemap", 0, table_pipe_load, NULL },
-    { "randmap", 0, table_rand_load, NULL },
-    { "regexp", TT_FILE | TT_PATTERN, table_regexp_load, NULL },
+    { "pipemap", 0, table_pipe_load, NULL, NULL },
+    { "randmap", 0, table_rand_load, NULL, NULL },
+    { "regexp", TT_FILE | TT_PATTERN, table_regexp_load, NULL, NULL },
     TEXT_TYPE("sdbm"),
-    MISSING("socketmap"),
+    { "socketmap", TT_SERVER | TT_PATTERN, table_socketmap_load, NULL, NULL },
     MISSING("sqlite"),
-    { "static", 0, table_static_load, NULL },
-    MISSING("tcp"),
+    { "static", 0, table_static_load, NULL, NULL },
+    { "tcp", TT_SERVER | TT_PATTERN, table_tcp_load, NULL, NULL },
     TEXT_TYPE("texthash"),
-    { "unionmap", 0, table_union_load, NULL },
-    { "unix", 0, table_unix_load, NULL },
+    { "unionmap", 0, table_union_load, NULL, NULL },
+    { "unix", 0, table_unix_load, NULL, NULL },
 };
 
 const struct table_type *table_type_find(struct span name)
@@ -47,5 +48,5 @@ const struct table_type *table_type_find(struct span name)
 
 const char *table_type_names(void)
 {
-    return "btree cdb cidr environ fail hash inline lmdb pcre pipemap randmap regexp static texthash unionmap unix";
+    return "btree cdb cidr environ fail hash inline lmdb memcache pcre pipemap randmap regexp socketmap static tcp texthash unionmap unix";
 }

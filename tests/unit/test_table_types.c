@@ -67,7 +67,7 @@ static const struct kase cases[] = {
     { .name = "unix other", .spec = "unix:hosts", .status = TABLE_BAD, .error = "passwd.byname", .q = { { "a", "!" } } },
     { .name = "unknown type", .spec = "hsah:/etc/x", .status = TABLE_BAD, .error = "known types: btree", .q = { { "a", "!" } } },
     { .name = "bare IPv6", .spec = "2001:db8::/32", .status = TABLE_BAD, .error = "brackets", .q = { { "a", "!" } } },
-    { .name = "type of a later version", .spec = "mysql:/etc/x.cf", .status = TABLE_UNAVAILABLE, .error = "mysql", .q = { { "a", "!" } } },
+    { .name = "type of a later version", .spec = "mongodb:/etc/x.cf", .status = TABLE_UNAVAILABLE, .error = "mongodb", .q = { { "a", "!" } } },
     { .name = "regexp", .spec = "regexp:%s",
       .file = "/^(.*)@old\\.example$/ $1@new.example\n!/@/ no-at\n/^abc$/i CASE $$1\n"
               "if /example$/\n/^x/ X\nif !/^y/\n/z/ Z${0}\nendif\nendif\n/^x/ later\n",
