@@ -355,6 +355,42 @@ static void compile_services(struct compiler *c)
     c->svc = NULL;
 }
 
+/* The tables of a parameter, unless its value is that of its counterpart. */
+static struct maps *compile_probe_maps(struct compiler *c, const char *parameter, const char *value, const char *usual, struct maps *have)
+{
+    return strcmp(value, usual) == 0 ? have : compile_maps(c, parameter, span_cstr(value));
+}
+
+static void compile_probes(struct compiler *c)
+{
+    struct policy *p = c->policy, *q = arena_alloc(p->arena, sizeof *q);
+    struct params *v = arena_alloc(p->arena, sizeof *v);
+    *v = *p->p;
+    v->relayhost = v->address_verify_relayhost;
+    memcpy((void *)q, (const void *)p, sizeof *q);
+    q->transport_maps = compile_probe_maps(c, "address_verify_transport_maps", v->address_verify_transport_maps, v->transport_maps, p->transport_maps);
+    q->sender_relayhost_maps = compile_probe_maps(c, "address_verify_sender_dependent_relayhost_maps", v->address_verify_sender_dependent_relayhost_maps,
+                                                  v->sender_dependent_relayhost_maps, p->sender_relayhost_maps);
+    q->sender_transport_maps = compile_probe_maps(c, "address_verify_sender_dependent_default_transport_maps",
+                                                  v->address_verify_sender_dependent_default_transport_maps,
+                                                  v->sender_dependent_default_transport_maps, p->sender_transport_maps);
+    q->has_routing_tables = !maps_is_empty(q->transport_maps) || !maps_is_empty(q->sender_relayhost_maps)
+                            || !maps_is_empty(q->sender_transport_maps);
+    q->p = v;
+    q->local = compile_transport(c, "address_verify_local_transport", v->address_verify_local_transport);
+    q->local_is_usable = is_usable(c, q->local.transport);
+    q->virtual_mailbox = compile_transport(c, "address_verify_virtual_transport", v->address_verify_virtual_transport);
+    q->relay = compile_transport(c, "address_verify_relay_transport", v->address_verify_relay_transport);
+    q->other = compile_transport(c, "address_verify_default_transport", v->address_verify_default_transport);
+    p->probes = q;
+}
+
+enum lookup route_resolve_probe(const struct policy *p, struct span sender, struct span recipient, struct arena *a,
+                                struct route *out, struct err *e)
+{
+    return route_resolve(p->probes, sender, recipient, a, out, e);
+}
+
 struct policy *policy_compile(const struct policy_options *o)
 {
     struct policy *p = xcalloc(1, sizeof *p);
@@ -373,6 +409,7 @@ struct policy *policy_compile(const struct policy_options *o)
     compile_services(&c);
     p->has_routing_tables = !maps_is_empty(p->transport_maps) || !maps_is_empty(p->sender_relayhost_maps)
                             || !maps_is_empty(p->sender_transport_maps);
+    compile_probes(&c);
     if (conf_report_has_errors(o->report))
         policy_unref(&p);
     return p;

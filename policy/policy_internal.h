@@ -76,6 +76,7 @@ struct policy {
     bool has_routing_tables;         /* any of transport_maps, sender_dependent_* */
     struct xport local, virtual_mailbox, relay, other, mailbox; /* local_transport, ... mailbox_transport */
     bool local_is_usable;            /* master.cf has a transport of that name */
+    const struct policy *probes;     /* how address probes go: this snapshot with address_verify_*; in the arena, never counted */
     struct policy_service *services; /* in the arena */
     size_t service_count;
     struct maps **open_maps;         /* all maps, to be closed */

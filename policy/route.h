@@ -53,6 +53,9 @@ enum lookup route_resolve(const struct policy *p, struct span sender, struct spa
 /* The same with the recipient maps of one listener (master.cf -o local_recipient_maps= and the like); svc may be NULL. */
 enum lookup route_resolve_for(const struct policy *p, const struct conf_service *svc, struct span sender,
                               struct span recipient, struct arena *a, struct route *out, struct err *e) MUST_CHECK;
+/* Where an address probe for the recipient goes: address_verify_*_transport, _relayhost, _transport_maps and their like. */
+enum lookup route_resolve_probe(const struct policy *p, struct span sender, struct span recipient, struct arena *a,
+                                struct route *out, struct err *e) MUST_CHECK;
 /*
  * Virtual alias expansion (virtual_alias_maps) of one recipient with its limits, then aliases(5) for what is local; at least
  * one result (the address itself when nothing matches). Results in the arena. TEMPFAIL: a table failed or a limit was passed.

@@ -26,6 +26,16 @@ struct job_rcpt {
     uint32_t index;             /* into msg->env.rcpts */
     bool reported;
 };
+struct job;
+struct delivery_result;
+/*
+ * A job that the scheduler has not made: it asks whether its one recipient could be delivered to, and nothing is. The agent goes as
+ * far as it can without delivering, and reports; result and end do not concern the scheduler.
+ */
+struct job_probe {
+    void (*report)(struct job *j, const struct delivery_result *r); /* spans borrowed during the call */
+    void *arg;
+};
 struct job {
     struct msg *msg;            /* counted */
     struct conf *conf;          /* counted: the snapshot this job was made with */
@@ -35,6 +45,7 @@ struct job {
     struct job_rcpt *rcpts;
     int64_t active_us, taken_us; /* wall: entered the active queue; given to the delivery thread (delays=) */
     void *sched_private;
+    const struct job_probe *probe; /* NULL: to be delivered */
 };
 
 /* A result in the words of the delivery agent; spans borrowed during the call. */
@@ -111,6 +122,9 @@ void sched_report_all(struct sched *s, struct job *j, const struct delivery_resu
 struct job *sched_finish_next(struct sched *s, struct job **j, enum site_verdict v);
 /* Ends the job (all recipients reported; those that were not are retried soon), adjusts the window, frees it, sets NULL. */
 void sched_finish(struct sched *s, struct job **j, enum site_verdict v);
+
+/* The delivery line for a probe: status=deliverable or undeliverable, as `status` says. */
+void sched_log_probe(struct sched *s, const struct job *j, const struct delivery_result *r, const char *status);
 
 /* ---- commands (control thread); they work on memory and index alike ---- */
 enum sched_cmd_status { SCHED_CMD_OK, SCHED_CMD_NOT_FOUND, SCHED_CMD_BUSY, SCHED_CMD_FAILED };

@@ -411,7 +411,7 @@ bool notify_delays(struct sched *s);
 void log_active(struct sched *s, const struct params *p, const struct msg *m);
 void log_simple(const struct log_src *src, const struct params *p, uint64_t id, const char *text);
 void log_expired(struct sched *s, const struct params *p, const struct msg *m, bool is_forced);
-void log_delivery(struct sched *s, const struct sjob *j, uint32_t rcpt, const struct delivery_result *r, struct span dsn,
+void log_delivery(struct sched *s, const struct job *j, uint32_t rcpt, const struct delivery_result *r, struct span dsn,
                   const char *status, int64_t now_us);
 /* Seconds with two significant digits and at most max_decimals, as delay= wants them; returns the length. */
 size_t log_format_delay(char out[32], int64_t us, int64_t max_decimals);

@@ -282,7 +282,7 @@ static void report_piece(struct sched *s, struct sjob *j, const uint32_t *at, ui
     for (uint32_t k = 0; k < n; k++) {
         uint32_t i = j->rcpts[at[k]].index;
         if (!j->is_silent)
-            log_delivery(s, j, i, r, v.dsn, v.status, v.now_us);
+            log_delivery(s, &j->pub, i, r, v.dsn, v.status, v.now_us);
         if (fails)
             note_failed(j, i, r, &v);
         else if (v.outcome == OUTCOME_SENT && wants_success_dsn(&j->pub.msg->env, &j->pub.msg->env.rcpts[i], r, warned))
@@ -314,7 +314,9 @@ static void report_piece(struct sched *s, struct sjob *j, const uint32_t *at, ui
 void sched_report(struct sched *s, struct job *job, uint32_t at, const struct delivery_result *r)
 {
     struct sjob *j = job->sched_private;
-    if (!j->rcpts[at].reported)
+    if (job->probe != NULL)
+        job->probe->report(job, r);
+    else if (!j->rcpts[at].reported)
         report_piece(s, j, &at, 1, r);
 }
 
@@ -322,6 +324,10 @@ void sched_report_all(struct sched *s, struct job *job, const struct delivery_re
 {
     struct sjob *j = job->sched_private;
     uint32_t at[REPORT_PIECE], n = 0;
+    if (job->probe != NULL) {
+        job->probe->report(job, r);
+        return;
+    }
     for (uint32_t k = 0; k < job->rcpt_count; k++) {
         if (!j->rcpts[k].reported)
             at[n++] = k;
@@ -393,14 +399,19 @@ static struct sjob *end_job(struct sched *s, struct sjob *j, enum site_verdict v
 void sched_finish(struct sched *s, struct job **job, enum site_verdict v)
 {
     struct sjob *j = (*job)->sched_private;
+    bool is_probe = (*job)->probe != NULL;
     *job = NULL;
-    end_job(s, j, v, false);
+    if (!is_probe) /* whoever made a probe frees it */
+        end_job(s, j, v, false);
 }
 
 struct job *sched_finish_next(struct sched *s, struct job **job, enum site_verdict v)
 {
     struct sjob *j = (*job)->sched_private;
+    bool is_probe = (*job)->probe != NULL;
     *job = NULL;
+    if (is_probe)
+        return NULL;
     j = end_job(s, j, v, true);
     return j ? &j->pub : NULL;
 }

@@ -1,6 +1,7 @@
 /*
  * The log lines of the queue manager, in Postfix's words (reference/wire-formats.md section 8), built in a stack buffer.
  */
+#include "common/base/clock.h"
 #include "common/conf/params.h"
 #include "common/mail/address.h"
 #include "queue/sched_internal.h"
@@ -132,17 +133,17 @@ void log_expired(struct sched *s, const struct params *p, const struct msg *m, b
     put(&s->log, &l);
 }
 
-void log_delivery(struct sched *s, const struct sjob *j, uint32_t rcpt, const struct delivery_result *r, struct span dsn,
+void log_delivery(struct sched *s, const struct job *j, uint32_t rcpt, const struct delivery_result *r, struct span dsn,
                   const char *status, int64_t now_us)
 {
-    const struct params *p = conf_global(j->pub.conf);
-    const struct envelope *e = &j->pub.msg->env;
+    const struct params *p = conf_global(j->conf);
+    const struct envelope *e = &j->msg->env;
     const struct msg_rcpt *rc = &e->rcpts[rcpt];
     struct log_src src = s->log_error;
     struct line l;
-    if (j->pub.transport != NULL) {
-        src.name = j->pub.transport->p->syslog_name;
-        src.prog = j->pub.transport->command;
+    if (j->transport != NULL) {
+        src.name = j->transport->p->syslog_name;
+        src.prog = j->transport->command;
     }
     l.n = 0;
     add_qid(&l, p, e->id);
@@ -158,8 +159,8 @@ void log_delivery(struct sched *s, const struct sjob *j, uint32_t rcpt, const st
     ADD_LIT(&l, ", delay");
     add_delay(&l, p, '=', now_us - e->arrival_us);
     ADD_LIT(&l, ", delays");
-    add_delay(&l, p, '=', j->pub.active_us - e->arrival_us);
-    add_delay(&l, p, '/', j->pub.taken_us - j->pub.active_us);
+    add_delay(&l, p, '=', j->active_us - e->arrival_us);
+    add_delay(&l, p, '/', j->taken_us - j->active_us);
     add_delay(&l, p, '/', r->conn_us);
     add_delay(&l, p, '/', r->xfer_us);
     ADD_LIT(&l, ", dsn=");
@@ -173,4 +174,9 @@ void log_delivery(struct sched *s, const struct sjob *j, uint32_t rcpt, const st
     add(&l, reason);
     ADD_LIT(&l, ")");
     put(&src, &l);
+}
+
+void sched_log_probe(struct sched *s, const struct job *j, const struct delivery_result *r, const char *status)
+{
+    log_delivery(s, j, 0, r, r->dsn, status, clock_wall_us());
 }

@@ -107,6 +107,8 @@ static struct verdict deliver_to(struct virtual_job *v, uint32_t index, const st
     if (v->has_owner && (!lookup_id(v, "uid", v->p->virtual_uid_maps, v->p->virtual_minimum_uid, key, &uid, &why) ||
                          !lookup_id(v, "gid", v->p->virtual_gid_maps, 1, key, &gid, &why)))
         return why;
+    if (v->job->probe != NULL)
+        return verdict(v, OUTCOME_SENT, "2.0.0", "delivers to maildir");
     unsigned flags = COPY_RETURN_PATH | COPY_DELIVERED_TO | (v->p->enable_original_recipient ? COPY_ORIGINAL_TO : 0);
     struct buf headers = BUF_INIT(16384);
     trace_headers_add(&headers, flags, env, rcpt, "\n");
@@ -133,7 +135,7 @@ static struct verdict deliver_one(struct virtual_job *v, uint32_t index, const s
 {
     struct span path;
     struct err e = ERR_INIT;
-    if (trace_headers_has_delivered_to(span_of(v->view.p, v->view.n), rcpt->addr))
+    if (v->job->probe == NULL && trace_headers_has_delivered_to(span_of(v->view.p, v->view.n), rcpt->addr))
         return verdict(v, OUTCOME_BOUNCED, "5.4.6", "mail forwarding loop for %.*s", SPAN_ARG(rcpt->addr));
     char *key = arena_strndup(v->arena, rcpt->addr.p, rcpt->addr.n);
     ascii_lower_buf(key, rcpt->addr.n);
@@ -171,7 +173,7 @@ void deliver_virtual(struct deliver_env *env, struct job *j)
     struct err e = ERR_INIT;
     v.log.name = v.p->syslog_name;
     v.log.prog = "virtual";
-    if (!content_acquire(env->spool, j->msg, &v.view, &e)) {
+    if (j->probe == NULL && !content_acquire(env->spool, j->msg, &v.view, &e)) {
         log_warn(&v.log, "cannot read the content of a message: %s", e.text);
         struct delivery_result res = { .outcome = OUTCOME_DEFERRED, .dsn = SPAN_LIT("4.3.0"), .relay = SPAN_LIT("virtual"),
                                        .reason = SPAN_LIT("local data error") };
@@ -188,6 +190,7 @@ void deliver_virtual(struct deliver_env *env, struct job *j)
         arena_reset(v.arena);
     }
     arena_free(&v.arena);
-    content_release(&v.view);
+    if (j->probe == NULL)
+        content_release(&v.view);
     sched_finish(env->sched, &j, SITE_OK);
 }

@@ -67,7 +67,7 @@ static bool is_delivery_loop(struct smtp_request *r)
 {
     struct err e = ERR_INIT;
     struct span addr = r->job->msg->env.rcpts[r->job->rcpts[0].index].addr;
-    if (!(r->copy_flags & COPY_DELIVERED_TO))
+    if (!(r->copy_flags & COPY_DELIVERED_TO) || r->job->probe != NULL)
         return false;
     if (!r->has_view && !content_acquire(r->env->spool, r->job->msg, &r->view, &e)) {
         log_warn(&r->log, "cannot read the content of a message: %s", e.text);

@@ -41,6 +41,10 @@ struct transaction {
     enum transact_end end;
 };
 
+/* The stage whose reply says whether a probe's address is good (smtp_address_verify_target). */
+static bool is_probe(const struct smtp_request *r) { return r->job->probe != NULL; }
+static bool is_probe_to_data(const struct smtp_request *r) { return is_probe(r) && strcmp(r->cp->address_verify_target, "data") == 0; }
+
 /* ---- the row of steps ---- */
 
 static bool wants_xforward(const struct smtp_request *r, uint32_t features)
@@ -183,7 +187,9 @@ static void take_reply(struct transaction *t, struct step s, const struct smtp_r
         t->is_rcpt_taken |= is_ok;
         if (t->is_over)
             break;
-        if (is_ok) {
+        if (is_ok && is_probe(r) && !is_probe_to_data(r)) {
+            report_sent(r, s.rcpt, rep);
+        } else if (is_ok) {
             r->mark[s.rcpt] = MARK_ACCEPTED;
             t->accepted++;
         } else {
@@ -195,6 +201,9 @@ static void take_reply(struct transaction *t, struct step s, const struct smtp_r
         if (t->use_bdat ? !is_ok : rep->code != 354) {
             if (t->accepted > 0 && !t->is_over)
                 message_refused(t, STAGE_DATA, rep);
+        } else if (is_probe(r)) {
+            report_all_sent(r, rep);
+            r->conn->is_broken = true; /* what would come now were content */
         }
         break;
     case STEP_END:
@@ -253,6 +262,8 @@ static bool may_send(const struct transaction *t, bool pipelining)
 {
     bool all_answered = is_same_step(t->next_send, t->next_reply);
     if (t->next_send.kind == STEP_END || t->is_over)
+        return false;
+    if (t->next_send.kind == STEP_DATA && is_probe(t->r) && !(all_answered && is_probe_to_data(t->r)))
         return false;
     if (!all_answered && (!pipelining || stream_out_pending(t->r->conn->stream) >= GROUP_BYTES))
         return false;
@@ -525,6 +536,10 @@ static bool prepare(struct transaction *t)
         report_left_failed(r);
         return false;
     }
+    if (is_probe(r)) {
+        t->use_utf8 = (f & FEAT_SMTPUTF8) && (env->flags & ENV_SMTPUTF8);
+        return true;
+    }
     if (!r->has_view && !content_acquire(r->env->spool, r->job->msg, &r->view, &e)) {
         log_warn(&r->log, "cannot read the content of a message: %s", e.text);
         notify_error(r, NOTIFY_CLASS_DATA);
@@ -550,7 +565,7 @@ enum transact_end transact(struct smtp_request *r)
     r->conn->use_count++;
     r->was_answered = false;
     t.next_send = t.next_reply = first_step(&t);
-    if (run_steps(&t) && t.is_data_sent)
+    if (run_steps(&t) && t.is_data_sent && !is_probe(r))
         finish_data(&t);
     if (t.end == TRANSACT_FAILED && r->fail.is_site)
         r->conn->is_broken = true;
