@@ -419,8 +419,16 @@ static void run_turn(struct spool *s, struct msg *msgs, struct batch_item *items
 static void gather(struct journal *j, uint32_t wanted, int64_t since_us) REQUIRES(&j->m)
 {
     int64_t slice_us = j->flush_us / GATHER_SLICES, until_us = since_us + j->flush_us;
-    if (j->flush_us < GATHER_FROM_US)
+    if (j->flush_us < GATHER_FROM_US) {
+        static int nap = -1;
+        if (nap < 0) nap = getenv("NAP") ? (int)strtol(getenv("NAP"), NULL, 10) : 0;
+        if (nap > 0 && j->waiting * 2 <= wanted && !j->stopping) {
+            lock_drop(&j->m);
+            nanosleep(&(struct timespec){ .tv_nsec = 1000 * (j->flush_us * nap / 100) }, NULL);
+            lock_take(&j->m);
+        }
         return;
+    }
     for (int idle = 0; idle < 2 && j->waiting < wanted && !j->stopping && now_us() < until_us;) {
         uint32_t before = j->waiting;
         lock_drop(&j->m);

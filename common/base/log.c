@@ -194,6 +194,12 @@ static void write_batch(struct log *l)
         /* Nowhere to complain but the place that just failed; the next batch may do better. */
     }
     buf_reset(&l->back);
+}
+
+/* Only when there is a pause: buffers that shrink and grow again with every batch leave holes all over the heap. */
+static void give_back(struct log *l) REQUIRES(&l->m)
+{
+    buf_shrink(&l->front, KEEP_BYTES);
     buf_shrink(&l->back, KEEP_BYTES);
     buf_shrink(&l->out, KEEP_BYTES);
 }
@@ -223,6 +229,7 @@ static void *log_thread(void *arg)
             cond_broadcast(&l->drained);
             if (l->stopping)
                 break;
+            give_back(l);
             l->asleep = true;
             while (l->front.n == 0 && !l->stopping)
                 cond_wait(&l->wake, &l->m);
