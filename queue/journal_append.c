@@ -15,7 +15,9 @@
  * split in two halves that take turns, and each would wait for the flush of the other. So after a flush of more than
  * GATHER_FROM_US the next one waits for those that were just answered, as long as they keep coming, and at most as
  * long as a flush takes: it is worth it when all come in less time. Nobody is waited for who was not there before, so that a
- * single session loses nothing, and clients that are far away cost two slices.
+ * single session loses nothing, and clients that are far away cost two slices. A quick flush is not waited for in this way: there the
+ * thing to save is not time but the processor that each flush takes, so when less than half of those that are about have come,
+ * the committer naps once, for a flush's time and at most NAP_MAX_US, before it flushes for so few.
  *
  * `announced` moves only after the sink knows the messages: what the index claims to cover is taken from it.
  */
@@ -30,7 +32,8 @@
 #include "queue/spool_internal.h"
 
 #define IOV_COUNT 1024
-#define GATHER_FROM_US 1000 /* quicker flushes are not worth waiting for company */
+#define GATHER_FROM_US 1000 /* quicker flushes are not worth more than a nap */
+#define NAP_MAX_US 500
 #define GATHER_SLICES 16    /* of a flush: how often the committer looks whether more came */
 
 void journal_init(struct journal *j, const struct spool_io *io, const struct log_src *log, const char *dir, uint64_t segment_bytes)
@@ -415,25 +418,25 @@ static void run_turn(struct spool *s, struct msg *msgs, struct batch_item *items
     }
 }
 
+static void nap(struct journal *j, int64_t us) REQUIRES(&j->m)
+{
+    lock_drop(&j->m);
+    nanosleep(&(struct timespec){ .tv_nsec = 1000 * us }, NULL);
+    lock_take(&j->m);
+}
+
 /* See the top. Submitters need not wake the committer meanwhile. */
 static void gather(struct journal *j, uint32_t wanted, int64_t since_us) REQUIRES(&j->m)
 {
     int64_t slice_us = j->flush_us / GATHER_SLICES, until_us = since_us + j->flush_us;
     if (j->flush_us < GATHER_FROM_US) {
-        static int nap = -1;
-        if (nap < 0) nap = getenv("NAP") ? (int)strtol(getenv("NAP"), NULL, 10) : 0;
-        if (nap > 0 && j->waiting * 2 <= wanted && !j->stopping) {
-            lock_drop(&j->m);
-            nanosleep(&(struct timespec){ .tv_nsec = 1000 * (j->flush_us * nap / 100) }, NULL);
-            lock_take(&j->m);
-        }
+        if (j->waiting * 2 <= wanted && !j->stopping)
+            nap(j, j->flush_us < NAP_MAX_US ? j->flush_us : NAP_MAX_US);
         return;
     }
     for (int idle = 0; idle < 2 && j->waiting < wanted && !j->stopping && now_us() < until_us;) {
         uint32_t before = j->waiting;
-        lock_drop(&j->m);
-        nanosleep(&(struct timespec){ .tv_nsec = 1000 * (slice_us < 900000 ? slice_us : 900000) }, NULL);
-        lock_take(&j->m);
+        nap(j, slice_us < 900000 ? slice_us : 900000);
         idle = j->waiting > before ? 0 : idle + 1;
     }
 }
