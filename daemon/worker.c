@@ -3,7 +3,7 @@
  *
  * A worker takes the next runnable session; when there is none and nobody polls, it polls (it is the leader); when
  * somebody does, it goes to sleep on the idle stack. A batch of events is queued; the leader takes its first session
- * itself and wakes one more worker when others are left, which wakes the next, as long as fewer workers than processors
+ * itself and wakes one more worker when WAKE_FROM others are left, which wakes the next, as long as fewer workers than processors
  * are awake (running, woken, or looking for work; not asleep in epoll_wait): more would only take turns. Steps that block say so (reactor_will_block) or are noticed by the watchdog, which then
  * wakes workers beyond that number, up to the pool's limit.
  *
@@ -16,6 +16,7 @@
 #include "common/base/mem.h"
 #include "daemon/reactor_internal.h"
 
+#define WAKE_FROM 3         /* sessions left: fewer are done before another worker is awake, and cost less so */
 #define POLL_EVERY_POPS 16  /* with a long queue, look for new events this often */
 #define WATCH_BUSY_MS 5
 #define WATCH_IDLE_MS 100
@@ -60,16 +61,25 @@ static void run_list_join(struct run_list *to, struct run_list *from)
 
 static void *worker_main(void *arg);
 
+/* The newest idle worker, as one that is woken: the caller signals it. NULL when none is idle. */
+static struct worker *take_idle_locked(struct reactor *r) REQUIRES(&r->q)
+{
+    struct worker *w = r->idle;
+    if (w == NULL)
+        return NULL;
+    r->idle = w->idle_next;
+    r->idle_count--;
+    w->woken = true;
+    r->awake++;
+    atomic_fetch_add_explicit(&r->wakeups, 1, memory_order_relaxed);
+    return w;
+}
+
 /* Wakes the newest idle worker, or starts one. False when neither is possible. */
 static bool wake_one_locked(struct reactor *r) REQUIRES(&r->q)
 {
-    struct worker *w = r->idle;
+    struct worker *w = take_idle_locked(r);
     if (w != NULL) {
-        r->idle = w->idle_next;
-        r->idle_count--;
-        w->woken = true;
-        r->awake++;
-        atomic_fetch_add_explicit(&r->wakeups, 1, memory_order_relaxed);
         cond_signal(&w->wake);
         return true;
     }
@@ -133,7 +143,8 @@ void workers_push(struct reactor *r, struct run_list *l, bool resumed)
     bool kick = false;
     lock_take(&r->q);
     run_list_join(resumed ? &r->resumed : &r->ready, l);
-    if (queued_locked(r) > 0 && r->awake < r->cpus && !wake_one_locked(r))
+    unsigned queued = queued_locked(r);
+    if ((queued >= WAKE_FROM || (queued > 0 && r->awake == 0)) && r->awake < r->cpus && !wake_one_locked(r))
         kick = r->poller_sleeps;
     lock_drop(&r->q);
     if (kick)
@@ -163,9 +174,12 @@ static void step_locked(struct reactor *r, struct worker *w, struct sess *s) REQ
 {
     r->in_step++;
     r->pops++;
-    if (queued_locked(r) > 0 && r->awake < r->cpus)
+    struct worker *next = NULL;
+    if (queued_locked(r) >= WAKE_FROM && r->awake < r->cpus && (next = take_idle_locked(r)) == NULL)
         (void)wake_one_locked(r);
     lock_drop(&r->q);
+    if (next != NULL) /* under the lock it would wake only to wait for it */
+        cond_signal(&next->wake);
     bool again = run_session(r, w, s);
     lock_take(&r->q);
     r->in_step--;

@@ -35,7 +35,7 @@ struct worker {
     bool is_woken;              /* guarded by pool->m: taken off the idle stack by somebody else */
     bool is_waking;             /* guarded by pool->m: woken or started, and has not asked for a job since */
     struct worker *above, *below; /* idle stack, guarded by pool->m */
-    struct worker *ended_next;  /* guarded by pool->m */
+    struct worker *ended_next;  /* ended or spare, guarded by pool->m */
 };
 
 struct deliver_pool {
@@ -45,6 +45,7 @@ struct deliver_pool {
     struct cond changed;        /* a thread was started or ended, for deliver_pool_stop() */
     struct worker *top, *bottom;
     struct worker *ended;       /* threads to join */
+    struct worker *spare;       /* to be used again, never freed before the pool: who woke one may still be about to signal it */
     unsigned count;             /* threads that exist or are being started */
     _Atomic bool is_stopping;   /* changed under m; read without by threads about to ask */
     _Atomic uint64_t calls;     /* of deliver_pool_wake(); changed under m; read without by threads about to ask */
@@ -209,14 +210,36 @@ static void *worker_main(void *arg)
     return NULL;
 }
 
-static void join_ended(struct worker *list)
+static void spare_put(struct deliver_pool *p, struct worker *w) REQUIRES(&p->m)
+{
+    w->ended_next = p->spare;
+    p->spare = w;
+}
+
+static struct worker *spare_take(struct deliver_pool *p)
+{
+    lock_take(&p->m);
+    struct worker *w = p->spare;
+    if (w != NULL)
+        p->spare = w->ended_next;
+    lock_drop(&p->m);
+    if (w == NULL) {
+        w = xcalloc(1, sizeof *w);
+        w->pool = p;
+        cond_init(&w->wake);
+    }
+    return w;
+}
+
+static void join_ended(struct deliver_pool *p, struct worker *list)
 {
     while (list) {
         struct worker *w = list;
         list = w->ended_next;
         pthread_join(w->thread, NULL);
-        cond_destroy(&w->wake);
-        free(w);
+        lock_take(&p->m);
+        spare_put(p, w);
+        lock_drop(&p->m);
     }
 }
 
@@ -224,16 +247,13 @@ static void join_ended(struct worker *list)
 static int start_one(struct deliver_pool *p)
 {
     pthread_t id;
-    struct worker *w = xcalloc(1, sizeof *w);
-    w->pool = p;
+    struct worker *w = spare_take(p);
     w->is_waking = true;
-    cond_init(&w->wake);
     int rc = thread_start(&id, "delivery", STACK_BYTES, worker_main, w);
     if (rc == 0)
         return 0;
-    cond_destroy(&w->wake);
-    free(w);
     lock_take(&p->m);
+    spare_put(p, w);
     p->count--;
     p->waking--;
     cond_broadcast(&p->changed);
@@ -259,7 +279,7 @@ static void tell_no_thread(struct deliver_pool *p, int rc)
 /* Wakes the newest idle thread or starts one, unless one is on its way already: that one will hand on. */
 static void wake_next(struct deliver_pool *p)
 {
-    bool start = false;
+    bool start = false, wake = false;
     lock_take(&p->m);
     struct worker *ended = p->ended;
     p->ended = NULL;
@@ -268,7 +288,7 @@ static void wake_next(struct deliver_pool *p)
         take_idle(p, w);
         w->is_woken = w->is_waking = true;
         p->waking++;
-        cond_signal(&w->wake);
+        wake = true;
         if (p->bottom == NULL)
             atomic_store(&p->watch_ms, CLOCK_NEVER);
     } else if (p->waking == 0 && p->count < p->limit && !atomic_load(&p->is_stopping)) {
@@ -277,10 +297,12 @@ static void wake_next(struct deliver_pool *p)
         p->count++;
     }
     lock_drop(&p->m);
+    if (wake) /* under the lock it would wake only to wait for it */
+        cond_signal(&w->wake);
     int rc = start ? start_one(p) : 0;
     if (rc != 0)
         tell_no_thread(p, rc); /* those that run take what waits */
-    join_ended(ended);
+    join_ended(p, ended);
 }
 
 void deliver_pool_wake(void *pool, unsigned count)
@@ -329,7 +351,7 @@ bool deliver_pool_stop(struct deliver_pool *p, int64_t deadline_ms)
     struct worker *ended = p->ended;
     p->ended = NULL;
     lock_drop(&p->m);
-    join_ended(ended);
+    join_ended(p, ended);
     return all;
 }
 
@@ -340,6 +362,11 @@ void deliver_pool_free(struct deliver_pool **pp)
         return;
     bool all = deliver_pool_stop(p, CLOCK_NEVER);
     (void)all;
+    for (struct worker *w = p->spare, *next; w != NULL; w = next) {
+        next = w->ended_next;
+        cond_destroy(&w->wake);
+        free(w);
+    }
     cond_destroy(&p->changed);
     lock_destroy(&p->m);
     free(p);
