@@ -107,6 +107,7 @@ static enum io_result fill(struct smtpd_sess *S)
     size_t room = S->in.cap - 1 - S->in.n;
     ssize_t r = read_some(S, S->in.p + S->in.n, room);
     S->in_was_full = S->s.is_bulk = r == (ssize_t)room;
+    S->has_drained = r > 0 && r < (ssize_t)room;
     if (r > 0) {
         S->in.n += (size_t)r;
         return IO_DONE;
@@ -118,6 +119,7 @@ static enum io_result flush_out(struct smtpd_sess *S)
 {
     size_t done = 0;
     enum io_result res = IO_DONE;
+    S->has_drained = false;
     while (done < S->out.n) {
         ssize_t r = S->out_fd < 0 ? send(S->s.fd, S->out.p + done, S->out.n - done, MSG_NOSIGNAL)
                                   : write(S->out_fd, S->out.p + done, S->out.n - done);
@@ -142,6 +144,8 @@ bool smtpd_has_early_input(struct smtpd_sess *S)
         return false;
     if (S->in.n > S->in_pos)
         return true;
+    if (S->has_drained) /* the read of this step left nothing */
+        return false;
     if (ioctl(S->s.fd, FIONREAD, &waiting) != 0 || waiting <= 0)
         return false;
     if (S->in.n == 0)
@@ -365,6 +369,7 @@ static enum sess_wait smtpd_step(struct sess *base, enum sess_wake why)
 {
     struct smtpd_sess *S = (struct smtpd_sess *)base;
     enum sess_wait w;
+    S->has_drained = false;
     switch (why) {
     case WAKE_START:
         smtpd_notify_begin(S);

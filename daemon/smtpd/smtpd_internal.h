@@ -135,6 +135,7 @@ struct smtpd_sess {
     bool is_counted, is_unnamed;   /* in env->clients */
     uint32_t client_connections, client_unnamed, client_rate; /* as counted at the beginning */
     bool in_was_full;              /* the last read took all the room */
+    bool has_drained;              /* the read of this step took all there was, and nothing was sent since */
     bool is_after_message;         /* no command since the end of a message, for log lines */
     bool skipping;                 /* inside a command line that is too long */
     bool tarpit;                   /* replies wait for the timer */
