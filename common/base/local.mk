@@ -3,6 +3,7 @@ libbase_a_SOURCES = \
 	common/base/arena.c common/base/arena.h \
 	common/base/ascii.c common/base/ascii.h \
 	common/base/attrs.h \
+	common/base/base64.c common/base/base64.h \
 	common/base/buf.c common/base/buf.h common/base/hash.h \
 	common/base/clock.c common/base/clock.h \
 	common/base/crc32c.c common/base/crc32c.h \

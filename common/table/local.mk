@@ -14,6 +14,7 @@ libtable_a_SOURCES = \
 	common/table/table_query.c common/table/table_query.h \
 	common/table/table_rules.c \
 	common/table/table_simple.c \
+	common/table/table_sqlite.c \
 	common/table/table_text.c \
 	common/table/table_types.c \
 	common/table/net/memcache.c \

@@ -64,6 +64,8 @@ const struct table_type *table_type_find(struct span name);
 bool table_lmdb_load(const struct table_load *in, struct table_content **out, struct err *e);
 bool table_cdb_load(const struct table_load *in, struct table_content **out, struct err *e);
 bool table_text_load(const struct table_load *in, struct table_content **out, struct err *e);
+bool table_sqlite_load(const struct table_load *in, struct table_content **out, struct err *e);
+extern const char *const table_sqlite_settings[];
 bool table_inline_load(const struct table_load *in, struct table_content **out, struct err *e);
 bool table_static_load(const struct table_load *in, struct table_content **out, struct err *e);
 bool table_fail_load(const struct table_load *in, struct table_content **out, struct err *e);

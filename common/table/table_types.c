@@ -29,7 +29,7 @@ static const struct table_type types[] = {
     { "regexp", TT_FILE | TT_PATTERN, table_regexp_load, NULL, NULL },
     TEXT_TYPE("sdbm"),
     { "socketmap", TT_SERVER | TT_PATTERN, table_socketmap_load, NULL, NULL },
-    MISSING("sqlite"),
+    { "sqlite", TT_SETTINGS | TT_FOLD, table_sqlite_load, NULL, table_sqlite_settings },
     { "static", 0, table_static_load, NULL, NULL },
     { "tcp", TT_SERVER | TT_PATTERN, table_tcp_load, NULL, NULL },
     TEXT_TYPE("texthash"),
@@ -48,5 +48,5 @@ const struct table_type *table_type_find(struct span name)
 
 const char *table_type_names(void)
 {
-    return "btree cdb cidr environ fail hash inline lmdb memcache pcre pipemap randmap regexp socketmap static tcp texthash unionmap unix";
+    return "btree cdb cidr environ fail hash inline lmdb memcache pcre pipemap randmap regexp socketmap sqlite static tcp texthash unionmap unix";
 }

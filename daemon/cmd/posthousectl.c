@@ -40,6 +40,7 @@ static void usage(FILE *to)
           "  stop                         stop the daemon and wait until it is gone\n"
           "  check [-v]                   is anything wrong with the configuration?\n"
           "  conf ...                     show and change parameters (as postconf)\n"
+          "  map -q KEY|- | -s | -d KEY | [-i] type:file ...   ask, list, change, make tables (as postmap)\n"
           "  -c DIR     configuration directory (default: " POSTHOUSE_CONFDIR ")\n"
           "  --version, --help\n"
           "See posthousectl(8).\n", to);
@@ -125,6 +126,7 @@ static const struct {
 } subcommands[] = {
     { "queue", ctl_cmd_queue },   { "status", ctl_cmd_status }, { "reload", ctl_cmd_reload },
     { "stop", ctl_cmd_stop },     { "check", ctl_cmd_check },   { "conf", cmd_conf },
+    { "map", ctl_cmd_map },
 };
 
 static int run_command(struct ctl *ctl, int argc, char **argv)

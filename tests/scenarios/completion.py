@@ -31,7 +31,7 @@ def complete(line):
 def test_without_a_queue():
     if shutil.which("bash") is None:
         raise cases.Skip("there is no bash")
-    assert complete("posthousectl ") == ["queue", "status", "reload", "stop", "check", "conf", "-c", "--help", "--version"]
+    assert complete("posthousectl ") == ["queue", "status", "reload", "stop", "check", "conf", "map", "-c", "--help", "--version"]
     assert complete("posthousectl re") == ["reload"]
     assert complete("posthousectl queue re") == ["release", "requeue", "readdress", "resume", "rebuild"]
     assert complete("posthousectl -c /etc/x queue com") == ["compact"]
@@ -42,6 +42,9 @@ def test_without_a_queue():
     assert complete("posthousectl queue hold --sender ") == []
     assert complete("posthousectl queue nothing ") == []
     assert complete("posthousectl nothing ") == []
+    assert complete("posthousectl map -q a lm") == ["lmdb:"]
+    assert complete("posthousectl map -q ") == ["-"]
+    assert complete(f"posthousectl map -s hash:{FILE[:-2]}") == [f"hash:{FILE}"] or complete(f"posthousectl map -s hash:{FILE[:-2]}") == [FILE]
 
 
 def test_every_verb_is_known():
