@@ -348,7 +348,7 @@ static char *settings_of_main(const struct conf *c, const struct table *t)
 
 static void take_from_conf(struct table *t, struct table_registry *r)
 {
-    if (t->type == NULL || !(t->type->flags & TT_SERVER))
+    if (t->type == NULL || !(t->type->flags & (TT_SERVER | TT_SETTINGS)))
         return;
     struct conf *c = registry_conf(r);
     if ((t->type->flags & TT_SETTINGS) && !t->is_watched)
