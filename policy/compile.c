@@ -17,6 +17,7 @@ static const char *const named_lists[] = {
     "mynetworks", "debug_peer_list", "smtpd_client_event_limit_exceptions", "smtpd_authorized_xclient_hosts",
     "smtpd_authorized_xforward_hosts", "smtpd_authorized_verp_clients", "smtpd_sasl_exceptions_networks",
     "smtpd_forbid_bare_newline_exclusions", "permit_mx_backup_networks",
+    "proxy_protocol_trusted_networks", "proxy_protocol_probe_networks",
 };
 
 /* ---- findings ---- */

@@ -34,6 +34,7 @@ SCENARIOS = \
 	tests/scenarios/smtp_limits.py \
 	tests/scenarios/smtp_server.py \
 	tests/scenarios/smuggling.py \
+	tests/scenarios/proxy_protocol.py \
 	tests/scenarios/xclient.py \
 	tests/scenarios/spool_faults.py
 # One parameter after the other: what it is for is seen to change.

@@ -28,6 +28,7 @@ libsmtpd_a_SOURCES = \
 	daemon/smtpd/slog.c \
 	daemon/smtpd/smtpd.h daemon/smtpd/smtpd_internal.h \
 	daemon/smtpd/tx.c \
+	daemon/smtpd/upstream.c \
 	daemon/smtpd/xattr.c daemon/smtpd/xattr.h
 EXTRA_DIST += daemon/smtpd/README.md
 

@@ -17,7 +17,9 @@ static bool transition_ok(enum smtpd_state from, enum smtpd_state to)
 {
     switch (from) {
     case SMTPD_CONNECT:
-        return to == SMTPD_COMMAND || to == SMTPD_ASK || to == SMTPD_END;
+        return to == SMTPD_COMMAND || to == SMTPD_ASK || to == SMTPD_UPSTREAM || to == SMTPD_END;
+    case SMTPD_UPSTREAM:
+        return to == SMTPD_CONNECT || to == SMTPD_END;
     case SMTPD_COMMAND:
         return to == SMTPD_ASK || to == SMTPD_DATA || to == SMTPD_BDAT || to == SMTPD_COMMIT || to == SMTPD_END;
     case SMTPD_DATA:
@@ -307,6 +309,8 @@ static enum flow run_state(struct smtpd_sess *S)
         return smtpd_commit_run(S);
     case SMTPD_ASK:
         return smtpd_ask_run(S);
+    case SMTPD_UPSTREAM:
+        return smtpd_upstream_run(S);
     case SMTPD_END:
         return FLOW_INPUT;
     }
@@ -358,11 +362,16 @@ static enum sess_wait run(struct smtpd_sess *S)
         if (f == FLOW_INPUT) {
             if (!may_wait(S))
                 return on_no_memory(S);
-            S->s.deadline_ms = deadline(S, &S->request_deadline_ms);
+            S->s.deadline_ms = S->state == SMTPD_UPSTREAM ? S->request_deadline_ms : deadline(S, &S->request_deadline_ms);
             return WAIT_INPUT;
         }
     }
     return WAIT_AGAIN;
+}
+
+static bool has_upstream(const struct smtpd_sess *S)
+{
+    return *S->p->smtpd_upstream_proxy_protocol != '\0' && S->out_fd < 0;
 }
 
 static enum sess_wait smtpd_step(struct sess *base, enum sess_wake why)
@@ -373,13 +382,19 @@ static enum sess_wait smtpd_step(struct sess *base, enum sess_wake why)
     switch (why) {
     case WAKE_START:
         smtpd_notify_begin(S);
-        if (!smtpd_connect_begin(S))
+        if (has_upstream(S))
+            smtpd_upstream_begin(S);
+        else if (!smtpd_connect_begin(S))
             return WAIT_DONE;
         return run(S);
     case WAKE_TIMEOUT:
         if (!S->tarpit && S->state == SMTPD_ASK) {
             S->sleep_ms = 0;
             (void)smtpd_ask_again(S);
+            return run(S);
+        }
+        if (S->state == SMTPD_UPSTREAM) {
+            smtpd_upstream_timeout(S);
             return run(S);
         }
         if (!S->tarpit)
@@ -398,6 +413,8 @@ static enum sess_wait smtpd_step(struct sess *base, enum sess_wake why)
         w = write_replies(S);
         return w == WAIT_AGAIN ? run(S) : w;
     }
+    if (S->state == SMTPD_UPSTREAM)
+        return run(S);
     /* also when nothing came: the last turn may have ended (WAIT_AGAIN) with lines left */
     return fill(S) == IO_LOST ? on_lost(S) : run(S);
 }
@@ -467,7 +484,7 @@ struct sess *smtpd_create(struct listener *l, int fd, const struct ip_addr *peer
     buf_init(&S->in, IN_BUF_DATA_BYTES + 1024);
     buf_init(&S->out, 1u << 20);
     atomic_fetch_add_explicit(&env->counters.sessions, 1, memory_order_relaxed);
-    if (!smtpd_client_may_enter(S, is_stressed)) {
+    if (!has_upstream(S) && !smtpd_client_may_enter(S, is_stressed)) {
         (void)flush_out(S);
         smtpd_destroy(&S->s);
         return NULL;

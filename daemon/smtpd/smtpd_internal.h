@@ -2,6 +2,7 @@
  * smtpd_internal: the session and what the files of this folder share
  *
  * States, and what is waited for in each:
+ *   UPSTREAM  the header of the proxy in front: WAIT_INPUT; only with smtpd_upstream_proxy_protocol
  *   CONNECT   client name being looked up, banner not sent: WAIT_CALLBACK
  *   COMMAND   a command line: WAIT_INPUT
  *   DATA      message text up to the final dot: WAIT_INPUT
@@ -37,7 +38,7 @@
 #define SESS_FREE_BYTES 4096      /* of envelope and buffers that a session may hold beside the budget */
 #define UNAUTH_PIPELINE_SHOWN 100 /* bytes of early input in the log */
 
-enum smtpd_state { SMTPD_CONNECT, SMTPD_COMMAND, SMTPD_DATA, SMTPD_BDAT, SMTPD_COMMIT, SMTPD_ASK, SMTPD_END };
+enum smtpd_state { SMTPD_CONNECT, SMTPD_COMMAND, SMTPD_DATA, SMTPD_BDAT, SMTPD_COMMIT, SMTPD_ASK, SMTPD_UPSTREAM, SMTPD_END };
 
 /* What a command handler made of it. */
 enum cmd_result {
@@ -158,6 +159,8 @@ struct smtpd_sess {
     bool is_server_known;
     bool is_name_tempfail, is_reverse_tempfail; /* why client_name and reverse_name are "unknown" */
     uint8_t may_xclient, may_xforward; /* 0 not looked up, else 1 + enum lookup */
+    bool is_probe;                 /* in UPSTREAM: may come without a header */
+    size_t upstream_left;          /* in UPSTREAM: bytes of the header to be thrown away */
     bool wants_greeting;           /* XCLIENT: the session begins again after this command */
     unsigned ehlo_discard;         /* keywords this client is not offered */
     struct policy_carry *carry;    /* owned; only with smtpd_delay_reject = no */
@@ -228,6 +231,11 @@ void smtpd_reject(struct smtpd_sess *S, const char *stage, struct span rcpt, con
 void smtpd_reject_text(struct smtpd_sess *S, const char *stage, struct span rcpt, int code, const char *dsn,
                        const char *fmt, ...) PRINTF_FMT(6, 7);
 void smtpd_end_session(struct smtpd_sess *S); /* after what is in out */
+
+/* upstream.c */
+void smtpd_upstream_begin(struct smtpd_sess *S);
+enum flow smtpd_upstream_run(struct smtpd_sess *S);
+void smtpd_upstream_timeout(struct smtpd_sess *S);
 
 /* cmd_xclient.c */
 enum lookup smtpd_may_xclient(struct smtpd_sess *S);
