@@ -10,6 +10,7 @@
 
 #include "common/base/mem.h"
 #include "common/conf/conf_report.h"
+#include "policy/checks.h"
 #include "policy/policy_internal.h"
 #include "policy/service.h"
 
@@ -408,6 +409,7 @@ struct policy *policy_compile(const struct policy_options *o)
     compile_own_addresses(&c);
     compile_routing(&c);
     compile_services(&c);
+    checks_compile(&c);
     p->has_routing_tables = !maps_is_empty(p->transport_maps) || !maps_is_empty(p->sender_relayhost_maps)
                             || !maps_is_empty(p->sender_transport_maps);
     compile_probes(&c);

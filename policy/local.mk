@@ -2,6 +2,9 @@ noinst_LIBRARIES += libpolicy.a
 libpolicy_a_SOURCES = \
 	policy/address.c \
 	policy/answers.c policy/answers.h \
+	policy/checks.c policy/checks.h policy/checks_internal.h \
+	policy/checks_compile.c \
+	policy/checks_mime.c \
 	policy/compile.c policy/policy_internal.h \
 	policy/dnsbl.c policy/dnsbl.h \
 	policy/pipe.c policy/pipe.h \

@@ -42,6 +42,7 @@ void pipe_free(struct content_pipe *p)
     buf_free(&p->out[0]);
     buf_free(&p->out[1]);
     buf_free(&p->content_type);
+    buf_free(&p->encoding_text);
     mime_stack_free(&p->stack);
 }
 
@@ -114,9 +115,9 @@ static enum pipe_answer ask(struct content_pipe *p, struct pipe_field *f, bool i
     return all;
 }
 
-static void tell_part(struct content_pipe *p, bool is_too_deep)
+static void tell_part(struct content_pipe *p, bool is_too_deep, bool has_empty_line)
 {
-    struct pipe_part part = { p->type, p->encoding, is_too_deep };
+    struct pipe_part part = { p->type, p->encoding, is_too_deep, has_empty_line };
     for (unsigned i = 0; i < p->o.stage_count && !p->is_stopped; i++) {
         const struct pipe_stage *s = &p->o.stages[i];
         if (s->part != NULL && !s->part(s->arg, p, &part))
@@ -151,6 +152,8 @@ static void learn_mime(struct content_pipe *p, struct span text, struct span nam
         p->type = mime_type_of(body, &p->is_digest);
     } else if (span_ieq_cstr(name, "Content-Transfer-Encoding")) {
         p->encoding = mime_encoding_of(body);
+        buf_reset(&p->encoding_text);
+        buf_add_span(&p->encoding_text, body);
     }
 }
 
@@ -245,12 +248,12 @@ static void begin_header(struct content_pipe *p, enum mime_type default_type, bo
 }
 
 /* The header of a part is over: what comes next? */
-static void enter_body(struct content_pipe *p)
+static void enter_body(struct content_pipe *p, bool has_empty_line)
 {
     bool is_too_deep = false;
     if (p->type == MIME_MULTIPART)
         is_too_deep = !mime_stack_push(&p->stack, buf_span(&p->content_type), p->is_digest);
-    tell_part(p, is_too_deep);
+    tell_part(p, is_too_deep, has_empty_line);
     if (p->o.is_mime && p->wants_parts && p->type == MIME_MESSAGE)
         begin_header(p, MIME_LEAF, true);
     else
@@ -266,7 +269,7 @@ static void pass_boundary(struct content_pipe *p, size_t level, struct span line
     }
     p->type = MIME_LEAF;
     p->encoding = MIME_7BIT;
-    tell_part(p, false);
+    tell_part(p, false, false);
     p->state = p->wants_lines || p->stack.count > 0 ? BODY : PASS;
 }
 
@@ -275,6 +278,8 @@ static void take_body_line(struct content_pipe *p, struct span raw)
 {
     struct span line = without_end(raw), text = line;
     size_t level = p->at_line_start ? mime_stack_find(&p->stack, line) : p->stack.count;
+    if (level < p->stack.count) /* what a closing boundary belongs to is over before it */
+        pass_boundary(p, level, line);
     enum pipe_answer got = p->wants_lines ? ask(p, NULL, false, &text) : PIPE_KEEP;
     p->at_line_start = raw.p[raw.n - 1] == '\n';
     if (got == PIPE_STOP)
@@ -283,8 +288,6 @@ static void take_body_line(struct content_pipe *p, struct span raw)
         put(p, raw);
     else if (got == PIPE_REPLACE)
         put_text(p, text);
-    if (level < p->stack.count)
-        pass_boundary(p, level, line);
 }
 
 /* ---- bytes ---- */
@@ -300,7 +303,7 @@ static void end_part_header(struct content_pipe *p, bool is_whole_line)
 {
     struct span line = buf_span(&p->field);
     bool is_empty = is_whole_line && without_end(line).n == 0;
-    enter_body(p);
+    enter_body(p, is_empty);
     if (!is_empty && p->state == PART) { /* a message inside without any header */
         end_part_header(p, is_whole_line);
         return;
@@ -421,7 +424,7 @@ static size_t take_separator(struct content_pipe *p, struct span s)
     put(p, span_of(s.p, n));
     if (lf != NULL) {
         p->at_line_start = true;
-        enter_body(p);
+        enter_body(p, true);
     }
     return n;
 }
@@ -465,7 +468,7 @@ void pipe_end(struct content_pipe *p)
     if (p->state == PART && p->is_known_field)
         finish_field(p);
     if (p->state == PART || p->state == SEPARATOR)
-        enter_body(p);
+        enter_body(p, false);
     if (p->field.n > 0)
         take_body_line(p, buf_span(&p->field));
     buf_reset(&p->field);

@@ -45,6 +45,7 @@ struct pipe_part {
     enum mime_type type;
     enum mime_encoding encoding;
     bool is_too_deep;      /* and is not looked into */
+    bool has_empty_line;   /* which ended its header; false for what follows a closing boundary */
 };
 
 struct pipe_stage {
@@ -90,7 +91,8 @@ struct content_pipe {
     enum mime_type type;      /* of the part whose header or body comes */
     enum mime_encoding encoding;
     bool is_digest;
-    struct buf content_type;
+    struct buf content_type;  /* the field's body */
+    struct buf encoding_text; /* that of Content-Transfer-Encoding */
 };
 
 /* The arena keeps the Message-ID. */

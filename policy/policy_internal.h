@@ -79,6 +79,8 @@ struct policy {
     const struct policy *probes;     /* how address probes go: this snapshot with address_verify_*; in the arena, never counted */
     struct policy_service *services; /* in the arena */
     size_t service_count;
+    struct checks_of *checks;        /* checks_compile.c; in the arena. [0] is main.cf alone */
+    size_t checks_count;
     struct maps **open_maps;         /* all maps, to be closed */
     size_t open_maps_count;
     struct policy_server **servers;  /* all policy servers, to be closed */

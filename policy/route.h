@@ -121,6 +121,7 @@ enum policy_effect {
     EFFECT_NONE,
     EFFECT_HOLD, EFFECT_DISCARD,                     /* of the message */
     EFFECT_REDIRECT, EFFECT_BCC, EFFECT_PREPEND,     /* with value: an address, an address, a header field */
+    EFFECT_FILTER,                                   /* with value: transport:nexthop */
 };
 /* Something to be logged that did not decide: `warn_if_reject` ("reject_warning"), INFO, WARN or an action from an access table. */
 struct policy_note {

@@ -12,6 +12,7 @@ SCENARIOS = \
 	tests/scenarios/delivery.py \
 	tests/scenarios/downgrade.py \
 	tests/scenarios/first_path.py \
+	tests/scenarios/header_checks.py \
 	tests/scenarios/lmtp.py \
 	tests/scenarios/queue_commands.py \
 	tests/scenarios/queue_select.py \

@@ -15,17 +15,23 @@ static bool has_action(const struct smtpd_tx *tx, enum policy_effect effect, str
     return false;
 }
 
+void smtpd_action_add(struct smtpd_tx *tx, enum policy_effect effect, struct span value)
+{
+    if (has_action(tx, effect, value))
+        return;
+    struct smtpd_action *a = arena_alloc(tx->msg->arena, sizeof *a), **end = &tx->actions;
+    *a = (struct smtpd_action){ .effect = effect, .value = value };
+    while (*end != NULL)
+        end = &(*end)->next;
+    *end = a;
+}
+
 /* Each recipient's evaluation may say it again. */
 void smtpd_action_note(struct smtpd_sess *S, const struct policy_note *n)
 {
     struct smtpd_tx *tx = S->tx;
-    if (n->effect == EFFECT_NONE || tx == NULL || has_action(tx, n->effect, n->value))
-        return;
-    struct smtpd_action *a = arena_alloc(tx->msg->arena, sizeof *a), **end = &tx->actions;
-    *a = (struct smtpd_action){ .effect = n->effect, .value = arena_dup_span(tx->msg->arena, n->value) };
-    while (*end != NULL)
-        end = &(*end)->next;
-    *end = a;
+    if (n->effect != EFFECT_NONE && tx != NULL && !has_action(tx, n->effect, n->value))
+        smtpd_action_add(tx, n->effect, arena_dup_span(tx->msg->arena, n->value));
 }
 
 bool smtpd_action_is(const struct smtpd_tx *tx, enum policy_effect effect)
@@ -60,6 +66,10 @@ bool smtpd_action_apply(struct smtpd_sess *S)
 {
     struct smtpd_tx *tx = S->tx;
     struct span to = redirect_of(tx);
+    if (to.n == 0 && smtpd_action_is(tx, EFFECT_FILTER)) { /* until content filters work, what should have been filtered waits */
+        smtpd_reply(S, 451, "4.3.5", "Server configuration problem");
+        return false;
+    }
     if (smtpd_action_is(tx, EFFECT_HOLD))
         tx->msg->env.flags |= ENV_HOLD;
     if (to.n > 0) {

@@ -4,11 +4,41 @@
  */
 #include "daemon/smtpd/smtpd_internal.h"
 
+static void effect_cb(void *arg, enum policy_effect effect, struct span value)
+{
+    struct smtpd_sess *S = arg;
+    smtpd_action_add(S->tx, effect, value);
+}
+
+static const struct checks_message *checks_message(struct smtpd_sess *S)
+{
+    struct smtpd_tx *tx = S->tx;
+    struct arena *a = tx->msg->arena;
+    char qid[QID_TEXT_MAX];
+    struct log_src *log = arena_alloc(a, sizeof *log);
+    struct checks_message *m = arena_alloc(a, sizeof *m);
+    *log = S->log;
+    log->prog = "cleanup";
+    *m = (struct checks_message){
+        .log = log,
+        .queue_id = span_cstr(arena_strdup(a, smtpd_qid(S, qid))),
+        .origin = span_cstr(S->namaddr),
+        .sender = tx->mail_arg,
+        .recipient = addr_quoted(a, tx->msg->env.rcpts[tx->msg->env.rcpt_count - 1].orig),
+        .proto = S->is_esmtp ? SPAN_LIT("ESMTP") : SPAN_LIT("SMTP"),
+        .helo = S->helo != NULL ? span_cstr(S->helo) : SPAN_LIT(""),
+        .is_utf8 = tx->is_smtputf8,
+        .effect = effect_cb,
+        .arg = S,
+    };
+    return m;
+}
+
 /* The stages in the order in which they see a field: first who judges it as it came, then who changes it. */
 static void add_stages(struct smtpd_sess *S, struct pipe_options *o)
 {
-    (void)S;
-    (void)o;
+    if (S->svc->checks != NULL)
+        S->tx->checks = checks_begin(S->svc->checks, checks_message(S), S->tx->msg->arena, &o->stages[o->stage_count++]);
 }
 
 void smtpd_inspect_begin(struct smtpd_sess *S, void (*put)(void *arg, struct span bytes))
@@ -30,8 +60,28 @@ void smtpd_inspect_begin(struct smtpd_sess *S, void (*put)(void *arg, struct spa
     pipe_init(S->tx->pipe, &o, S->tx->msg->arena);
 }
 
+bool smtpd_inspect_refused(struct smtpd_sess *S)
+{
+    int code = 0;
+    const char *dsn = "";
+    struct span text = SPAN_LIT("");
+    switch (S->tx->checks != NULL ? checks_status(S->tx->checks, &code, &dsn, &text) : CHECKS_OK) {
+    case CHECKS_OK:
+        return false;
+    case CHECKS_REJECTED:
+        smtpd_notify_reject(S, "END-OF-MESSAGE", code, dsn);
+        smtpd_reply(S, code, dsn, "%.*s", SPAN_ARG(text));
+        return true;
+    case CHECKS_FAILED:
+        break;
+    }
+    smtpd_reply(S, 451, "4.3.0", "Error: queue file write error");
+    return true;
+}
+
 void smtpd_inspect_free(struct smtpd_tx *tx)
 {
+    checks_end(&tx->checks);
     if (tx->pipe == NULL)
         return;
     pipe_free(tx->pipe);

@@ -239,12 +239,12 @@ static bool has_fault(struct smtpd_sess *S)
     const struct smtpd_tx *tx = S->tx;
     int code = 0;
     const char *dsn = "", *text = "";
-    if (is_bare_lf_rejected(S))
+    if (is_bare_lf_rejected(S) || (!tx->too_big && smtpd_inspect_refused(S)))
         return true;
-    if (tx->too_many_hops)
-        code = 554, dsn = "5.4.0", text = "Error: too many hops";
-    else if (tx->too_big)
+    if (tx->too_big)
         code = 552, dsn = "5.3.4", text = "Error: message file too big";
+    else if (tx->too_many_hops)
+        code = 554, dsn = "5.4.0", text = "Error: too many hops";
     else if (tx->scan.saw_rejected)
         code = 550, dsn = "5.7.1", text = "Error: content rejected";
     else if (tx->failed == SPOOL_FULL)

@@ -227,6 +227,8 @@ struct smtpd_service *smtpd_service_new(const struct conf_service *svc, struct p
     texts_init(&v->normal, svc->p);
     texts_init(&v->stress, svc->p_stress);
     wanted_protocols(v);
+    if (!smtpd_word_in_list(svc->p->receive_override_options, SPAN_LIT("no_header_body_checks")))
+        v->checks = policy_content_checks(policy, svc);
     v->hosts = hosts_file_load("/etc/hosts");
     if (!parse_forbidden(v, e) || !open_tables(v, e) || !ip_local_list(&v->locals, &v->local_count, e))
         smtpd_service_unref(&v);

@@ -28,6 +28,7 @@
 #include "daemon/smtpd/content.h"
 #include "daemon/smtpd/smtpd.h"
 #include "daemon/smtpd/xattr.h"
+#include "policy/checks.h"
 #include "policy/pipe.h"
 #include "queue/own_mail.h"
 
@@ -85,6 +86,7 @@ struct smtpd_service {
     size_t forbidden_count;
     struct maps *discard_maps;     /* owned: smtpd_discard_ehlo_keyword_address_maps */
     struct maps *command_filter;   /* owned */
+    const struct content_checks *checks; /* of the policy; NULL: none, or receive_override_options says so */
 };
 
 /* A mail transaction: MAIL to RSET or the end of the message. Its texts live in the message's arena. */
@@ -95,6 +97,7 @@ struct smtpd_tx {
     struct span first_rcpt;        /* internal form of the first accepted recipient as given */
     struct content_scan scan;
     struct content_pipe *pipe;     /* owned; NULL: nobody wants to see the content */
+    struct checks_run *checks;     /* owned; NULL: no header or body checks */
     uint64_t size_param;
     unsigned accepted;             /* recipients */
     unsigned overshoot;
@@ -265,6 +268,8 @@ void smtpd_limit_reached(struct smtpd_sess *S, enum smtpd_limit which, int64_t v
 /* actions.c */
 /* Remembers what a note wants done with the message. */
 void smtpd_action_note(struct smtpd_sess *S, const struct policy_note *n);
+/* From the content's checks; value is in the message's arena. */
+void smtpd_action_add(struct smtpd_tx *tx, enum policy_effect effect, struct span value);
 bool smtpd_action_is(const struct smtpd_tx *tx, enum policy_effect effect);
 /* The header fields to stand in front of our Received. */
 void smtpd_action_headers(const struct smtpd_tx *tx, struct buf *b);
@@ -353,6 +358,8 @@ static inline const struct hdr_scan *smtpd_header(const struct smtpd_tx *tx) { r
 /* Makes tx->pipe if somebody does; what goes through it ends in put(). */
 void smtpd_inspect_begin(struct smtpd_sess *S, void (*put)(void *arg, struct span bytes));
 void smtpd_inspect_free(struct smtpd_tx *tx);
+/* Header and body checks refused it, or could not be made: replied (and logged before). */
+bool smtpd_inspect_refused(struct smtpd_sess *S);
 
 /* received.c */
 void smtpd_put_received(struct smtpd_sess *S, struct buf *b);

@@ -1,0 +1,315 @@
+/*
+ * A field or line is looked up in the tables of its class; the first word of the answer is the action. One row of `actions`
+ * per action; what is common to all (the word in the log, text that is needed) stands in the row.
+ *
+ * DISCARD, REJECT, REDIRECT and PASS end the inspection: Postfix asks no table after them, though header_checks(5) says
+ * otherwise of REDIRECT.
+ */
+#include "policy/checks.h"
+
+#include "common/base/ascii.h"
+#include "common/base/mem.h"
+#include "common/mail/address.h"
+#include "common/mail/smtpreply.h"
+#include "policy/checks_internal.h"
+
+static const char *const table_names[] = {
+    [PIPE_MAIN] = "header_checks", [PIPE_MIME] = "mime_header_checks", [PIPE_NESTED] = "nested_header_checks", [CHECKS_BODY] = "body_checks",
+};
+
+/* What a table answered. */
+struct answer {
+    struct checks_run *r;
+    struct content_pipe *pipe;
+    int table;             /* enum pipe_class or CHECKS_BODY */
+    struct span content;   /* the field or line */
+    struct span text;      /* behind the action */
+    struct buf *out;
+    enum policy_effect effect; /* of the action's row */
+};
+
+/* ---- log ---- */
+
+static void put_field(struct buf *b, const char *name, struct span value, const char *open, const char *close)
+{
+    if (value.n > 0 || *open == '<')
+        buf_printf(b, " %s=%s%.*s%s", name, open, SPAN_ARG(value), close);
+}
+
+static void log_action(const struct answer *a, const char *word, struct span text)
+{
+    const struct checks_message *m = a->r->m;
+    struct span shown = a->content;
+    struct buf b = BUF_INIT(LOG_TEXT_MAX);
+    if (shown.n > CHECKS_SHOWN)
+        shown.n = CHECKS_SHOWN;
+    buf_printf(&b, "%.*s: %s: %s ", SPAN_ARG(m->queue_id), word, a->table == CHECKS_BODY ? "body" : "header");
+    buf_add_span(&b, shown);
+    buf_printf(&b, " from %.*s;", SPAN_ARG(m->origin));
+    put_field(&b, "from", m->sender, "<", ">");
+    put_field(&b, "to", m->recipient, "<", ">");
+    put_field(&b, "proto", m->proto, "", "");
+    if (m->helo.n > 0)
+        put_field(&b, "helo", m->helo, "<", ">");
+    if (text.n > 0)
+        buf_printf(&b, ": %.*s", SPAN_ARG(text));
+    log_text(m->log, LOG_LV_INFO, buf_span(&b));
+    buf_free(&b);
+}
+
+static void complain(const struct answer *a, const char *what, const char *needed)
+{
+    log_warn(a->r->m->log, "%.*s: %s \"%.*s\" in %s -- %s", SPAN_ARG(a->r->m->queue_id), what, SPAN_ARG(a->text), table_names[a->table], needed);
+}
+
+/* ---- actions ---- */
+
+void checks_refuse(struct checks_run *r, const char *dsn, struct span text)
+{
+    r->status = CHECKS_REJECTED;
+    r->dsn = arena_strdup(r->arena, dsn);
+    r->text = arena_dup_span(r->arena, text);
+}
+
+static enum pipe_answer do_reject(struct answer *a, const char *word)
+{
+    size_t n = dsn_code_length(a->text);
+    const char *dsn = n > 0 ? arena_strndup(a->r->scratch, a->text.p, n) : "5.7.1";
+    struct span text = span_trim(span_from(a->text, n));
+    if (text.n == 0)
+        text = SPAN_LIT("message content rejected");
+    checks_refuse(a->r, dsn, text);
+    log_action(a, word, span_cstr(arena_printf(a->r->scratch, "%s %.*s", dsn, SPAN_ARG(text))));
+    a->r->is_off = true;
+    return PIPE_STOP;
+}
+
+static void effect(struct answer *a, struct span value)
+{
+    const struct checks_message *m = a->r->m;
+    m->effect(m->arg, a->effect, arena_dup_span(a->r->arena, value));
+}
+
+static enum pipe_answer do_discard(struct answer *a, const char *word)
+{
+    log_action(a, word, a->text);
+    effect(a, a->text);
+    a->r->is_off = true;
+    return PIPE_KEEP; /* size and line limits still count: the client is answered as if it were taken */
+}
+
+static enum pipe_answer do_hold(struct answer *a, const char *word)
+{
+    log_action(a, word, a->text);
+    effect(a, a->text);
+    return PIPE_KEEP;
+}
+
+static enum pipe_answer do_note(struct answer *a, const char *word)
+{
+    log_action(a, word, a->text);
+    return PIPE_KEEP;
+}
+
+static enum pipe_answer do_pass(struct answer *a, const char *word)
+{
+    log_action(a, word, a->text);
+    a->r->is_off = true;
+    return PIPE_KEEP;
+}
+
+static enum pipe_answer do_nothing(struct answer *a, const char *word)
+{
+    (void)a;
+    (void)word;
+    return PIPE_KEEP;
+}
+
+static enum pipe_answer do_ignore(struct answer *a, const char *word)
+{
+    (void)a;
+    (void)word;
+    return PIPE_DROP;
+}
+
+static enum pipe_answer do_strip(struct answer *a, const char *word)
+{
+    log_action(a, word, a->text);
+    return PIPE_DROP;
+}
+
+static enum pipe_answer do_filter(struct answer *a, const char *word)
+{
+    if (span_find(a->text, ':') < 0) {
+        complain(a, "bad FILTER command", "need transport:destination");
+        return PIPE_KEEP;
+    }
+    log_action(a, word, a->text);
+    effect(a, a->text);
+    return PIPE_KEEP;
+}
+
+/* REDIRECT and BCC. */
+static enum pipe_answer do_address(struct answer *a, const char *word)
+{
+    struct span local, domain;
+    bool is_redirect = a->effect == EFFECT_REDIRECT;
+    if (!addr_split(a->text, &local, &domain)) {
+        complain(a, is_redirect ? "bad REDIRECT target" : "bad BCC address", "need user@domain");
+        return PIPE_KEEP;
+    }
+    log_action(a, word, a->text);
+    effect(a, a->text);
+    a->r->is_off |= is_redirect;
+    return PIPE_KEEP;
+}
+
+/* Text that goes into the message in place of, or in front of, what was looked up. */
+static bool is_usable_text(struct answer *a, const char *action)
+{
+    bool is_header = a->table != CHECKS_BODY;
+    if (a->text.n == 0)
+        log_warn(a->r->m->log, "%.*s: %s action without text in %s", SPAN_ARG(a->r->m->queue_id), action, table_names[a->table]);
+    else if (is_header && hdr_name_length(a->text) == 0)
+        complain(a, *action == 'P' ? "bad PREPEND header text" : "bad REPLACE header text", "need \"headername: headervalue\"");
+    else
+        return true;
+    return false;
+}
+
+static enum pipe_answer do_prepend(struct answer *a, const char *word)
+{
+    if (!is_usable_text(a, "PREPEND"))
+        return PIPE_KEEP;
+    log_action(a, word, a->text);
+    pipe_put_line(a->pipe, a->text);
+    return PIPE_KEEP;
+}
+
+static enum pipe_answer do_replace(struct answer *a, const char *word)
+{
+    if (!is_usable_text(a, "REPLACE"))
+        return PIPE_KEEP;
+    log_action(a, word, a->text);
+    buf_add_span(a->out, a->text);
+    return PIPE_REPLACE;
+}
+
+struct action {
+    const char *name;
+    const char *word; /* in the log */
+    enum policy_effect effect;
+    enum pipe_answer (*fn)(struct answer *a, const char *word);
+};
+
+static const struct action actions[] = {
+    { "BCC", "bcc", EFFECT_BCC, do_address },
+    { "DISCARD", "discard", EFFECT_DISCARD, do_discard },
+    { "DUNNO", "", EFFECT_NONE, do_nothing },
+    { "FILTER", "filter", EFFECT_FILTER, do_filter },
+    { "HOLD", "hold", EFFECT_HOLD, do_hold },
+    { "IGNORE", "", EFFECT_NONE, do_ignore },
+    { "INFO", "info", EFFECT_NONE, do_note },
+    { "OK", "", EFFECT_NONE, do_nothing },
+    { "PASS", "pass", EFFECT_NONE, do_pass },
+    { "PREPEND", "prepend", EFFECT_NONE, do_prepend },
+    { "REDIRECT", "redirect", EFFECT_REDIRECT, do_address },
+    { "REJECT", "reject", EFFECT_NONE, do_reject },
+    { "REPLACE", "replace", EFFECT_NONE, do_replace },
+    { "STRIP", "strip", EFFECT_NONE, do_strip },
+    { "WARN", "warning", EFFECT_NONE, do_note },
+};
+
+static enum pipe_answer act(struct answer *a, struct span value)
+{
+    struct span word = { NULL, 0 };
+    a->text = span_trim(value);
+    struct span rest = a->text;
+    (void)span_next_token(&rest, " \t\r\n", &word);
+    for (size_t i = 0; i < sizeof actions / sizeof *actions; i++) {
+        if (!span_ieq_cstr(word, actions[i].name))
+            continue;
+        a->text = span_trim(rest);
+        a->effect = actions[i].effect;
+        return actions[i].fn(a, actions[i].word);
+    }
+    complain(a, "unknown action", "the line is kept");
+    return PIPE_KEEP;
+}
+
+/* ---- look-ups ---- */
+
+static enum pipe_answer look_up(struct checks_run *r, struct content_pipe *p, int table, struct span content, struct buf *out)
+{
+    struct span value = { NULL, 0 };
+    struct err e = ERR_INIT;
+    const struct maps *m = r->c->maps[table];
+    if (m == NULL || r->is_off || content.n == 0)
+        return PIPE_KEEP;
+    switch (maps_lookup(m, content, false, r->scratch, &value, &e)) {
+    case LOOKUP_NONE:
+        return PIPE_KEEP;
+    case LOOKUP_TEMPFAIL:
+        log_warn(r->m->log, "%.*s: %s map lookup problem -- message not accepted, try again later: %s", SPAN_ARG(r->m->queue_id),
+                 table_names[table], e.text);
+        r->status = CHECKS_FAILED;
+        r->is_off = true;
+        return PIPE_STOP;
+    case LOOKUP_FOUND:
+        break;
+    }
+    struct answer a = { .r = r, .pipe = p, .table = table, .content = content, .out = out };
+    enum pipe_answer got = act(&a, value);
+    arena_reset(r->scratch);
+    return got;
+}
+
+static enum pipe_answer on_field(void *arg, struct content_pipe *p, const struct pipe_field *f, struct buf *out)
+{
+    struct checks_run *r = arg;
+    checks_mime_field(r, f);
+    return look_up(r, p, (int)f->cls, f->text, out);
+}
+
+static enum pipe_answer on_line(void *arg, struct content_pipe *p, struct span line, struct buf *out)
+{
+    struct checks_run *r = arg;
+    uint64_t limit = (uint64_t)r->c->p->body_checks_size_limit, before = r->part_bytes;
+    r->part_bytes += line.n + 1;
+    checks_mime_line(r, p, line);
+    return limit == 0 || before < limit ? look_up(r, p, CHECKS_BODY, line, out) : PIPE_KEEP;
+}
+
+static bool on_part(void *arg, struct content_pipe *p, const struct pipe_part *part)
+{
+    struct checks_run *r = arg;
+    r->part_bytes = part->has_empty_line; /* it counts as a line */
+    checks_mime_part(r, p, part);
+    arena_reset(r->scratch);
+    return true;
+}
+
+struct checks_run *checks_begin(const struct content_checks *c, const struct checks_message *m, struct arena *a, struct pipe_stage *stage)
+{
+    struct checks_run *r = arena_alloc(a, sizeof *r);
+    *r = (struct checks_run){ .c = c, .m = m, .arena = a, .scratch = arena_new(0), .dsn = "" };
+    *stage = (struct pipe_stage){ .arg = r, .field = on_field, .line = c->has_body ? on_line : NULL, .part = on_part };
+    return r;
+}
+
+enum checks_status checks_status(const struct checks_run *r, int *code, const char **dsn, struct span *text)
+{
+    if (r->status == CHECKS_REJECTED) {
+        *code = r->dsn[0] == '4' ? 451 : 550;
+        *dsn = r->dsn;
+        *text = r->text;
+    }
+    return r->status;
+}
+
+void checks_end(struct checks_run **rp)
+{
+    if (*rp != NULL)
+        arena_free(&(*rp)->scratch);
+    *rp = NULL;
+}
