@@ -403,7 +403,7 @@ struct policy *policy_compile(const struct policy_options *o)
     p->p = conf_global(o->conf);
     p->registry = o->previous != NULL ? table_registry_ref(o->previous->registry) : table_registry_new(o->log);
     table_registry_use_conf(p->registry, o->conf);
-    struct compiler c = { .policy = p, .report = o->report };
+    struct compiler c = { .policy = p, .previous = o->previous, .report = o->report };
     char *aliases = arena_printf(p->arena, "%s %s", p->p->alias_maps, p->p->alias_database);
     c.alias_specs = span_cstr(aliases);
     compile_own_addresses(&c);
@@ -439,6 +439,7 @@ void policy_unref(struct policy **pp)
         match_list_free(&p->open_lists[i]);
     for (size_t i = 0; i < p->server_count; i++)
         policy_server_close(&p->servers[i]);
+    restrict_count_free(p);
     free(p->servers);
     free(p->open_maps);
     free(p->open_lists);

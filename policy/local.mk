@@ -12,6 +12,7 @@ libpolicy_a_SOURCES = \
 	policy/restrict_access.c \
 	policy/restrict_backup.c \
 	policy/restrict_compile.c \
+	policy/restrict_count.c \
 	policy/restrict_dns.c \
 	policy/restrict_dnsbl.c \
 	policy/restrict_eval.c policy/restrict_internal.h \
@@ -24,7 +25,8 @@ libpolicy_a_SOURCES = \
 	policy/route.h \
 	policy/route_expand.c \
 	policy/route_resolve.c \
-	policy/service.c policy/service.h
+	policy/service.c policy/service.h \
+	policy/trace.c policy/trace.h
 EXTRA_DIST += policy/README.md
 
 # What a program that uses policy needs, in link order.

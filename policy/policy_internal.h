@@ -12,9 +12,12 @@
 
 struct step;
 
+struct list_counts;
+
 struct step_list {
     const struct step *steps; /* in the policy's arena, or in that of a check */
     size_t count;
+    struct list_counts *counts; /* counted; NULL: a table's answer, which is not counted */
 };
 
 enum restriction_list {
@@ -85,6 +88,8 @@ struct policy {
     size_t open_maps_count;
     struct policy_server **servers;  /* all policy servers, to be closed */
     size_t server_count;
+    struct step_list **lists;        /* all with counters, to give them back */
+    size_t list_count;
     struct match_list **open_lists;
     size_t open_lists_count;
 };
@@ -122,6 +127,7 @@ enum lookup recipient_in_maps(const struct policy *p, const struct maps *m, stru
 /* ---- compile.c ---- */
 struct compiler {
     struct policy *policy;
+    const struct policy *previous;  /* may be NULL */
     struct conf_report *report;
     const struct conf_service *svc; /* now being compiled; NULL: main.cf */
     const char *parameter;          /* now being compiled */
@@ -137,6 +143,13 @@ static inline bool policy_may_expand(const struct policy_service *s, char c)
     unsigned char u = (unsigned char)c;
     return (s->expansion_ok[u / 64] >> u % 64 & 1) != 0;
 }
+
+/* ---- restrict_count.c ---- */
+/* Gives a compiled list its counters: those of the previous snapshot when it is the same list. */
+void restrict_count_begin(struct compiler *c, const struct policy_service *s, const char *list, struct step_list *l);
+void restrict_count_free(struct policy *p);
+/* The parameter or class; "" for a table's answer. */
+const char *restrict_count_list(const struct step_list *l);
 
 /* ---- restrict_compile.c ---- */
 void restrict_compile_service(struct compiler *c, struct policy_service *s);

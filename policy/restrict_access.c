@@ -236,7 +236,10 @@ enum answer eval_access_answer(struct eval *ev, const struct step *s, enum subje
     struct result r = { .ev = ev, .subject = k, .table = s->what->name, .source = s->table_name };
     if (got == LOOKUP_TEMPFAIL)
         return eval_table_error(ev, k, e);
-    return got == LOOKUP_FOUND ? apply(&r, span_trim(value)) : ANSWER_DUNNO;
+    if (got != LOOKUP_FOUND)
+        return ANSWER_DUNNO;
+    eval_said(ev, OUTCOME_PASSED);
+    return apply(&r, span_trim(value));
 }
 
 /* ---- the restrictions ---- */

@@ -92,7 +92,7 @@ static void finish(struct making *m, struct step_list *out)
         memcpy(copy, m->steps, m->count * sizeof *copy);
     free(m->steps);
     m->steps = NULL;
-    *out = (struct step_list){ copy, m->count };
+    *out = (struct step_list){ .steps = copy, .count = m->count };
 }
 
 static bool compile_class(struct making *m, struct restriction_class *k)
@@ -112,6 +112,7 @@ static bool compile_class(struct making *m, struct restriction_class *k)
     else
         (void)compile_text(&inner, span_cstr(text));
     finish(&inner, &k->list);
+    restrict_count_begin(m->c, m->s, arena_strndup(m->a, k->name.p, k->name.n), &k->list);
     k->is_compiling = false;
     k->is_compiled = true;
     return true;
@@ -180,6 +181,7 @@ static bool compile_argument(struct making *m, const struct restriction *what, s
         return complain(m, CONF_ERROR, "%s \"%.*s\": expected a time such as 1 or 5s", what->name, SPAN_ARG(arg));
     struct step *s = add_step(m, what, name);
     s->dnsbl = list;
+    s->table_name = arena_dup_span(m->a, arg);
     s->ms = ms;
     return true;
 }
@@ -368,6 +370,7 @@ void restrict_compile_service(struct compiler *c, struct policy_service *s)
         struct making m = { .c = c, .s = s, .a = c->policy->arena, .default_access = row->default_access };
         (void)compile_text(&m, span_cstr(text ? text : ""));
         finish(&m, &s->lists[row->id]);
+        restrict_count_begin(c, s, row->parameter, &s->lists[row->id]);
         s->has_client_dnsbl = s->has_client_dnsbl || any_step(&s->lists[row->id], 0, asks_client_dnsbl);
         s->has_servers = s->has_servers || any_step(&s->lists[row->id], 0, asks_server);
     }

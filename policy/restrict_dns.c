@@ -12,6 +12,8 @@ const struct dns_answer *eval_dns(struct eval *ev, struct span name, enum dns_ty
     const struct dns_answer *a = policy_answers_get(ev->c->answers, name, type);
     if (a == NULL)
         ev->is_waiting = true;
+    else if (ev->c->trace != NULL)
+        policy_trace_dns(ev->c->trace, name, type, a);
     return a;
 }
 

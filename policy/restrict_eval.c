@@ -113,6 +113,10 @@ struct policy_note *eval_note(struct eval *ev, const char *what, int code, struc
     while (*end != NULL)
         end = &(*end)->next;
     *end = n;
+    if (strcmp(what, "permit") != 0) /* that is its verdict */
+        eval_said(ev, strcmp(what, "reject_warning") == 0 ? OUTCOME_WARNED : OUTCOME_ACTED);
+    if (ev->c->trace != NULL)
+        policy_trace_add(ev->c->trace, EVENT_NOTE, span_cstr(what), SPAN_LIT(""), text);
     return n;
 }
 
@@ -120,6 +124,8 @@ static enum answer reject_with(struct eval *ev, int code, struct span dsn, struc
 {
     if (ev->reject.active) { /* defer_if_reject: an earlier doubt turns the rejection into a deferral */
         ev->reject.active = false;
+        if (ev->c->trace != NULL)
+            policy_trace_add(ev->c->trace, EVENT_REMARK, SPAN_LIT(""), SPAN_LIT(""), SPAN_LIT("defer_if_reject takes effect"));
         return reject_with(ev, ev->reject.code, ev->reject.dsn, ev->reject.text);
     }
     ev->out->code = code;
@@ -215,6 +221,9 @@ void eval_later(struct eval *ev, struct pending *which, enum subject_kind k, int
         return;
     }
     *which = (struct pending){ .active = true, .code = code, .dsn = d, .text = span_cstr(text) };
+    eval_said(ev, OUTCOME_POSTPONED);
+    if (ev->c->trace != NULL)
+        trace_later(ev, which, code, d, span_cstr(text));
 }
 
 enum answer eval_doubt(struct eval *ev, const char *action, enum subject_kind k, const char *dsn, const char *why)
@@ -259,19 +268,45 @@ static enum answer eval_step(struct eval *ev, const struct step *s)
     return got;
 }
 
+static enum policy_outcome outcome_of(const struct eval *ev, enum answer got)
+{
+    if (got == ANSWER_PERMIT)
+        return OUTCOME_PERMIT;
+    if (got == ANSWER_REJECT)
+        return ev->out->code / 100 == 4 ? OUTCOME_DEFER : OUTCOME_REJECT;
+    return ev->said;
+}
+
+static enum answer eval_step_seen(struct eval *ev, const struct step *s)
+{
+    struct policy_event *e = trace_step(ev, s);
+    enum answer got = eval_step(ev, s);
+    trace_step_end(ev, e, outcome_of(ev, got));
+    return got;
+}
+
 enum answer eval_list(struct eval *ev, const struct step_list *l)
 {
     if (ev->depth >= DEPTH_MAX)
         return eval_config_error(ev, "restriction classes are nested too deeply");
     enum answer got = ANSWER_DUNNO;
     bool outer_warn = ev->warn_only;
+    enum policy_outcome outer_said = ev->said, said = OUTCOME_NONE;
     ev->depth++;
+    if (l->count > 0)
+        eval_count(ev, l, 0, OUTCOME_NONE);
     for (size_t i = 0; i < l->count && got == ANSWER_DUNNO; i++) {
         ev->warn_only = outer_warn || l->steps[i].warn_only;
-        got = eval_step(ev, &l->steps[i]);
+        ev->said = OUTCOME_NONE;
+        got = ev->c->trace == NULL ? eval_step(ev, &l->steps[i]) : eval_step_seen(ev, &l->steps[i]);
+        enum policy_outcome o = outcome_of(ev, got);
+        if (o != OUTCOME_NONE)
+            eval_count(ev, l, i, o);
+        said = ev->said > said ? ev->said : said;
     }
     ev->depth--;
     ev->warn_only = outer_warn;
+    ev->said = outer_said > said ? outer_said : said;
     return got;
 }
 
@@ -282,6 +317,8 @@ static bool run_list(struct eval *ev, enum restriction_list id)
     if (!was_rcpt || (id != LIST_RELAY && id != LIST_RECIPIENT))
         ev->reject.active = false;
     ev->list = id;
+    if (ev->c->trace != NULL && ev->s->lists[id].count > 0)
+        policy_trace_add(ev->c->trace, EVENT_LIST, span_cstr(restrict_count_list(&ev->s->lists[id])), SPAN_LIT(""), SPAN_LIT(""));
     return eval_list(ev, &ev->s->lists[id]) != ANSWER_REJECT;
 }
 
@@ -312,13 +349,21 @@ static bool run_early(struct eval *ev, enum restriction_list id)
     return ok;
 }
 
+/* A check that a parameter adds to the end of a list. */
+static bool run_check(struct eval *ev, const char *parameter, step_fn *run)
+{
+    if (ev->c->trace != NULL)
+        policy_trace_add(ev->c->trace, EVENT_REMARK, SPAN_LIT(""), SPAN_LIT(""), span_cstr(arena_printf(ev->a, "%s = yes", parameter)));
+    return run(ev, NULL) != ANSWER_REJECT;
+}
+
 static bool run_mail(struct eval *ev)
 {
     const struct params *v = ev->s->p;
     if (!run_list(ev, LIST_SENDER))
         return false;
     if (v->smtpd_reject_unlisted_sender && !ev->sender_checked && ev->c->sender.n > 0)
-        return step_reject_unlisted_sender(ev, NULL) != ANSWER_REJECT;
+        return run_check(ev, "smtpd_reject_unlisted_sender", step_reject_unlisted_sender);
     return true;
 }
 
@@ -369,17 +414,25 @@ static bool run_address(struct eval *ev)
     return run_list(ev, relay_first ? LIST_RELAY : LIST_RECIPIENT) && run_list(ev, relay_first ? LIST_RECIPIENT : LIST_RELAY);
 }
 
+/* Nothing rejected: what defer_if_permit said counts now. */
+static bool take_postponed(struct eval *ev)
+{
+    if (ev->c->trace != NULL)
+        policy_trace_add(ev->c->trace, EVENT_REMARK, SPAN_LIT(""), SPAN_LIT(""), SPAN_LIT("nothing rejects: defer_if_permit takes effect"));
+    return reject_with(ev, ev->permit.code, ev->permit.dsn, ev->permit.text) != ANSWER_REJECT;
+}
+
 static bool run_rcpt(struct eval *ev)
 {
     if (!run_address(ev))
         return false;
     ev->list = LIST_RECIPIENT;
     if (ev->permit.active)
-        return reject_with(ev, ev->permit.code, ev->permit.dsn, ev->permit.text) != ANSWER_REJECT;
+        return take_postponed(ev);
     bool looks = ev->s->p->smtpd_reject_unlisted_recipient &&
                  !policy_list_has(ev->s->p->receive_override_options, "no_unknown_recipient_checks");
     if (looks && !ev->recipient_checked)
-        return step_reject_unlisted_recipient(ev, NULL) != ANSWER_REJECT;
+        return run_check(ev, "smtpd_reject_unlisted_recipient", step_reject_unlisted_recipient);
     return true;
 }
 
@@ -395,7 +448,7 @@ static bool run_single(struct eval *ev, enum restriction_list id)
     if (!run_list(ev, id))
         return false;
     if (ev->permit.active)
-        return reject_with(ev, ev->permit.code, ev->permit.dsn, ev->permit.text) != ANSWER_REJECT;
+        return take_postponed(ev);
     return true;
 }
 
@@ -429,9 +482,14 @@ enum verdict policy_check(const struct policy *p, const struct conf_service *lis
     *out = (struct verdict_reply){ .code = 0 };
     struct eval ev = { .p = p, .s = policy_service(p, listener), .c = c, .a = a, .out = out, .stage = stage,
                        .route = c->route };
+    if (c->trace != NULL)
+        policy_trace_watch(c->trace, a);
     bool ok = run_stage(&ev);
+    if (c->trace != NULL)
+        policy_trace_watch(NULL, a);
     if (ev.is_waiting)
         return VERDICT_WAIT;
+    eval_count_all(&ev);
     if (ok)
         return VERDICT_OK;
     if (ev.disconnect)

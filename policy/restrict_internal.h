@@ -5,6 +5,7 @@
 #include "policy/answers.h"
 #include "policy/dnsbl.h"
 #include "policy/policy_internal.h"
+#include "policy/trace.h"
 
 enum answer { ANSWER_DUNNO, ANSWER_PERMIT, ANSWER_REJECT };
 
@@ -39,7 +40,7 @@ struct step {
     const struct step_list *sub;    /* the class's list */
     struct span name;               /* as configured, for messages */
     struct maps *table;             /* ARG_TABLE, ARG_CERT_TABLE */
-    struct span table_name;         /* as configured */
+    struct span table_name;         /* table, server, DNS list or time as configured */
     uint8_t cert_keys[CERT_KEYS_MAX], cert_key_count; /* enum cert_key; ARG_CERT_TABLE */
     const struct dnsbl *dnsbl;      /* ARG_DNSBL */
     int64_t ms;                     /* ARG_TIME */
@@ -59,6 +60,14 @@ struct pending {
     struct span dsn, text;
 };
 
+/* An outcome to be counted when the evaluation is over; OUTCOME_NONE: the list was begun. */
+struct tally {
+    struct list_counts *counts;
+    uint32_t step;
+    uint8_t outcome;
+};
+#define TALLY_MAX 32
+
 struct eval {
     const struct policy *p;
     const struct policy_service *s;
@@ -75,6 +84,9 @@ struct eval {
     bool disconnect;
     bool is_waiting;                 /* something was asked that is not here yet: the verdict does not count */
     unsigned sleeps;                 /* `sleep` steps met so far */
+    enum policy_outcome said;        /* the most that the restriction under way did so far, short of a verdict */
+    unsigned tally_count;
+    struct tally tally[TALLY_MAX];   /* what does not fit is not counted: classes in classes in tables */
 };
 
 /* The subject of the list that is being evaluated, and its name in replies: "<name>: CLASS rejected: ...". */
@@ -109,6 +121,19 @@ const struct dns_answer *eval_dns(struct eval *ev, struct span name, enum dns_ty
 /* smtpd_log_access_permit_actions: "action=A for SUBJECT=NAME FROM" when the list has the action. */
 void eval_log_permit(struct eval *ev, struct span action, enum subject_kind k, const char *from);
 enum answer eval_list(struct eval *ev, const struct step_list *l);
+/* restrict_count.c */
+void eval_count(struct eval *ev, const struct step_list *l, size_t step, enum policy_outcome o);
+void eval_count_all(const struct eval *ev);
+/* trace.c; only while there is a trace */
+struct policy_event *trace_step(struct eval *ev, const struct step *s);
+void trace_step_end(struct eval *ev, struct policy_event *e, enum policy_outcome o);
+void trace_later(struct eval *ev, const struct pending *which, int code, struct span dsn, struct span text);
+void policy_trace_dns(struct policy_trace *t, struct span name, enum dns_type type, const struct dns_answer *a);
+static inline void eval_said(struct eval *ev, enum policy_outcome o)
+{
+    if (o > ev->said)
+        ev->said = o;
+}
 /* The enhanced status as it should be for this subject and code. */
 struct span eval_fix_dsn(struct arena *a, enum subject_kind k, int code, struct span dsn);
 

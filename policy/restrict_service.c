@@ -104,10 +104,16 @@ STEP_FN(step_check_policy_service)
     struct err none = ERR_INIT;
     if (ev->is_waiting)
         return ANSWER_DUNNO;
+    if (ev->c->trace != NULL && !ev->c->trace->asks_services) {
+        policy_trace_add(ev->c->trace, EVENT_SERVICE, s->table_name, SPAN_LIT(""), SPAN_LIT(""))->is_skipped = true;
+        return ANSWER_DUNNO;
+    }
     if (!policy_answers_recall(ev->c->answers, s, &action)) {
         action = ask(ev, s->server);
         policy_answers_remember(ev->c->answers, s, action);
     }
+    if (ev->c->trace != NULL)
+        policy_trace_add(ev->c->trace, EVENT_SERVICE, s->table_name, SPAN_LIT(""), action);
     return eval_access_answer(ev, s, eval_list_subject(ev), LOOKUP_FOUND, action, &none);
 }
 

@@ -66,6 +66,7 @@ enum lookup route_expand(const struct policy *p, struct span recipient, struct a
 /* ---- relay control and the restriction language ---- */
 /* What is known of a session when a restriction list is evaluated; spans borrowed during the call. */
 struct policy_answers;
+struct policy_trace;
 /* The client's certificate and the session's cipher. Fingerprints as "AB:CD:...". */
 struct policy_tls {
     bool has_cert, is_trusted;     /* a certificate came; its chain ends at a CA that smtpd_tls_CAfile trusts */
@@ -104,6 +105,7 @@ struct policy_client {
     bool is_stressed;
     void (*will_block)(void *arg); /* called before the thread waits for a server; may be NULL */
     void *will_block_arg;
+    struct policy_trace *trace;    /* who wants to know how the verdict came about (trace.h); NULL: nobody */
     struct policy_answers *answers; /* of this command so far (answers.h); NULL: DNS cannot be asked */
 };
 /* A postponed answer. */

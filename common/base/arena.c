@@ -20,6 +20,7 @@ struct arena {
     struct block *head;
     size_t block_bytes;
     size_t total_bytes;
+    void *watch; /* borrowed */
 };
 
 struct arena *arena_new(size_t block_bytes)
@@ -130,6 +131,16 @@ char *arena_printf(struct arena *a, const char *fmt, ...)
 struct span arena_dup_span(struct arena *a, struct span s)
 {
     return span_of(arena_strndup(a, s.p, s.n), s.n);
+}
+
+void arena_set_watch(struct arena *a, void *watch)
+{
+    a->watch = watch;
+}
+
+void *arena_watch(const struct arena *a)
+{
+    return a->watch;
 }
 
 size_t arena_bytes(const struct arena *a)

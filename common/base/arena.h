@@ -27,5 +27,8 @@ char *arena_strndup(struct arena *a, const char *p, size_t n);
 char *arena_printf(struct arena *a, const char *fmt, ...) PRINTF_FMT(2, 3);
 /* A copy that is also NUL-terminated behind its n bytes. */
 struct span arena_dup_span(struct arena *a, struct span s);
+/* Something that wants to know what is done for this arena's owner (common/table/maps.h: lookup_watch); borrowed, NULL to begin with. */
+void arena_set_watch(struct arena *a, void *watch);
+void *arena_watch(const struct arena *a);
 /* Bytes taken from malloc. */
 size_t arena_bytes(const struct arena *a);

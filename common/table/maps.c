@@ -57,13 +57,26 @@ bool maps_is_empty(const struct maps *m)
     return m == NULL || m->count == 0;
 }
 
+/* Somebody watches: the value is looked up whether the caller wants it or not. */
+static enum lookup lookup_watched(struct table *t, struct span key, struct arena *a, struct span *value, struct err *e)
+{
+    const struct lookup_watch *w = arena_watch(a);
+    struct span v = { NULL, 0 };
+    enum lookup got = table_lookup(t, key, a, &v, e);
+    w->fn(w->arg, table_name(t), key, got, got == LOOKUP_TEMPFAIL && e != NULL ? span_cstr(e->text) : v);
+    if (got == LOOKUP_FOUND && value != NULL)
+        *value = v;
+    return got;
+}
+
 enum lookup maps_lookup(const struct maps *m, struct span key, bool fixed_only, struct arena *a, struct span *value,
                         struct err *e)
 {
     for (size_t i = 0; m != NULL && i < m->count; i++) {
         if (fixed_only && !table_is_fixed(m->tables[i]))
             continue;
-        enum lookup got = table_lookup(m->tables[i], key, a, value, e);
+        bool is_watched = a != NULL && arena_watch(a) != NULL;
+        enum lookup got = is_watched ? lookup_watched(m->tables[i], key, a, value, e) : table_lookup(m->tables[i], key, a, value, e);
         if (got != LOOKUP_NONE)
             return got;
     }

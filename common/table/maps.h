@@ -20,6 +20,12 @@ void maps_close(struct maps **m);
 static inline bool maps_is_set(const struct maps *m) { return m != NULL; }
 bool maps_is_empty(const struct maps *m);
 
+/* Who wants to know of each look-up: hung on the arena that takes the values (arena_set_watch). */
+struct lookup_watch {
+    void (*fn)(void *arg, const char *table, struct span key, enum lookup got, struct span value);
+    void *arg;
+};
+
 /* One exact query in each table. fixed_only: not in tables of patterns, which see whole addresses alone. */
 enum lookup maps_lookup(const struct maps *m, struct span key, bool fixed_only, struct arena *a, struct span *value,
                         struct err *e) MUST_CHECK;
