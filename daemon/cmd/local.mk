@@ -83,7 +83,6 @@ endif
 if FUZZERS
 noinst_PROGRAMS += tests/fuzz/fuzz_local_mail
 tests_fuzz_fuzz_local_mail_SOURCES = tests/fuzz/fuzz_local_mail.c
-tests_fuzz_fuzz_local_mail_LDADD = libctl.a libcontrol.a libspool.a libconf.a libmail.a libnet.a libbase.a $(SQLITE_LIBS) \
-	$(JANSSON_LIBS) $(IDN2_LIBS)
+tests_fuzz_fuzz_local_mail_LDADD = libctl.a $(CTL_SERVER_LIBS) $(TEST_LIBS)
 tests_fuzz_fuzz_local_mail_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 endif
