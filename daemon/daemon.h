@@ -18,6 +18,7 @@
 #include "daemon/deliver.h"
 #include "daemon/listeners.h"
 #include "daemon/privileges.h"
+#include "daemon/probe.h"
 #include "daemon/reactor.h"
 #include "daemon/smtpd/smtpd.h"
 #include "policy/route.h"
@@ -36,7 +37,7 @@ struct daemon {
 
     struct log *log;
     struct log_src src;            /* program "master" */
-    struct log_src qmgr_src, spool_src, dns_src, smtp_src, policy_src;
+    struct log_src qmgr_src, spool_src, dns_src, smtp_src, policy_src, verify_src;
     char *syslog_name;             /* owned: of the configuration the daemon was started with */
     struct owner owner;
     unsigned sessions_max;         /* session_limit, or what the descriptors allow */
@@ -48,12 +49,14 @@ struct daemon {
     struct deliver_tables *tables;
     struct deliver_env deliver_env;
     struct deliver_pool *pool;
+    struct prober prober;
+    struct verifier *verifier;
     struct smtpd_env smtpd_env;
     struct reactor *reactor;
     struct control *control;
     struct pickup *pickup;
     struct notices *notices;
-    const struct limit *limits[SMTPD_LIMITS + 2]; /* for the status */
+    const struct limit *limits[SMTPD_LIMITS + 3]; /* for the status */
     int order_pipe[2];             /* the control thread asks main to stop or reload: one byte 't' or 'h' */
     struct cond reload_done;       /* with m: reloads_done rose, or is_stopping */
     unsigned reloads_asked;        /* guarded by m: by control clients */

@@ -33,6 +33,7 @@
 #define SMTPD_DRAIN_MS 10000
 #define DELIVERY_DRAIN_MS 20000
 #define RELOAD_WAIT_MS 60000
+#define PROBE_DRAIN_MS 3000
 
 struct policy *daemon_policy(struct daemon *d)
 {
@@ -112,6 +113,7 @@ static void make_sources(struct daemon *d)
     d->dns_src = source(d, "dns");
     d->policy_src = source(d, "smtpd");
     d->smtp_src = source(d, "smtp");
+    d->verify_src = source(d, "verify");
 }
 
 static bool open_log(struct daemon *d, struct err *e)
@@ -217,6 +219,12 @@ static struct policy *policy_cb(void *arg)
     return daemon_policy(arg);
 }
 
+static struct policy *verifier_policy_cb(void *arg)
+{
+    struct prober *q = arg;
+    return q->policy(q->arg);
+}
+
 /* Between spool and scheduler: see pickup.h. */
 static bool make_pickup(struct daemon *d, struct err *e)
 {
@@ -250,6 +258,9 @@ static bool start_queue(struct daemon *d, struct err *e)
                                            .conn_cache = d->conn_cache, .tables = d->tables,
                                            .notices = d->notices, .notice = notice_cb,
                                            .trouble = postmaster_resource_trouble };
+    d->prober = (struct prober){ .env = &d->deliver_env, .policy = policy_cb, .arg = d };
+    struct verifier_options vo = { .policy = verifier_policy_cb, .probe = probe_run, .arg = &d->prober, .log = &d->verify_src };
+    d->verifier = verifier_new(&vo);
     d->pool = deliver_pool_new(&d->deliver_env, (unsigned)p->delivery_threads, e);
     if (d->pool == NULL || !make_pickup(d, e))
         return false;
@@ -300,7 +311,7 @@ static bool commit_listeners(struct daemon *d, struct conf *c, struct policy *p,
 static bool start_reactor(struct daemon *d, struct err *e)
 {
     const struct params *p = conf_global(d->conf);
-    d->smtpd_env = (struct smtpd_env){ .spool = d->spool, .dns = d->dns, .log = d->log, .clients = client_counts_new(CLIENT_COUNT_MAX),
+    d->smtpd_env = (struct smtpd_env){ .spool = d->spool, .dns = d->dns, .log = d->log, .verifier = d->verifier, .clients = client_counts_new(CLIENT_COUNT_MAX),
                                        .is_stressed = is_stressed_cb, .stress_arg = d, .resume = sess_resume, .will_block = reactor_will_block,
                                        .notice = notice_cb, .notice_arg = d->notices };
     smtpd_limits_init(&d->smtpd_env);
@@ -384,6 +395,7 @@ static size_t gather_limits(struct daemon *d)
     size_t n = 0;
     d->limits[n++] = reactor_session_limit(d->reactor);
     d->limits[n++] = spool_memory_limit(d->spool);
+    d->limits[n++] = verifier_limit(d->verifier);
     for (int i = 0; i < SMTPD_LIMITS; i++)
         d->limits[n++] = &d->smtpd_env.limits[i];
     return n;
@@ -463,6 +475,8 @@ bool daemon_stop(struct daemon *d)
     refuse_reloads(d);
     control_stop(&d->control);
     pickup_stop(d->pickup);
+    if (d->verifier != NULL)
+        verifier_halt(d->verifier); /* who waits for a probe is answered without it */
     if (d->dns != NULL)
         dns_hurry(d->dns); /* neither sessions nor deliveries wait for dead resolvers now */
     if (d->reactor != NULL && !reactor_drain(d->reactor, clock_mono_ms() + SMTPD_DRAIN_MS))
@@ -474,6 +488,8 @@ bool daemon_stop(struct daemon *d)
     if (!all_ended)
         log_warn(&d->src, "some deliveries did not end within %d seconds: their messages stay queued",
                  DELIVERY_DRAIN_MS / 1000);
+    if (d->verifier != NULL && !verifier_stop(d->verifier, clock_mono_ms() + PROBE_DRAIN_MS))
+        all_ended = false; /* a probe waits for a host that does not answer: it is left behind, and everything with it */
     notices_stop(d->notices);
     if (d->sched != NULL)
         sched_stop(d->sched);
@@ -484,6 +500,7 @@ bool daemon_stop(struct daemon *d)
     if (d->dns != NULL)
         dns_halt(d->dns); /* like the spool: no session may be freed while a callback is owed to it */
     reactor_free(&d->reactor);
+    verifier_free(&d->verifier);
     dns_stop(&d->dns); /* until here a session may have asked */
     client_counts_free(&d->smtpd_env.clients);
     deliver_pool_free(&d->pool);

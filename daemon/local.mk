@@ -31,6 +31,7 @@ posthoused_SOURCES = \
 	daemon/logging.c daemon/logging.h \
 	daemon/main.c \
 	daemon/notify.c daemon/notify.h \
+	daemon/probe.c daemon/probe.h \
 	daemon/trim.c daemon/trim.h \
 	daemon/trim_watch.c daemon/trim_watch.h \
 	daemon/postmaster.c daemon/postmaster.h \

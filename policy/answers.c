@@ -26,8 +26,22 @@ struct memo {
     char value[];
 };
 
+/* An address that was asked about. */
+struct verify_question {
+    struct verify_question *next;
+    struct policy_answers *owner;
+    const struct params *p;    /* borrowed until it is asked */
+    int64_t wait_ms;
+    bool is_asked;
+    struct verify_result result; /* when is_asked and done */
+    size_t n;
+    char address[];
+};
+
 struct policy_answers {
     struct dns *dns;
+    struct verifier *verifier; /* NULL: none */
+    struct verify_question *addresses; /* owned */
     struct question *list;     /* owned; a few dozen, of a hostile command a few hundred (EVAL_SERVERS_MAX) */
     struct memo *memos;        /* owned */
     atomic_uint open;          /* questions under way, and the asker itself */
@@ -54,6 +68,11 @@ void policy_answers_clear(struct policy_answers *a)
         struct question *q = a->list;
         a->list = q->next;
         dns_answer_unref(&q->answer);
+        free(q);
+    }
+    while (a->addresses != NULL) {
+        struct verify_question *q = a->addresses;
+        a->addresses = q->next;
         free(q);
     }
     while (a->memos != NULL) {
@@ -92,6 +111,30 @@ const struct dns_answer *policy_answers_get(struct policy_answers *a, struct spa
     return NULL;
 }
 
+void policy_answers_set_verifier(struct policy_answers *a, struct verifier *v)
+{
+    a->verifier = v;
+}
+
+enum answers_status policy_answers_verify(struct policy_answers *a, const struct params *p, struct span address, int64_t wait_ms,
+                                          const struct verify_result **out)
+{
+    if (a == NULL || a->verifier == NULL)
+        return ANSWERS_NONE;
+    struct verify_question *q = a->addresses;
+    while (q != NULL && !span_eq(address, span_of(q->address, q->n)))
+        q = q->next;
+    if (q == NULL) {
+        q = xcalloc(1, sizeof *q + address.n + 1);
+        *q = (struct verify_question){ .next = a->addresses, .owner = a, .p = p, .wait_ms = wait_ms, .n = address.n };
+        memcpy(q->address, address.p, address.n);
+        a->addresses = q;
+        q->is_asked = verifier_peek(a->verifier, p, address, &q->result);
+    }
+    *out = &q->result;
+    return q->is_asked ? ANSWERS_HERE : ANSWERS_WAIT;
+}
+
 static void close_one(struct policy_answers *a)
 {
     /* acq_rel: all answers are seen by whom `done` tells */
@@ -106,6 +149,24 @@ static void answered(void *arg, struct dns_answer *answer)
     close_one(q->owner);
 }
 
+static void verified(void *arg, const struct verify_result *r)
+{
+    struct verify_question *q = arg;
+    q->result = *r;
+    close_one(q->owner);
+}
+
+static void ask_verifier(struct policy_answers *a)
+{
+    for (struct verify_question *q = a->addresses; q != NULL; q = q->next) {
+        if (q->is_asked)
+            continue;
+        q->is_asked = true;
+        atomic_fetch_add_explicit(&a->open, 1, memory_order_relaxed);
+        verifier_ask(a->verifier, q->p, span_of(q->address, q->n), q->wait_ms, verified, q);
+    }
+}
+
 void policy_answers_ask(struct policy_answers *a, void (*done)(void *arg), void *arg)
 {
     a->done = done;
@@ -117,11 +178,17 @@ void policy_answers_ask(struct policy_answers *a, void (*done)(void *arg), void 
         atomic_fetch_add_explicit(&a->open, 1, memory_order_relaxed);
         dns_query(a->dns, span_of(q->name, q->name_n), q->type, answered, q);
     }
+    ask_verifier(a);
     close_one(a);
 }
 
 void policy_answers_wait(struct policy_answers *a)
 {
+    for (struct verify_question *q = a->addresses; q != NULL; q = q->next) {
+        if (!q->is_asked)
+            q->result = (struct verify_result){ .status = VERIFY_TODO, .text = "Address verification in progress" };
+        q->is_asked = true;
+    }
     for (struct question *q = a->list; q != NULL; q = q->next)
         if (q->answer == NULL)
             q->answer = dns_query_wait(a->dns, span_of(q->name, q->name_n), q->type, clock_mono_ms() + WAIT_MS);

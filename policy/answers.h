@@ -11,7 +11,9 @@
  */
 #pragma once
 #include "common/base/span.h"
+#include "common/conf/params.h"
 #include "common/dns/dns.h"
+#include "policy/verify.h"
 
 struct policy_answers;
 
@@ -23,9 +25,18 @@ void policy_answers_clear(struct policy_answers *a);
 
 /* The answer, or NULL: noted, to be asked. */
 const struct dns_answer *policy_answers_get(struct policy_answers *a, struct span name, enum dns_type type);
+enum answers_status { ANSWERS_HERE, ANSWERS_WAIT, ANSWERS_NONE };
+/* Who verifies addresses; borrowed for life. Without one nobody does. */
+void policy_answers_set_verifier(struct policy_answers *a, struct verifier *v);
+/*
+ * Is the address good? HERE: *out, valid as answers are; WAIT: noted, to be asked, for at most wait_ms; NONE: nobody can be
+ * asked. p: main.cf's, borrowed until it is asked.
+ */
+enum answers_status policy_answers_verify(struct policy_answers *a, const struct params *p, struct span address, int64_t wait_ms,
+                                          const struct verify_result **out);
 /* Asks what was noted; done(arg) is called once, when the last answer is here. */
 void policy_answers_ask(struct policy_answers *a, void (*done)(void *arg), void *arg);
-/* Asks and waits, at most until the deadline of each question; for programs that have nothing else to do. */
+/* Asks and waits, at most until the deadline of each question; for programs that have nothing else to do. Sends no probes. */
 void policy_answers_wait(struct policy_answers *a);
 
 /* What somebody outside answered when this command was evaluated before, by the step that asked. */

@@ -21,16 +21,21 @@ libpolicy_a_SOURCES = \
 	policy/restrict_service.c \
 	policy/restrict_steps.c \
 	policy/restrict_tls.c \
+	policy/restrict_verify.c \
 	policy/restrict_table.c \
 	policy/route.h \
 	policy/route_expand.c \
 	policy/route_resolve.c \
 	policy/service.c policy/service.h \
-	policy/trace.c policy/trace.h
+	policy/trace.c policy/trace.h \
+	policy/verify.c policy/verify.h policy/verify_internal.h \
+	policy/verify_file.c \
+	policy/verify_sender.c \
+	policy/verify_threads.c
 EXTRA_DIST += policy/README.md
 
 # What a program that uses policy needs, in link order.
-POLICY_LIBS = libpolicy.a libmail.a $(TABLE_LIBS) $(DNS_LIBS)
+POLICY_LIBS = libpolicy.a libmail.a $(TABLE_LIBS) $(DNS_LIBS) $(SQLITE_LIBS)
 
 if HAVE_CMOCKA
 POLICY_TESTS = tests/unit/test_pipe tests/unit/test_policy_dns tests/unit/test_policy_relay tests/unit/test_policy_restrictions tests/unit/test_route_resolve

@@ -236,11 +236,6 @@ static bool compile_known(struct making *m, const struct restriction *what, stru
         return compile_argument(m, what, name, arg);
     if (what->arg == ARG_SERVICE)
         return compile_server(m, what, name, arg);
-    if (what->run == NULL) {
-        bool ok = m->c == NULL || complain(m, CONF_WARNING, "\"%s\" does not work in this version yet: it answers 451 4.3.5 where it is reached", what->name);
-        add_step(m, what, name);
-        return ok;
-    }
     if (what->arg == ARG_TABLE)
         return compile_table_step(m, what, name, arg);
     if (what->arg == ARG_CERT_TABLE)

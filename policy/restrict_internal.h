@@ -21,7 +21,7 @@ enum { /* struct restriction.flags */
     RF_OLD = 8,           /* works, but should not be used any more: named at load */
 };
 
-/* A name of the language. run is NULL when it does not work yet: named at load, 451 4.3.5 when reached. */
+/* A name of the language. */
 struct restriction {
     const char *name;
     enum arg_kind arg;
@@ -192,6 +192,8 @@ STEP_FN(step_reject_rhsbl_recipient);
 STEP_FN(step_permit_dnswl_client);
 STEP_FN(step_permit_rhswl_client);
 STEP_FN(step_reject_maps_rbl);
+STEP_FN(step_reject_unverified_sender);
+STEP_FN(step_reject_unverified_recipient);
 STEP_FN(step_check_client_a);
 STEP_FN(step_check_client_mx);
 STEP_FN(step_check_client_ns);

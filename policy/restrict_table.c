@@ -1,8 +1,6 @@
 /* The names of the access language. One row a name; old names are rows of their own. */
 #include "policy/restrict_internal.h"
 
-#define NOT_YET(name, arg) { name, arg, 0, NULL }
-
 static const struct restriction rows[] = {
     /* generic */
     { "permit", ARG_NONE, RF_ENDS_LIST, step_permit },
@@ -64,7 +62,7 @@ static const struct restriction rows[] = {
     { "check_sender_ns_access", ARG_TABLE, 0, step_check_sender_ns },
     { "reject_unknown_sender_domain", ARG_NONE, 0, step_reject_unknown_sender_domain },
     { "reject_unknown_address", ARG_NONE, 0, step_reject_unknown_sender_domain },
-    NOT_YET("reject_unverified_sender", ARG_NONE),
+    { "reject_unverified_sender", ARG_NONE, 0, step_reject_unverified_sender },
     { "reject_rhsbl_sender", ARG_DNSBL, 0, step_reject_rhsbl_sender },
     { "reject_sender_login_mismatch", ARG_NONE, 0, step_reject_login_mismatch },
     { "reject_authenticated_sender_login_mismatch", ARG_NONE, 0, step_reject_auth_login_mismatch },
@@ -84,7 +82,7 @@ static const struct restriction rows[] = {
     { "check_recipient_ns_access", ARG_TABLE, 0, step_check_recipient_ns },
     { "permit_mx_backup", ARG_NONE, 0, step_permit_mx_backup },
     { "reject_unknown_recipient_domain", ARG_NONE, 0, step_reject_unknown_recipient_domain },
-    NOT_YET("reject_unverified_recipient", ARG_NONE),
+    { "reject_unverified_recipient", ARG_NONE, 0, step_reject_unverified_recipient },
     { "reject_rhsbl_recipient", ARG_DNSBL, 0, step_reject_rhsbl_recipient },
     /* etrn */
     { "check_etrn_access", ARG_TABLE, 0, step_check_etrn_access },

@@ -36,6 +36,7 @@ SCENARIOS = \
 	tests/scenarios/smtp_server.py \
 	tests/scenarios/smuggling.py \
 	tests/scenarios/proxy_protocol.py \
+	tests/scenarios/verify.py \
 	tests/scenarios/xclient.py \
 	tests/scenarios/spool_faults.py
 # One parameter after the other: what it is for is seen to change.

@@ -6,6 +6,13 @@
 #include "daemon/smtpd/smtpd_internal.h"
 #include "policy/answers.h"
 
+struct policy_answers *smtpd_answers_new(struct smtpd_env *env)
+{
+    struct policy_answers *a = policy_answers_new(env->dns);
+    policy_answers_set_verifier(a, env->verifier);
+    return a;
+}
+
 static void answered(void *arg)
 {
     smtpd_handoff_answer(arg);

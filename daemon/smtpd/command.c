@@ -46,7 +46,7 @@ void smtpd_policy_client(struct smtpd_sess *S, struct policy_client *c)
         S->carry = xcalloc(1, sizeof *S->carry);
     c->carry = S->carry;
     if (S->answers == NULL)
-        S->answers = policy_answers_new(S->env->dns);
+        S->answers = smtpd_answers_new(S->env);
     c->answers = S->answers;
     if (S->s.peer_port != 0)
         c->port = span_cstr(arena_printf(smtpd_scratch(S), "%u", S->s.peer_port));

@@ -45,6 +45,7 @@ struct smtpd_env {
     struct spool *spool;
     struct dns *dns;                       /* NULL: client names are not looked up */
     struct log *log;                       /* may be NULL: nothing is logged */
+    struct verifier *verifier;             /* NULL: addresses cannot be verified */
     struct client_counts *clients;         /* NULL: no limits per client */
     bool (*is_stressed)(void *arg);        /* NULL: never. Asked once when a session begins. */
     void *stress_arg;

@@ -277,6 +277,8 @@ void smtpd_action_headers(const struct smtpd_tx *tx, struct buf *b);
 bool smtpd_action_apply(struct smtpd_sess *S);
 
 /* ask.c */
+/* What policy asks others for the commands of one session. */
+struct policy_answers *smtpd_answers_new(struct smtpd_env *env);
 /* Leaves the present state for ASK, and asks. */
 void smtpd_ask(struct smtpd_sess *S);
 enum flow smtpd_ask_run(struct smtpd_sess *S);

@@ -316,7 +316,7 @@ static void test_doubt_never_permits(void **state)
     fixture_free(&f);
     f = fixture_new("smtpd_recipient_restrictions = reject_unverified_sender, permit\n");
     assert_string_equal(fixture_rcpt(f, "a@hub.example.com"),
-                        "451 4.3.5 Server configuration error");
+                        "450 4.3.0 <someone@elsewhere.example>: Sender address rejected: address verification problem");
     fixture_free(&f);
     f = fixture_new("smtpd_recipient_restrictions = check_recipient_access inline:{{hub.example.com=FILTER smtp:x}}\n");
     assert_true(strncmp(fixture_rcpt(f, "a@hub.example.com"), "451 4.3.5 ", 10) == 0);

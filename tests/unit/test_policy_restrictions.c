@@ -257,7 +257,10 @@ static void test_findings(void **state)
         const char *conf, *text;
         enum conf_severity severity;
     } rows[] = {
-        { "smtpd_client_restrictions = reject_unverified_sender\n", "\"reject_unverified_sender\" does not work in this version yet", CONF_WARNING },
+        { "smtpd_client_restrictions = permit_naked_ip_address\n", "\"permit_naked_ip_address\" lets in whoever claims an address", CONF_WARNING },
+        { "smtpd_client_restrictions = check_ccert_access { static:x, { search_order = subject } }\n", "expected { search_order", CONF_ERROR },
+        { "smtpd_client_restrictions = check_ccert_access { static:x, { order = cert_fingerprint } }\n", "expected { search_order", CONF_ERROR },
+        { "smtpd_client_restrictions = check_ccert_access {}\n", "needs a type:table", CONF_ERROR },
         { "smtpd_client_restrictions = permit_mynetwork\n", "permit_mynetwork", CONF_ERROR },
         { "smtpd_client_restrictions = check_client_access\n", "check_client_access", CONF_ERROR },
         { "smtpd_client_restrictions = check_client_access hash:/nonexistent\n", "No such file", CONF_WARNING },
