@@ -4,6 +4,7 @@ libtable_a_SOURCES = \
 	common/table/lines.c common/table/lines.h \
 	common/table/maps.c common/table/maps.h \
 	common/table/match_list.c common/table/match_list.h \
+	common/table/rules.h common/table/rules_cidr.c common/table/rules_filter.c common/table/rules_pattern.c \
 	common/table/source.c common/table/source.h \
 	common/table/strmap.c common/table/strmap.h \
 	common/table/table.c common/table/table.h common/table/table_internal.h \
