@@ -100,6 +100,47 @@ static void put_unescaped(struct buf *b, struct span text)
     }
 }
 
+/* Text that had backslashes comes out quoted, if it still needs that. */
+static void put_external(struct buf *b, const struct tok *t)
+{
+    struct buf plain = BUF_INIT(0);
+    bool is_quoted = t->kind == TOK_QUOTED;
+    if (is_quoted)
+        buf_add_span(&plain, t->text);
+    else
+        put_unescaped(&plain, t->text);
+    for (size_t i = 0; i < plain.n && !is_quoted; i++)
+        is_quoted = (unsigned char)plain.p[i] <= ' ' || plain.p[i] == 127 || strchr("|%!()<>@,;:\\\".[]", plain.p[i]) != NULL;
+    if (!is_quoted) {
+        buf_add_span(b, buf_span(&plain));
+    } else {
+        buf_putc(b, '"');
+        for (size_t i = 0; i < plain.n; i++) {
+            if (plain.p[i] != '\0' && strchr("\"\\\r\n", plain.p[i]) != NULL)
+                buf_putc(b, '\\');
+            buf_putc(b, plain.p[i]);
+        }
+        buf_putc(b, '"');
+    }
+    buf_free(&plain);
+}
+
+static struct span print_external(const struct tok *t, size_t n, struct arena *a)
+{
+    struct buf b = BUF_INIT(0);
+    for (size_t i = 0; i < n; i++) {
+        if (t[i].kind == TOK_OPERATOR)
+            buf_putc(&b, t[i].op);
+        else if (t[i].kind == TOK_LITERAL || (t[i].kind == TOK_TEXT && span_find(t[i].text, '\\') < 0))
+            buf_add_span(&b, t[i].text);
+        else
+            put_external(&b, &t[i]);
+    }
+    struct span out = arena_dup_span(a, buf_span(&b));
+    buf_free(&b);
+    return out;
+}
+
 /* In internal form. */
 static struct span print(const struct tok *t, size_t n, struct arena *a)
 {
@@ -182,7 +223,7 @@ static void swap_bang(struct toks *ts, size_t bang, struct arena *a)
     *ts = out;
 }
 
-static void complete_domain(const struct policy *p, struct toks *ts, struct arena *a)
+static void complete_domain(const struct policy *p, const struct rewrite_context *x, struct toks *ts, struct arena *a)
 {
     ptrdiff_t bang = op_find(ts, '!');
     ptrdiff_t percent = op_rfind(ts, '%');
@@ -190,26 +231,26 @@ static void complete_domain(const struct policy *p, struct toks *ts, struct aren
         swap_bang(ts, (size_t)bang, a);
     else if (p->p->allow_percent_hack && percent >= 0)
         ts->t[percent].op = '@';
-    else if (p->p->append_at_myorigin && *p->p->myorigin != '\0')
-        append_domain(ts, p->p->myorigin, a);
+    else if (p->p->append_at_myorigin && *x->origin != '\0')
+        append_domain(ts, x->origin, a);
 }
 
-static void append_mydomain(const struct policy *p, struct toks *ts, struct arena *a)
+static void append_mydomain(const struct policy *p, const struct rewrite_context *x, struct toks *ts, struct arena *a)
 {
     ptrdiff_t at = op_rfind(ts, '@');
-    if (!p->p->append_dot_mydomain || *p->p->mydomain == '\0' || at < 0 || (size_t)at + 1 >= ts->n)
+    if (!p->p->append_dot_mydomain || *x->domain == '\0' || at < 0 || (size_t)at + 1 >= ts->n)
         return;
     for (size_t i = (size_t)at + 1; i < ts->n; i++) {
         if (ts->t[i].kind == TOK_LITERAL || is_op_tok(ts, i, '.'))
             return;
     }
     struct toks dot = { (struct tok[]){ { .kind = TOK_OPERATOR, .op = '.' } }, 1 };
-    struct toks more = scan(span_cstr(p->p->mydomain), a);
+    struct toks more = scan(span_cstr(x->domain), a);
     join(ts, &dot, a);
     join(ts, &more, a);
 }
 
-static void rewrite(const struct policy *p, struct toks *ts, struct arena *a)
+static void rewrite_in(const struct policy *p, const struct rewrite_context *x, struct toks *ts, struct arena *a)
 {
     if (ts->n == 1 && is_op_tok(ts, 0, '@'))
         ts->n = 0;
@@ -221,9 +262,27 @@ static void rewrite(const struct policy *p, struct toks *ts, struct arena *a)
         ts->n -= (size_t)colon + 1;
     }
     if (op_rfind(ts, '@') < 0)
-        complete_domain(p, ts, a);
-    append_mydomain(p, ts, a);
+        complete_domain(p, x, ts, a);
+    append_mydomain(p, x, ts, a);
     drop_final_dot(ts);
+}
+
+struct rewrite_context address_local_context(const struct policy *p)
+{
+    return (struct rewrite_context){ p->p->myorigin, p->p->mydomain };
+}
+
+static void rewrite(const struct policy *p, struct toks *ts, struct arena *a)
+{
+    struct rewrite_context x = address_local_context(p);
+    rewrite_in(p, &x, ts, a);
+}
+
+struct span address_rewrite_external(const struct policy *p, const struct rewrite_context *x, struct span in, struct arena *a)
+{
+    struct toks ts = scan(in, a);
+    rewrite_in(p, x, &ts, a);
+    return print_external(ts.t, ts.n, a);
 }
 
 struct span address_rewrite(const struct policy *p, struct span in, struct arena *a)

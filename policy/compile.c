@@ -12,6 +12,7 @@
 #include "common/conf/conf_report.h"
 #include "policy/checks.h"
 #include "policy/policy_internal.h"
+#include "policy/rewrite/rewrite_internal.h"
 #include "policy/service.h"
 
 static const char *const named_lists[] = {
@@ -272,6 +273,7 @@ static void compile_routing(struct compiler *c)
                                             span_cstr(v->sender_dependent_default_transport_maps));
     p->alias_maps = compile_maps(c, "alias_maps", span_cstr(v->alias_maps));
     p->virtual_alias_maps = compile_maps(c, "virtual_alias_maps", span_cstr(v->virtual_alias_maps));
+    p->relocated_maps = compile_maps(c, "relocated_maps", span_cstr(v->relocated_maps));
     p->mailbox_transport_maps = compile_maps(c, "mailbox_transport_maps", span_cstr(v->mailbox_transport_maps));
     p->transport_parents = policy_list_has(v->parent_domain_matches_subdomains, "transport_maps");
     compile_local_transport(c);
@@ -336,6 +338,7 @@ static void compile_service(struct compiler *c, struct policy_service *s)
         s->named[i].list = compile_list(c, named_lists[i], span_cstr(value ? value : ""), MATCH_HOSTS);
     }
     s->mynetworks = s->named[0].list;
+    rewrite_compile_clients(c, s);
     restrict_compile_service(c, s);
 }
 
@@ -408,6 +411,7 @@ struct policy *policy_compile(const struct policy_options *o)
     c.alias_specs = span_cstr(aliases);
     compile_own_addresses(&c);
     compile_routing(&c);
+    rewrite_compile(&c);
     compile_services(&c);
     checks_compile(&c);
     p->has_routing_tables = !maps_is_empty(p->transport_maps) || !maps_is_empty(p->sender_relayhost_maps)

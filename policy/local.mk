@@ -9,6 +9,13 @@ libpolicy_a_SOURCES = \
 	policy/dnsbl.c policy/dnsbl.h \
 	policy/pipe.c policy/pipe.h \
 	policy/recipient.c \
+	policy/rewrite/addr_list.c policy/rewrite/addr_list.h \
+	policy/rewrite/local_clients.c \
+	policy/rewrite/masquerade.c \
+	policy/rewrite/rewrite.c policy/rewrite/rewrite.h policy/rewrite/rewrite_internal.h \
+	policy/rewrite/rewrite_header.c \
+	policy/rewrite/rewrite_map.c \
+	policy/rewrite/rewrite_stage.c policy/rewrite/rewrite_stage.h \
 	policy/restrict_access.c \
 	policy/restrict_backup.c \
 	policy/restrict_compile.c \
@@ -32,13 +39,13 @@ libpolicy_a_SOURCES = \
 	policy/verify_file.c \
 	policy/verify_sender.c \
 	policy/verify_threads.c
-EXTRA_DIST += policy/README.md
+EXTRA_DIST += policy/README.md policy/rewrite/README.md
 
 # What a program that uses policy needs, in link order.
 POLICY_LIBS = libpolicy.a libmail.a $(TABLE_LIBS) $(DNS_LIBS) $(SQLITE_LIBS)
 
 if HAVE_CMOCKA
-POLICY_TESTS = tests/unit/test_pipe tests/unit/test_policy_dns tests/unit/test_policy_relay tests/unit/test_policy_restrictions tests/unit/test_route_resolve
+POLICY_TESTS = tests/unit/test_pipe tests/unit/test_policy_dns tests/unit/test_policy_relay tests/unit/test_policy_restrictions tests/unit/test_rewrite tests/unit/test_route_resolve
 POLICY_FIXTURE = tests/unit/policy_fixture.c tests/unit/policy_fixture.h
 check_PROGRAMS += $(POLICY_TESTS)
 TESTS += $(POLICY_TESTS)
@@ -50,6 +57,8 @@ tests_unit_test_policy_relay_SOURCES = tests/unit/test_policy_relay.c $(POLICY_F
 tests_unit_test_policy_relay_LDADD = $(POLICY_LIBS) $(TEST_LIBS)
 tests_unit_test_policy_restrictions_SOURCES = tests/unit/test_policy_restrictions.c $(POLICY_FIXTURE)
 tests_unit_test_policy_restrictions_LDADD = $(POLICY_LIBS) $(TEST_LIBS)
+tests_unit_test_rewrite_SOURCES = tests/unit/test_rewrite.c tests/unit/rewrite_headers.inc $(POLICY_FIXTURE)
+tests_unit_test_rewrite_LDADD = $(POLICY_LIBS) $(TEST_LIBS)
 tests_unit_test_route_resolve_SOURCES = tests/unit/test_route_resolve.c $(POLICY_FIXTURE)
 tests_unit_test_route_resolve_LDADD = $(POLICY_LIBS) $(TEST_LIBS)
 endif

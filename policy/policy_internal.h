@@ -11,6 +11,7 @@
 #include "policy/route.h"
 
 struct step;
+struct rewriter; /* rewrite/rewrite_internal.h */
 
 struct list_counts;
 
@@ -38,6 +39,13 @@ struct named_list {
     struct match_list *list;
 };
 
+/* An item of local_header_rewrite_clients. */
+enum local_client_kind { CLIENT_OWN, CLIENT_MYNETWORKS, CLIENT_SASL, CLIENT_CERT_KNOWN, CLIENT_CERT_ANY, CLIENT_TABLE };
+struct local_client {
+    enum local_client_kind kind;
+    struct maps *table;              /* CLIENT_TABLE: has the client's address */
+};
+
 /* One master.cf listener with its own values; [0] is main.cf alone. */
 struct policy_service {
     const struct conf_service *svc;  /* NULL: main.cf */
@@ -49,6 +57,8 @@ struct policy_service {
     struct maps *rbl_reply_maps, *sender_login_maps, *relay_clientcerts;
     struct match_list *permit_log;   /* smtpd_log_access_permit_actions; NULL: nothing is logged */
     uint64_t expansion_ok[4];        /* smtpd_expansion_filter: a bit for each character that macros may bring into a reply */
+    struct local_client *local_clients; /* of local_header_rewrite_clients */
+    size_t local_client_count;
     bool has_servers;                /* some list asks a policy server */
     bool has_client_dnsbl;           /* some list asks a DNS list about the client's address */
     bool access_parents;             /* parent_domain_matches_subdomains has smtpd_access_maps */
@@ -75,6 +85,8 @@ struct policy {
     size_t inet_addr_count;          /* of them, those of inet_interfaces: they come first */
     struct maps *transport_maps, *sender_relayhost_maps, *sender_transport_maps;
     struct maps *alias_maps, *virtual_alias_maps, *mailbox_transport_maps;
+    struct maps *relocated_maps;
+    struct rewriter *rewriter;       /* in the arena */
     bool transport_parents;
     bool has_routing_tables;         /* any of transport_maps, sender_dependent_* */
     struct xport local, virtual_mailbox, relay, other, mailbox; /* local_transport, ... mailbox_transport */
@@ -107,6 +119,13 @@ struct resolved {
 /* Rewrites and resolves an address to user@domain: routing operators, missing domain, empty address. */
 enum lookup address_resolve(const struct policy *p, struct span in, struct arena *a, struct resolved *out,
                             struct err *e) MUST_CHECK;
+/* What completes an address: myorigin and mydomain, or remote_header_rewrite_domain; "" for neither. */
+struct rewrite_context {
+    const char *origin, *domain;
+};
+struct rewrite_context address_local_context(const struct policy *p);
+/* Rewriting alone, external form to external form. */
+struct span address_rewrite_external(const struct policy *p, const struct rewrite_context *x, struct span in, struct arena *a);
 /* Rewriting alone, of an address in an alias list (external form): source route, bang, percent, missing domain. */
 struct span address_rewrite(const struct policy *p, struct span in, struct arena *a);
 enum lookup policy_is_local_domain(const struct policy *p, struct span domain, struct err *e) MUST_CHECK;

@@ -82,5 +82,5 @@ bool smtpd_action_apply(struct smtpd_sess *S)
     for (const struct smtpd_action *a = tx->actions; a != NULL; a = a->next)
         if (a->effect == EFFECT_BCC && !smtpd_rcpt_add(S, a->value))
             return false;
-    return true;
+    return smtpd_map_bcc(S);
 }

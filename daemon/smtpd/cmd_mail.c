@@ -131,7 +131,7 @@ static void fill_envelope(struct smtpd_sess *S, struct smtpd_tx *tx, const struc
     struct envelope *env = &tx->msg->env;
     struct arena *a = tx->msg->arena;
     env->arrival_us = clock_wall_us();
-    env->sender = complete(S, a, from);
+    tx->sender = env->sender = complete(S, a, from);
     env->flags |= (m->is_utf8 ? (uint32_t)ENV_SMTPUTF8 : 0) | (m->is_8bit ? (uint32_t)ENV_8BITMIME : 0);
     env->ret = m->ret;
     env->envid = arena_dup_span(a, m->envid);
@@ -165,6 +165,10 @@ enum cmd_result smtpd_cmd_MAIL(struct smtpd_sess *S, struct span arg)
     struct policy_client c;
     smtpd_policy_client(S, &c);
     if (!smtpd_policy_ok(S, STAGE_MAIL, "MAIL", &c, SPAN_LIT(""))) {
+        smtpd_tx_drop(S);
+        return CMD_ERROR;
+    }
+    if (!smtpd_map_sender(S)) {
         smtpd_tx_drop(S);
         return CMD_ERROR;
     }

@@ -2,12 +2,6 @@
 #include "common/mail/xtext.h"
 #include "daemon/smtpd/smtpd_internal.h"
 
-struct rcpt_params {
-    uint8_t notify;
-    bool has_orcpt;
-    struct span orcpt; /* decoded, with its type */
-};
-
 static bool take_notify(struct smtpd_sess *S, struct span list, struct rcpt_params *r)
 {
     struct span word;
@@ -104,76 +98,6 @@ static bool has_memory(struct smtpd_sess *S, enum cmd_result *res)
     return false;
 }
 
-static void lookup_failed(struct smtpd_sess *S, struct span rcpt, const struct err *e)
-{
-    log_line(&S->log, LOG_LV_WARNING, "%.*s: lookup failed: %s", SPAN_ARG(rcpt), e->text);
-    smtpd_reject_text(S, "RCPT", rcpt, 451, "4.3.0", "<%.*s>: Temporary lookup failure", SPAN_ARG(rcpt));
-}
-
-struct rcpt_ctx {
-    struct span as_given;  /* external form without <>, for texts and logs */
-    struct addr addr;
-    struct route route;    /* of addr */
-    struct rcpt_params params;
-};
-
-static void add(struct smtpd_sess *S, const struct rcpt_ctx *x, struct span addr, const struct route *route)
-{
-    struct smtpd_tx *tx = S->tx;
-    struct arena *a = tx->msg->arena;
-    struct msg_rcpt r = { .addr = addr, .orig = x->addr.text, .orcpt = x->params.orcpt, .notify = x->params.notify };
-    if (smtpd_tx_is_duplicate(tx, &r, S->p->duplicate_filter_limit))
-        return;
-    struct msg_rcpt *to = msg_add_rcpt(tx->msg);
-    to->addr = arena_dup_span(a, addr);
-    to->orig = span_eq(addr, x->addr.text) ? to->addr : arena_dup_span(a, x->addr.text);
-    to->orcpt = arena_dup_span(a, x->params.orcpt);
-    to->notify = x->params.notify;
-    to->route.transport = arena_dup_span(a, route->transport);
-    to->route.nexthop = arena_dup_span(a, route->nexthop);
-}
-
-/* Adds what virtual alias expansion makes of the recipient. Nothing is added when a lookup fails. */
-static bool expand(struct smtpd_sess *S, const struct rcpt_ctx *x)
-{
-    struct span *to = NULL;
-    size_t n = 0;
-    struct err e = ERR_INIT;
-    struct arena *a = smtpd_scratch(S);
-    const struct policy *pol = S->svc->policy;
-    if (smtpd_word_in_list(S->p->receive_override_options, SPAN_LIT("no_address_mappings"))) {
-        add(S, x, x->route.recipient, &x->route);
-        return true;
-    }
-    if (route_expand(pol, x->route.recipient, a, &to, &n, &e) == LOOKUP_TEMPFAIL) {
-        lookup_failed(S, x->as_given, &e);
-        return false;
-    }
-    struct route *routes = arena_alloc(a, (n ? n : 1) * sizeof *routes);
-    for (size_t i = 0; i < n; i++) {
-        if (span_eq(to[i], x->route.recipient)) {
-            routes[i] = x->route;
-        } else if (route_resolve_for(pol, S->svc->svc, S->tx->msg->env.sender, to[i], a, &routes[i], &e) == LOOKUP_TEMPFAIL) {
-            lookup_failed(S, x->as_given, &e);
-            return false;
-        }
-    }
-    for (size_t i = 0; i < n; i++)
-        add(S, x, routes[i].recipient, &routes[i]);
-    return true;
-}
-
-bool smtpd_rcpt_add(struct smtpd_sess *S, struct span address)
-{
-    struct rcpt_ctx x = { .as_given = address, .addr.text = address, .params = { .notify = NOTIFY_NEVER, .orcpt = SPAN_LIT("") } };
-    struct err e = ERR_INIT;
-    if (route_resolve_for(S->svc->policy, S->svc->svc, S->tx->msg->env.sender, address, smtpd_scratch(S), &x.route, &e) == LOOKUP_TEMPFAIL) {
-        lookup_failed(S, address, &e);
-        return false;
-    }
-    return expand(S, &x);
-}
-
 bool smtpd_rcpt_is_welcome(struct smtpd_sess *S, enum policy_stage stage, struct span as_given, struct span addr,
                            struct route *out)
 {
@@ -181,7 +105,7 @@ bool smtpd_rcpt_is_welcome(struct smtpd_sess *S, enum policy_stage stage, struct
     struct err e = ERR_INIT;
     struct span sender = S->tx ? S->tx->msg->env.sender : SPAN_LIT("");
     if (route_resolve_for(S->svc->policy, S->svc->svc, sender, addr, smtpd_scratch(S), out, &e) == LOOKUP_TEMPFAIL) {
-        lookup_failed(S, as_given, &e);
+        smtpd_lookup_failed(S, "RCPT", as_given, &e);
         return false;
     }
     smtpd_policy_client(S, &c);
@@ -237,7 +161,7 @@ enum cmd_result smtpd_cmd_RCPT(struct smtpd_sess *S, struct span arg)
         return CMD_ERROR;
     if (!S->tx->has_qid)
         smtpd_tx_need_qid(S);
-    if (!expand(S, &x))
+    if (!smtpd_map_rcpt(S, &x))
         return CMD_ERROR;
     if (S->tx->accepted++ == 0)
         S->tx->first_rcpt = arena_dup_span(S->tx->msg->arena, x.as_given);

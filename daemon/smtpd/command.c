@@ -52,7 +52,7 @@ void smtpd_policy_client(struct smtpd_sess *S, struct policy_client *c)
         c->port = span_cstr(arena_printf(smtpd_scratch(S), "%u", S->s.peer_port));
     if (S->tx != NULL) {
         char qid[QID_TEXT_MAX];
-        c->sender = S->tx->msg->env.sender;
+        c->sender = S->tx->sender;
         c->size_bytes = S->tx->size_param;
         c->rcpt_count = S->tx->accepted;
         if (S->tx->has_qid)

@@ -37,8 +37,26 @@ static const struct checks_message *checks_message(struct smtpd_sess *S)
 /* The stages in the order in which they see a field: first who judges it as it came, then who changes it. */
 static void add_stages(struct smtpd_sess *S, struct pipe_options *o)
 {
+    struct smtpd_tx *tx = S->tx;
     if (S->svc->checks != NULL)
         S->tx->checks = checks_begin(S->svc->checks, checks_message(S), S->tx->msg->arena, &o->stages[o->stage_count++]);
+    tx->rewrite = rewrite_stage_new(S->svc->policy, tx->header_origin, smtpd_maps_addresses(S));
+    if (tx->rewrite != NULL)
+        o->stages[o->stage_count++] = rewrite_stage_of(tx->rewrite);
+}
+
+/* Whose header it is: local users' and those clients' that local_header_rewrite_clients names. */
+static enum rewrite_origin origin_of(struct smtpd_sess *S)
+{
+    struct policy_client c;
+    if (S->out_fd >= 0) /* sendmail -bs */
+        return REWRITE_LOCAL;
+    if (S->forward != NULL && smtpd_forwarded(S, XATTR_SOURCE).n > 0) /* what XFORWARD says goes before what we see */
+        return span_ieq_cstr(smtpd_forwarded(S, XATTR_SOURCE), "LOCAL") ? REWRITE_LOCAL : rewrite_remote_origin(S->svc->policy);
+    smtpd_policy_client(S, &c);
+    if (rewrite_is_local_client(S->svc->policy, S->svc->svc, &c) == LOOKUP_FOUND)
+        return REWRITE_LOCAL;
+    return rewrite_remote_origin(S->svc->policy);
 }
 
 void smtpd_inspect_begin(struct smtpd_sess *S, void (*put)(void *arg, struct span bytes))
@@ -53,6 +71,7 @@ void smtpd_inspect_begin(struct smtpd_sess *S, void (*put)(void *arg, struct spa
         .put = put,
         .arg = S,
     };
+    S->tx->header_origin = origin_of(S);
     add_stages(S, &o);
     if (o.stage_count == 0)
         return;
@@ -82,6 +101,7 @@ bool smtpd_inspect_refused(struct smtpd_sess *S)
 void smtpd_inspect_free(struct smtpd_tx *tx)
 {
     checks_end(&tx->checks);
+    rewrite_stage_free(&tx->rewrite);
     if (tx->pipe == NULL)
         return;
     pipe_free(tx->pipe);

@@ -17,6 +17,7 @@ libsmtpd_a_SOURCES = \
 	daemon/smtpd/hosts_file.c \
 	daemon/smtpd/inspect.c \
 	daemon/smtpd/limits.c daemon/smtpd/limits.def \
+	daemon/smtpd/mapping.c \
 	daemon/smtpd/message.c \
 	daemon/smtpd/notify.c \
 	daemon/smtpd/path_arg.c \

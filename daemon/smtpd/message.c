@@ -49,23 +49,6 @@ static void pipe_cb(void *arg, struct span bytes)
 
 /* ---- fields that the client left out ---- */
 
-/* local_header_rewrite_clients; what XFORWARD says of the source goes before what we see. */
-static bool is_local_client(struct smtpd_sess *S)
-{
-    struct policy_client c;
-    if (S->out_fd >= 0)
-        return true;
-    if (S->forward != NULL && smtpd_forwarded(S, XATTR_SOURCE).n > 0)
-        return span_ieq_cstr(smtpd_forwarded(S, XATTR_SOURCE), "LOCAL");
-    if (S->t->fixes_headers_own && smtpd_service_is_own_address(S->svc, &S->s.peer))
-        return true;
-    if (!S->t->fixes_headers_mynetworks)
-        return false;
-    smtpd_policy_client(S, &c);
-    return policy_is_mynetworks(S->svc->policy, &S->s.peer, c.addr_text);
-}
-
-
 static void add_message_id(struct smtpd_sess *S, struct buf *b, bool resent)
 {
     char qid[QID_TEXT_MAX], stamp[32];
@@ -116,9 +99,9 @@ static void header_end_cb(void *arg)
     }
     if (smtpd_header(tx)->received_count + own >= (unsigned)S->p->hopcount_limit)
         tx->too_many_hops = true;
-    if (is_local_client(S))
+    if (tx->header_origin == REWRITE_LOCAL)
         tx->msg->env.flags |= ENV_SOURCE_LOCAL;
-    else if (!S->p->always_add_missing_headers)
+    if (tx->header_origin == REWRITE_NOBODY && !S->p->always_add_missing_headers)
         return;
     struct buf b = BUF_INIT(0);
     add_missing(S, &b);
@@ -247,6 +230,8 @@ static bool has_fault(struct smtpd_sess *S)
         code = 554, dsn = "5.4.0", text = "Error: too many hops";
     else if (tx->scan.saw_rejected)
         code = 550, dsn = "5.7.1", text = "Error: content rejected";
+    else if (tx->rewrite != NULL && tx->rewrite->has_failed)
+        code = 451, dsn = "4.3.0", text = "Error: queue file write error";
     else if (tx->failed == SPOOL_FULL)
         code = 452, dsn = "4.3.1", text = "Insufficient system storage";
     else if (tx->failed != SPOOL_OK)

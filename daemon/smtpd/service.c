@@ -69,16 +69,6 @@ static bool parse_characters(const char *text, bool set[256])
     return any;
 }
 
-static void parse_rewrite_clients(struct smtpd_texts *t)
-{
-    struct span rest = span_cstr(t->p->local_header_rewrite_clients), item;
-    bool braced;
-    while (conf_list_next(&rest, &item, &braced)) {
-        t->fixes_headers_own |= span_ieq_cstr(item, "permit_inet_interfaces");
-        t->fixes_headers_mynetworks |= span_ieq_cstr(item, "permit_mynetworks");
-    }
-}
-
 static void texts_init(struct smtpd_texts *t, const struct params *p)
 {
     t->p = p;
@@ -86,7 +76,6 @@ static void texts_init(struct smtpd_texts *t, const struct params *p)
     t->has_strip = parse_characters(p->message_strip_characters, t->strip);
     t->has_reject = parse_characters(p->message_reject_characters, t->reject);
     t->drop_letters = content_letters(p->message_drop_headers);
-    parse_rewrite_clients(t);
     t->notify_classes = smtpd_notify_classes(p);
 }
 
@@ -148,14 +137,6 @@ bool smtpd_service_is_forbidden(const struct smtpd_service *v, struct span line)
     text[n] = '\0';
     for (size_t i = 0; i < v->forbidden_count; i++)
         if (regexec(&v->forbidden[i].re, text, 0, NULL, 0) == 0)
-            return true;
-    return false;
-}
-
-bool smtpd_service_is_own_address(const struct smtpd_service *v, const struct ip_addr *a)
-{
-    for (size_t i = 0; i < v->local_count; i++)
-        if (ip_eq(&v->locals[i].addr, a))
             return true;
     return false;
 }
@@ -230,7 +211,7 @@ struct smtpd_service *smtpd_service_new(const struct conf_service *svc, struct p
     if (!smtpd_word_in_list(svc->p->receive_override_options, SPAN_LIT("no_header_body_checks")))
         v->checks = policy_content_checks(policy, svc);
     v->hosts = hosts_file_load("/etc/hosts");
-    if (!parse_forbidden(v, e) || !open_tables(v, e) || !ip_local_list(&v->locals, &v->local_count, e))
+    if (!parse_forbidden(v, e) || !open_tables(v, e))
         smtpd_service_unref(&v);
     return v;
 }
@@ -250,7 +231,6 @@ void smtpd_service_unref(struct smtpd_service **vp)
     for (size_t i = 0; i < v->forbidden_count; i++)
         regfree(&v->forbidden[i].re);
     free(v->forbidden);
-    free(v->locals);
     maps_close(&v->discard_maps);
     maps_close(&v->command_filter);
     hosts_file_free(&v->hosts);

@@ -30,6 +30,7 @@
 #include "daemon/smtpd/xattr.h"
 #include "policy/checks.h"
 #include "policy/pipe.h"
+#include "policy/rewrite/rewrite_stage.h"
 #include "queue/own_mail.h"
 
 #define IN_BUF_BYTES 16384        /* read buffer; more than a command line and CONTENT_HEADER_LINE_MAX */
@@ -65,7 +66,6 @@ struct smtpd_texts {
     bool has_strip, has_reject;
     unsigned notify_classes;    /* those that ask for transcripts */
     uint32_t drop_letters;      /* of message_drop_headers */
-    bool fixes_headers_own, fixes_headers_mynetworks; /* local_header_rewrite_clients */
 };
 
 struct smtpd_pattern; /* service.c: a regexp of smtpd_forbidden_commands */
@@ -80,8 +80,6 @@ struct smtpd_service {
     struct smtpd_texts normal, stress;
     struct hosts_file *hosts;      /* owned */
     bool has_v4, has_v6;           /* of inet_protocols */
-    struct ip_local *locals;       /* owned: addresses of this machine */
-    size_t local_count;
     struct smtpd_pattern *forbidden; /* owned */
     size_t forbidden_count;
     struct maps *discard_maps;     /* owned: smtpd_discard_ehlo_keyword_address_maps */
@@ -94,10 +92,13 @@ struct smtpd_tx {
     struct msg *msg;               /* owned until submitted */
     struct content_writer *writer; /* owned */
     struct span mail_arg;          /* sender as given, without <>, for log lines */
+    struct span sender;            /* as given, internal form, completed; that of the envelope may be another */
     struct span first_rcpt;        /* internal form of the first accepted recipient as given */
     struct content_scan scan;
     struct content_pipe *pipe;     /* owned; NULL: nobody wants to see the content */
     struct checks_run *checks;     /* owned; NULL: no header or body checks */
+    enum rewrite_origin header_origin; /* whose header it is; known when content begins */
+    struct rewrite_stage *rewrite; /* owned; NULL: header addresses stay as they are */
     uint64_t size_param;
     unsigned accepted;             /* recipients */
     unsigned overshoot;
@@ -329,6 +330,29 @@ bool smtpd_path_split(struct span arg, const char *keyword, struct path_arg *out
 bool smtpd_path_parse(struct smtpd_sess *S, struct span path, bool utf8, const char *bad_dsn, const char *bad_text, struct addr *out);
 /* Routes and judges a recipient; on refusal replies, logs and returns false. `as_given` is its external form. */
 bool smtpd_rcpt_is_welcome(struct smtpd_sess *S, enum policy_stage stage, struct span as_given, struct span addr, struct route *out);
+/* mapping.c: envelope addresses as they are stored */
+struct rcpt_params {
+    uint8_t notify;
+    bool has_orcpt;
+    struct span orcpt;     /* decoded, with its type */
+};
+struct rcpt_ctx {
+    struct span as_given;  /* external form without <>, for texts and logs */
+    struct addr addr;
+    struct route route;    /* of addr */
+    struct rcpt_params params;
+    bool is_copy;          /* nobody named it: a blind copy, or a redirected message */
+};
+/* tx->sender becomes that of the envelope. False: a look-up failed, replied. */
+bool smtpd_map_sender(struct smtpd_sess *S);
+/* Adds what canonical tables and alias expansion make of the recipient; nothing when a look-up fails: replied. */
+bool smtpd_map_rcpt(struct smtpd_sess *S, const struct rcpt_ctx *x);
+/* Adds the blind copies that the sender and always_bcc cause. False: replied. */
+bool smtpd_map_bcc(struct smtpd_sess *S);
+/* receive_override_options lets addresses be changed. */
+bool smtpd_maps_addresses(const struct smtpd_sess *S);
+/* Logs and replies 451. */
+void smtpd_lookup_failed(struct smtpd_sess *S, const char *stage, struct span addr, const struct err *e);
 /* Adds a recipient that no client named (REDIRECT, BCC), with alias expansion. False: a look-up failed, replied. */
 bool smtpd_rcpt_add(struct smtpd_sess *S, struct span address);
 /* Next "KEYWORD[=value]"; false at the end. */
@@ -338,7 +362,7 @@ bool smtpd_param_next(struct span *rest, struct span *name, struct span *value, 
 struct smtpd_tx *smtpd_tx_begin(struct smtpd_sess *S);
 void smtpd_tx_drop(struct smtpd_sess *S);
 void smtpd_tx_need_qid(struct smtpd_sess *S);
-/* True when this recipient with these DSN wishes is already there (and remembers it otherwise). */
+/* True when this recipient with these DSN wishes is already there (and remembers it otherwise); without orig: this address. */
 bool smtpd_tx_is_duplicate(struct smtpd_tx *tx, const struct msg_rcpt *r, int64_t limit);
 
 /* message.c: content */
@@ -380,7 +404,6 @@ void smtpd_notify_flush_point(struct smtpd_sess *S);
 void smtpd_notify_end(struct smtpd_sess *S);
 
 /* service.c */
-bool smtpd_service_is_own_address(const struct smtpd_service *v, const struct ip_addr *a);
 bool smtpd_service_is_forbidden(const struct smtpd_service *v, struct span line);
 unsigned smtpd_ehlo_keywords_parse(const char *list);
 /* Is `word` in a list of words, without case? */

@@ -7,6 +7,7 @@ struct smtpd_tx *smtpd_tx_begin(struct smtpd_sess *S)
     struct smtpd_tx *tx = xcalloc(1, sizeof *tx);
     tx->msg = msg_new();
     tx->mail_arg = span_of("", 0);
+    tx->sender = span_of("", 0);
     tx->first_rcpt = span_of("", 0);
     buf_init(&tx->carry, IN_BUF_DATA_BYTES + 2 * CONTENT_HEADER_LINE_MAX);
     S->tx = tx;
@@ -40,7 +41,7 @@ void smtpd_tx_need_qid(struct smtpd_sess *S)
 static uint64_t mix(uint64_t h, struct span s)
 {
     for (size_t i = 0; i < s.n; i++)
-        h = (h ^ (unsigned char)s.p[i]) * UINT64_C(0x100000001b3);
+        h = (h ^ (unsigned char)ascii_lower(s.p[i])) * UINT64_C(0x100000001b3);
     return (h ^ s.n) * UINT64_C(0x9e3779b97f4a7c15);
 }
 
@@ -70,7 +71,9 @@ static bool is_really_there(const struct smtpd_tx *tx, const struct msg_rcpt *r)
     const struct envelope *env = &tx->msg->env;
     for (uint32_t i = 0; i < env->rcpt_count; i++) {
         const struct msg_rcpt *x = &env->rcpts[i];
-        if (x->notify == r->notify && span_eq(x->addr, r->addr) && span_eq(x->orig, r->orig) && span_eq(x->orcpt, r->orcpt))
+        if (r->orig.p == NULL && span_ieq(x->addr, r->addr))
+            return true;
+        if (x->notify == r->notify && span_ieq(x->addr, r->addr) && span_ieq(x->orig, r->orig) && span_ieq(x->orcpt, r->orcpt))
             return true;
     }
     return false;
@@ -78,7 +81,7 @@ static bool is_really_there(const struct smtpd_tx *tx, const struct msg_rcpt *r)
 
 bool smtpd_tx_is_duplicate(struct smtpd_tx *tx, const struct msg_rcpt *r, int64_t limit)
 {
-    uint64_t h = mix(mix(mix(r->notify + 1u, r->addr), r->orig), r->orcpt) | 1;
+    uint64_t h = mix(mix(mix(r->orig.p == NULL ? 0 : r->notify + 1u, r->addr), r->orig), r->orcpt) | 1;
     if (tx->seen_cap > 0) {
         for (size_t i = h & (tx->seen_cap - 1); tx->seen[i] != 0; i = (i + 1) & (tx->seen_cap - 1))
             if (tx->seen[i] == h)

@@ -1,0 +1,126 @@
+/*
+ * Addresses of the envelope as they are stored: canonical and masquerading rewriting, alias expansion, blind copies. What
+ * policy and log lines are told is what the client said. cleanup(8); receive_override_options.
+ */
+#include "daemon/smtpd/smtpd_internal.h"
+
+bool smtpd_maps_addresses(const struct smtpd_sess *S)
+{
+    const char *options = S->p->receive_override_options;
+    return LIKELY(*options == '\0') || !smtpd_word_in_list(options, SPAN_LIT("no_address_mappings"));
+}
+
+void smtpd_lookup_failed(struct smtpd_sess *S, const char *stage, struct span addr, const struct err *e)
+{
+    log_line(&S->log, LOG_LV_WARNING, "%.*s: lookup failed: %s", SPAN_ARG(addr), e->text);
+    smtpd_reject_text(S, stage, stage[0] == 'R' ? addr : SPAN_LIT(""), 451, "4.3.0", "<%.*s>: Temporary lookup failure", SPAN_ARG(addr));
+}
+
+bool smtpd_map_sender(struct smtpd_sess *S)
+{
+    struct envelope *env = &S->tx->msg->env;
+    struct err e = ERR_INIT;
+    if (rewrite_envelope(S->svc->policy, REWRITE_ENV_SENDER, smtpd_maps_addresses(S), S->tx->sender, S->tx->msg->arena, &env->sender, NULL, &e) ==
+        LOOKUP_TEMPFAIL) {
+        smtpd_lookup_failed(S, "MAIL", S->tx->mail_arg, &e);
+        return false;
+    }
+    return true;
+}
+
+static void add(struct smtpd_sess *S, const struct rcpt_ctx *x, struct span addr, const struct route *route)
+{
+    struct smtpd_tx *tx = S->tx;
+    struct arena *a = tx->msg->arena;
+    struct msg_rcpt r = { .addr = addr, .orig = x->addr.text, .orcpt = x->params.orcpt, .notify = x->params.notify };
+    if (!S->p->enable_original_recipient) /* the one who stays keeps what was asked for it */
+        r = (struct msg_rcpt){ .addr = addr };
+    if (smtpd_tx_is_duplicate(tx, &r, S->p->duplicate_filter_limit))
+        return;
+    struct msg_rcpt *to = msg_add_rcpt(tx->msg);
+    to->addr = arena_dup_span(a, addr);
+    to->orig = span_eq(addr, x->addr.text) ? to->addr : arena_dup_span(a, x->addr.text);
+    to->orcpt = arena_dup_span(a, x->params.orcpt);
+    to->notify = x->params.notify;
+    to->route.transport = arena_dup_span(a, route->transport);
+    to->route.nexthop = arena_dup_span(a, route->nexthop);
+}
+
+/* The results of an expansion with their routes, none of them added when a look-up fails. */
+static enum lookup add_all(struct smtpd_sess *S, const struct rcpt_ctx *x, const struct span *to, size_t n, struct err *e)
+{
+    struct arena *a = smtpd_scratch(S);
+    struct route *routes = arena_alloc(a, (n ? n : 1) * sizeof *routes);
+    for (size_t i = 0; i < n; i++) {
+        if (span_eq(to[i], x->route.recipient))
+            routes[i] = x->route;
+        else if (route_resolve_for(S->svc->policy, S->svc->svc, S->tx->msg->env.sender, to[i], a, &routes[i], e) == LOOKUP_TEMPFAIL)
+            return LOOKUP_TEMPFAIL;
+    }
+    for (size_t i = 0; i < n; i++)
+        add(S, x, routes[i].recipient, &routes[i]);
+    return LOOKUP_FOUND;
+}
+
+/* A blind copy that the recipient causes is added with the others, at the end of the message. */
+static enum lookup note_bcc(struct smtpd_sess *S, struct span rcpt, struct err *e)
+{
+    struct policy_note n = { .effect = EFFECT_BCC };
+    enum lookup got = rewrite_bcc(S->svc->policy, REWRITE_BCC_RCPT, rcpt, true, smtpd_scratch(S), &n.value, e);
+    if (got == LOOKUP_FOUND)
+        smtpd_action_note(S, &n);
+    return got;
+}
+
+bool smtpd_map_rcpt(struct smtpd_sess *S, const struct rcpt_ctx *x)
+{
+    struct span addr, *to = NULL;
+    size_t n = 0;
+    struct err e = ERR_INIT;
+    struct arena *a = smtpd_scratch(S);
+    const struct policy *pol = S->svc->policy;
+    if (!smtpd_maps_addresses(S)) {
+        add(S, x, x->route.recipient, &x->route);
+        return true;
+    }
+    if (rewrite_envelope(pol, REWRITE_ENV_RCPT, true, x->addr.text, a, &addr, NULL, &e) == LOOKUP_TEMPFAIL ||
+        route_expand(pol, addr, a, &to, &n, &e) == LOOKUP_TEMPFAIL || add_all(S, x, to, n, &e) == LOOKUP_TEMPFAIL ||
+        (!x->is_copy && note_bcc(S, addr, &e) == LOOKUP_TEMPFAIL)) {
+        smtpd_lookup_failed(S, "RCPT", x->as_given, &e);
+        return false;
+    }
+    return true;
+}
+
+bool smtpd_rcpt_add(struct smtpd_sess *S, struct span address)
+{
+    struct rcpt_ctx x = {
+        .as_given = address, .addr.text = address, .params = { .notify = NOTIFY_NEVER, .orcpt = SPAN_LIT("") }, .is_copy = true,
+    };
+    struct err e = ERR_INIT;
+    if (route_resolve_for(S->svc->policy, S->svc->svc, S->tx->msg->env.sender, address, smtpd_scratch(S), &x.route, &e) == LOOKUP_TEMPFAIL) {
+        smtpd_lookup_failed(S, "RCPT", address, &e);
+        return false;
+    }
+    return smtpd_map_rcpt(S, &x);
+}
+
+bool smtpd_map_bcc(struct smtpd_sess *S)
+{
+    static const enum rewrite_bcc kinds[] = { REWRITE_BCC_SENDER, REWRITE_BCC_ALWAYS };
+    const struct policy *pol = S->svc->policy;
+    struct span sender = S->tx->msg->env.sender, to;
+    struct err e = ERR_INIT;
+    if (!rewrite_has_bcc(pol) || !smtpd_maps_addresses(S))
+        return true;
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        enum lookup got = rewrite_bcc(pol, kinds[i], sender, true, smtpd_scratch(S), &to, &e);
+        if (got == LOOKUP_TEMPFAIL) {
+            smtpd_lookup_failed(S, "MAIL", sender, &e);
+            return false;
+        }
+        if (got == LOOKUP_FOUND && !smtpd_rcpt_add(S, to))
+            return false;
+    }
+    return true;
+}
