@@ -11,6 +11,7 @@ SCENARIOS = \
 	tests/scenarios/content.py \
 	tests/scenarios/delivery.py \
 	tests/scenarios/downgrade.py \
+	tests/scenarios/explain.py \
 	tests/scenarios/first_path.py \
 	tests/scenarios/header_checks.py \
 	tests/scenarios/lmtp.py \

@@ -80,8 +80,7 @@ static int no_arguments(int argc, char **argv)
     return EX_USAGE;
 }
 
-/* Reads the lines before the last one and gives them to fn. */
-static int answers(struct ctl *ctl, const char *op, void (*fn)(void *arg, const json_t *j), void *arg)
+int ctl_answers(struct ctl *ctl, const char *op, void (*fn)(void *arg, const json_t *j), void *arg)
 {
     struct err e = ERR_INIT;
     bool is_last = false;
@@ -121,7 +120,7 @@ int ctl_cmd_status(struct ctl *ctl, int argc, char **argv)
             return EX_USAGE;
         as_json = true;
     }
-    return answers(ctl, "status", status_cb, &as_json);
+    return ctl_answers(ctl, "status", status_cb, &as_json);
 }
 
 static void finding_cb(void *arg, const json_t *j)
@@ -133,7 +132,7 @@ static void finding_cb(void *arg, const json_t *j)
 int ctl_cmd_reload(struct ctl *ctl, int argc, char **argv)
 {
     int status = no_arguments(argc, argv);
-    return status != 0 ? status : answers(ctl, "reload", finding_cb, NULL);
+    return status != 0 ? status : ctl_answers(ctl, "reload", finding_cb, NULL);
 }
 
 /* Until the process is gone. The descriptor is opened before it is asked to stop, so that its number cannot be reused. */

@@ -23,13 +23,19 @@ posthousectl_SOURCES = \
 	daemon/cmd/cmd_change.c \
 	daemon/cmd/cmd_check.c \
 	daemon/cmd/cmd_daemon.c \
+	daemon/cmd/cmd_explain.c \
 	daemon/cmd/cmd_export.c \
 	daemon/cmd/cmd_map.c daemon/cmd/cmd_map.h \
 	daemon/cmd/cmd_pause.c \
 	daemon/cmd/cmd_queue.c \
+	daemon/cmd/cmd_restrictions.c \
 	daemon/cmd/cmd_spool.c \
 	daemon/cmd/cmd_sql.c \
 	daemon/cmd/cmd_stats.c \
+	daemon/cmd/explain.c daemon/cmd/explain.h \
+	daemon/cmd/explain_log.c \
+	daemon/cmd/explain_print.c \
+	daemon/cmd/explain_route.c \
 	daemon/cmd/long_work.c daemon/cmd/long_work.h \
 	daemon/cmd/map_file.c daemon/cmd/map_file.h \
 	daemon/cmd/map_make.c \
@@ -38,7 +44,7 @@ posthousectl_SOURCES = \
 	daemon/cmd/posthousectl.c daemon/cmd/posthousectl.h \
 	daemon/cmd/query_source.c daemon/cmd/query_source.h \
 	daemon/cmd/select_options.c daemon/cmd/select_options.h
-posthousectl_LDADD = libctlconf.a $(CTL_LIBS) $(LMDB_LIBS) $(CDB_LIBS)
+posthousectl_LDADD = libctlconf.a libhosts.a $(CTL_LIBS) $(LMDB_LIBS) $(CDB_LIBS)
 sendmail_SOURCES = \
 	daemon/cmd/sendmail.c daemon/cmd/sendmail.h \
 	daemon/cmd/sendmail_aliases.c \

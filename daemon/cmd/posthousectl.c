@@ -35,6 +35,8 @@ static void usage(FILE *to)
           "  queue check [-j] [-v]        verify the spool's files and compare them\n"
           "  queue compact [-j] [-v]      give disk space back now\n"
           "  queue rebuild [-v] [--at-start]  make the index anew from the journal\n"
+          "  explain [-j] --client ADDRESS [--helo N] [--from A] [--to A]... | --from-log ID   what would become of it, and why\n"
+          "  restrictions [-j] [--never]  how often each restriction was evaluated and matched\n"
           "  status [-j]                  what the daemon is doing\n"
           "  reload                       read the configuration again\n"
           "  stop                         stop the daemon and wait until it is gone\n"
@@ -126,6 +128,7 @@ static const struct {
 } subcommands[] = {
     { "queue", ctl_cmd_queue },   { "status", ctl_cmd_status }, { "reload", ctl_cmd_reload },
     { "stop", ctl_cmd_stop },     { "check", ctl_cmd_check },   { "conf", cmd_conf },
+    { "explain", ctl_cmd_explain }, { "restrictions", ctl_cmd_restrictions },
     { "map", ctl_cmd_map },
 };
 

@@ -19,7 +19,7 @@ struct ctl {
 };
 
 typedef int ctl_subcommand(struct ctl *ctl, int argc, char **argv);
-ctl_subcommand ctl_cmd_queue, ctl_cmd_status, ctl_cmd_reload, ctl_cmd_stop, ctl_cmd_check, ctl_cmd_map;
+ctl_subcommand ctl_cmd_queue, ctl_cmd_status, ctl_cmd_reload, ctl_cmd_stop, ctl_cmd_check, ctl_cmd_explain, ctl_cmd_restrictions, ctl_cmd_map;
 /* Subcommands of queue; argv[0] is the verb. */
 ctl_subcommand ctl_queue_cmd_list, ctl_queue_cmd_show, ctl_queue_cmd_cat, ctl_queue_cmd_flush, ctl_queue_cmd_change, ctl_queue_cmd_deleted;
 ctl_subcommand ctl_queue_cmd_export, ctl_queue_cmd_import; /* cmd_export.c */
@@ -39,5 +39,7 @@ const struct conf *ctl_config(struct ctl *ctl);
 int ctl_open(struct ctl *ctl, bool quiet_down) MUST_CHECK;
 /* Tells on standard error: "posthousectl: ...". */
 void ctl_complain(const char *fmt, ...) PRINTF_FMT(1, 2);
+/* Gives each line of the answer before the last one to fn; told when it fails. */
+int ctl_answers(struct ctl *ctl, const char *op, void (*fn)(void *arg, const json_t *j), void *arg) MUST_CHECK;
 /* ctl_request() and ctl_finish() for requests whose answer is the last line alone; told when it fails. */
 int ctl_simple(struct ctl *ctl, json_t *request, json_t **last) MUST_CHECK;

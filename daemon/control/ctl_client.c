@@ -38,6 +38,7 @@ static const struct command commands[] = {
     { "queue-import", RIGHT_OWNER, ctl_queue_import },
     { "queue-sync", RIGHT_OWNER, ctl_queue_sync },
     { "queue-compact", RIGHT_OWNER, ctl_queue_compact },
+    { "restrictions", RIGHT_OWNER, ctl_restrictions },
     { "status", RIGHT_OWNER, ctl_status },
     { "reload", RIGHT_OWNER, ctl_reload },
     { "stop", RIGHT_OWNER, ctl_stop },

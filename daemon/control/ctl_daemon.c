@@ -8,6 +8,7 @@
 #include "common/conf/params.h"
 #include "daemon/control/queue_json.h"
 #include "daemon/reactor.h"
+#include "policy/trace.h"
 #include "queue/sched.h"
 
 static json_t *queue_counts(struct sched *s)
@@ -65,6 +66,37 @@ bool ctl_status(struct ctl_client *cl, json_t *request)
     json_object_set_new(s, "log_lines_dropped", json_integer(o->log->log != NULL ? (json_int_t)log_dropped(o->log->log) : 0));
     conf_unref(&c);
     return ctl_send(cl, s) && ctl_ok(cl, NULL);
+}
+
+static void add_restriction(void *arg, const struct policy_count *c)
+{
+    json_t *j = json_pack("{s:s, s:s, s:o, s:o, s:I}", "listener", c->service, "list", c->list, "restriction", queue_json_text(c->name),
+                          "argument", queue_json_text(c->arg), "evaluated", (json_int_t)c->evaluated);
+    for (int o = 0; o < OUTCOME_COUNT; o++)
+        json_object_set_new(j, policy_outcome_word((enum policy_outcome)o), json_integer((json_int_t)c->outcome[o]));
+    if (c->is_warn_only)
+        json_object_set_new(j, "warn_if_reject", json_true());
+    json_array_append_new(arg, j);
+}
+
+/* The listeners' lists: main.cf's own, which no listener uses, are left out. */
+bool ctl_restrictions(struct ctl_client *cl, json_t *request)
+{
+    (void)request;
+    const struct control_options *o = &cl->c->o;
+    if (o->policy == NULL)
+        return ctl_fail(cl, EX_UNAVAILABLE, "there are no restrictions here");
+    struct policy *p = o->policy(o->arg);
+    json_t *all = json_array(), *j;
+    size_t i;
+    bool ok = true;
+    policy_each_count(p, add_restriction, all);
+    policy_unref(&p);
+    json_array_foreach(all, i, j)
+        if (ok && *json_string_value(json_object_get(j, "listener")) != '\0')
+            ok = ctl_send(cl, json_incref(j));
+    json_decref(all);
+    return ok && ctl_ok(cl, NULL);
 }
 
 bool ctl_reload(struct ctl_client *cl, json_t *request)
