@@ -57,6 +57,7 @@ struct daemon {
     struct pickup *pickup;
     struct notices *notices;
     const struct limit *limits[SMTPD_LIMITS + 3]; /* for the status */
+    int64_t clients_due_ms;        /* main: when the worst clients are logged next; 0: not yet set */
     int order_pipe[2];             /* the control thread asks main to stop or reload: one byte 't' or 'h' */
     struct cond reload_done;       /* with m: reloads_done rose, or is_stopping */
     unsigned reloads_asked;        /* guarded by m: by control clients */
@@ -81,6 +82,8 @@ void daemon_tell_idle_settings(struct daemon *d);
 bool daemon_prepare(struct daemon *d, struct err *e) MUST_CHECK;
 /* Starts every thread. False with *e. */
 bool daemon_start(struct daemon *d, struct err *e) MUST_CHECK;
+/* anvil_status_update_time: logs the worst clients when it is time; returns the ms until then. Main. */
+int64_t daemon_look_at_clients(struct daemon *d);
 /* The control socket; started last, see lifecycle.c. */
 bool daemon_start_control(struct daemon *d, struct err *e) MUST_CHECK;
 /* A new snapshot from the files; the running one stays when it has errors. The report is filled either way. */

@@ -315,6 +315,7 @@ static bool start_reactor(struct daemon *d, struct err *e)
                                        .is_stressed = is_stressed_cb, .stress_arg = d, .resume = sess_resume, .will_block = reactor_will_block,
                                        .notice = notice_cb, .notice_arg = d->notices };
     smtpd_limits_init(&d->smtpd_env);
+    client_counts_set_window(d->smtpd_env.clients, p->anvil_rate_time_unit);
     unsigned workers = p->default_process_limit < d->sessions_max ? (unsigned)p->default_process_limit : d->sessions_max;
     struct reactor_options ro = { .workers = workers, .session_limit = d->sessions_max,
                                   .create = smtpd_create, .create_arg = &d->smtpd_env, .log = &d->src,
@@ -462,9 +463,25 @@ bool daemon_reload(struct daemon *d, struct conf_report *report, struct err *e)
     d->policy = p;
     lock_drop(&d->m);
     sched_reconfigure(d->sched, c);
+    client_counts_set_window(d->smtpd_env.clients, g->anvil_rate_time_unit);
+    d->clients_due_ms = 0;
     policy_unref(&old_p);
     conf_unref(&old_c);
     return true;
+}
+
+/* ---- in between ---- */
+
+int64_t daemon_look_at_clients(struct daemon *d)
+{
+    int64_t now = clock_mono_ms(), every = conf_global(d->conf)->anvil_status_update_time;
+    if (d->clients_due_ms == 0)
+        d->clients_due_ms = now + every;
+    if (now >= d->clients_due_ms) {
+        client_counts_status(d->smtpd_env.clients, &d->src);
+        d->clients_due_ms = now + every;
+    }
+    return d->clients_due_ms - now;
 }
 
 /* ---- stop ---- */
@@ -481,6 +498,8 @@ bool daemon_stop(struct daemon *d)
         dns_hurry(d->dns); /* neither sessions nor deliveries wait for dead resolvers now */
     if (d->reactor != NULL && !reactor_drain(d->reactor, clock_mono_ms() + SMTPD_DRAIN_MS))
         log_warn(&d->src, "some SMTP sessions did not end within %d seconds", SMTPD_DRAIN_MS / 1000);
+    if (d->smtpd_env.clients != NULL)
+        client_counts_status(d->smtpd_env.clients, &d->src);
     if (d->sched != NULL)
         sched_end_jobs(d->sched); /* else a thread goes on as long as there is mail for the connection it holds */
     if (d->pool != NULL)

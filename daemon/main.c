@@ -192,7 +192,8 @@ static void wait_for_orders(struct daemon *d, int sigfd)
         struct pollfd p[2] = { { .fd = sigfd, .events = POLLIN }, { .fd = d->order_pipe[0], .events = POLLIN } };
         struct signalfd_siginfo si;
         char order = 0;
-        int ready = poll(p, 2, TRIM_LOOK_MS);
+        int64_t status_ms = daemon_look_at_clients(d);
+        int ready = poll(p, 2, status_ms < TRIM_LOOK_MS ? (int)status_ms : TRIM_LOOK_MS);
         trim_watch_look(&trim);
         if (ready <= 0)
             continue;

@@ -107,14 +107,7 @@ static bool may_begin(struct smtpd_sess *S)
         smtpd_reply(S, 503, "5.5.1", "Error: nested MAIL command");
         return false;
     }
-    if (smtpd_over_rate(S, CLIENT_MESSAGE, SMTPD_LIMIT_MESSAGE_RATE, S->p->smtpd_client_message_rate_limit,
-                        "Message delivery request")) {
-        struct policy_client c;
-        smtpd_policy_client(S, &c);
-        smtpd_reply(S, 450, "4.7.1", "Error: too much mail from %.*s", SPAN_ARG(c.addr_text));
-        return false;
-    }
-    return true;
+    return !smtpd_client_over_rate(S, CLIENT_MESSAGE);
 }
 
 /* A sender without a domain is ours; recipients are completed by policy. */
@@ -158,7 +151,8 @@ enum cmd_result smtpd_cmd_MAIL(struct smtpd_sess *S, struct span arg)
     for (struct span rest = pa.params; smtpd_param_next(&rest, &name, &value, &has_value);)
         if (!take_param(S, name, value, has_value, &m))
             return CMD_ERROR;
-    if (!smtpd_path_parse(S, pa.path, m.is_utf8, "5.1.7", "Bad sender address syntax", &from) || !has_room(S, m.size))
+    if (!smtpd_path_parse(S, pa.path, m.is_utf8, "5.1.7", "Bad sender address syntax", &from) || !has_room(S, m.size) ||
+        smtpd_sender_over_rate(S, CLIENT_MESSAGE, from.text))
         return CMD_ERROR;
     struct smtpd_tx *tx = smtpd_tx_begin(S);
     fill_envelope(S, tx, &from, pa.path, &m);

@@ -124,12 +124,8 @@ static bool read_arguments(struct smtpd_sess *S, struct span arg, struct rcpt_ct
         smtpd_reply(S, 501, "5.5.4", "Syntax: RCPT TO:<address>");
         return false;
     }
-    if (smtpd_over_rate(S, CLIENT_RCPT, SMTPD_LIMIT_RCPT_RATE, S->p->smtpd_client_recipient_rate_limit, "Recipient address")) {
-        struct policy_client c;
-        smtpd_policy_client(S, &c);
-        smtpd_reply(S, 450, "4.7.1", "Error: too many recipients from %.*s", SPAN_ARG(c.addr_text));
+    if (smtpd_client_over_rate(S, CLIENT_RCPT) || smtpd_sender_over_rate(S, CLIENT_RCPT, S->tx->msg->env.sender))
         return false;
-    }
     if (!smtpd_path_parse(S, pa.path, S->tx->is_smtputf8, "5.1.3", "Bad recipient address syntax", &x->addr))
         return false;
     if (x->addr.text.n == 0) {

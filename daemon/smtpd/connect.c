@@ -105,131 +105,12 @@ static void take_answer(struct smtpd_sess *S)
     S->lookup->stage = LOOKUP_DONE;
 }
 
-/* ---- limits of the client ---- */
-
-static bool has_client_limits(const struct params *p)
-{
-    return p->smtpd_client_connection_count_limit > 0 || p->smtpd_client_connection_rate_limit > 0 ||
-           p->smtpd_client_message_rate_limit > 0 || p->smtpd_client_recipient_rate_limit > 0;
-}
-
-static bool has_rate_limits(const struct params *p)
-{
-    return p->smtpd_client_connection_rate_limit > 0 || p->smtpd_client_message_rate_limit > 0 ||
-           p->smtpd_client_recipient_rate_limit > 0;
-}
-
-/* Whoever may say XCLIENT speaks for many: those are counted, once they have been named. */
-static bool is_exempt(struct smtpd_sess *S, const char *name)
-{
-    char addr[IP_TEXT_MAX];
-    if (smtpd_may_xclient(S) == LOOKUP_FOUND)
-        return true;
-    return policy_match_addr(S->svc->policy, S->svc->svc, "smtpd_client_event_limit_exceptions", &S->s.peer,
-                             span_cstr(ip_print(&S->s.peer, addr)), span_cstr(name)) == LOOKUP_FOUND;
-}
-
-static void is_named(struct smtpd_sess *S)
-{
-    if (S->is_unnamed)
-        client_is_named(S->env->clients, S->svc->number, &S->s.peer);
-    S->is_unnamed = false;
-}
-
-void smtpd_client_gone(struct smtpd_sess *S)
-{
-    is_named(S);
-    if (S->is_counted)
-        client_disconnect(S->env->clients, S->svc->number, &S->s.peer, has_rate_limits(S->p));
-    S->is_counted = false;
-}
-
-static void forget_limits(struct smtpd_sess *S)
-{
-    smtpd_client_gone(S);
-    S->has_limits = false;
-}
-
-static void refuse_connection(struct smtpd_sess *S, const char *kind, unsigned seen, enum smtpd_limit which, int64_t limit)
-{
-    char addr[IP_TEXT_MAX];
-    smtpd_limit_reached(S, which, limit);
-    atomic_fetch_add_explicit(&S->env->counters.limit_refusals, 1, memory_order_relaxed);
-    smtpd_reply(S, 421, "4.7.0", "%s Error: too many connections from %s", S->p->myhostname, ip_print(&S->s.peer, addr));
-    if (S->namaddr == NULL)
-        smtpd_set_name(S, "unknown", "unknown");
-    log_line(&S->log, LOG_LV_WARNING, "Connection %s limit exceeded: %u from %s for service %s", kind, seen, S->namaddr,
-             S->svc->svc->name);
-}
-
-bool smtpd_client_may_enter(struct smtpd_sess *S, bool is_stressed)
-{
-    int64_t limit = S->p->smtpd_client_connection_count_limit;
-    if (S->env->clients == NULL || !has_client_limits(S->p))
-        return true;
-    struct client_count_now n = client_connect(S->env->clients, S->svc->number, &S->s.peer);
-    S->has_limits = true;
-    S->is_counted = S->is_unnamed = n.is_counted;
-    S->client_connections = n.connections;
-    S->client_unnamed = n.unnamed;
-    S->client_rate = n.rate;
-    if (!is_stressed || limit == 0 || n.connections <= limit || is_exempt(S, "unknown"))
-        return true;
-    refuse_connection(S, "concurrency", n.connections, SMTPD_LIMIT_CONNECTIONS, limit);
-    return false;
-}
-
-/*
- * A client whose name servers do not answer cannot fill session_limit with sessions that wait for its name. False: it has
- * more than its limit, among them so many without a name, that this one's name is not waited for. (A client may be
- * exempt by its name, so below that number the name decides.)
- */
-static bool may_wait_for_name(struct smtpd_sess *S)
-{
-    int64_t limit = S->p->smtpd_client_connection_count_limit;
-    if (S->has_limits && (S->out_fd >= 0 || is_exempt(S, "unknown")))
-        forget_limits(S);
-    return !S->has_limits || limit == 0 || S->client_connections <= limit || S->client_unnamed <= limit;
-}
-
-/* False: refused, the reply is in out. */
-static bool check_client_limits(struct smtpd_sess *S)
-{
-    int64_t count_limit = S->p->smtpd_client_connection_count_limit, rate_limit = S->p->smtpd_client_connection_rate_limit;
-    is_named(S);
-    if (S->has_limits && is_exempt(S, S->client_name))
-        forget_limits(S);
-    if (!S->has_limits)
-        return true;
-    if (count_limit > 0 && S->client_connections > count_limit)
-        refuse_connection(S, "concurrency", S->client_connections, SMTPD_LIMIT_CONNECTIONS, count_limit);
-    else if (rate_limit > 0 && S->client_rate > rate_limit)
-        refuse_connection(S, "rate", S->client_rate, SMTPD_LIMIT_CONNECTION_RATE, rate_limit);
-    else
-        return true;
-    return false;
-}
-
-bool smtpd_over_rate(struct smtpd_sess *S, enum client_event ev, enum smtpd_limit which, int64_t limit, const char *what)
-{
-    if (!S->has_limits || limit <= 0 || S->is_rerun)
-        return false;
-    unsigned n = client_count_event(S->env->clients, S->svc->number, &S->s.peer, ev);
-    if (n <= limit)
-        return false;
-    smtpd_limit_reached(S, which, limit);
-    atomic_fetch_add_explicit(&S->env->counters.limit_refusals, 1, memory_order_relaxed);
-    log_line(&S->log, LOG_LV_WARNING, "%s rate limit exceeded: %u from %s for service %s", what, n, S->namaddr,
-             S->svc->svc->name);
-    return true;
-}
-
 /* ---- banner ---- */
 
 static void welcome(struct smtpd_sess *S)
 {
     struct policy_client c;
-    if (!check_client_limits(S))
+    if (!smtpd_client_check(S))
         return;
     if (S->p->smtpd_forbid_unauth_pipelining && smtpd_has_early_input(S)) {
         smtpd_log_pipelining(S, smtpd_state_word(S));
@@ -318,7 +199,7 @@ bool smtpd_connect_begin(struct smtpd_sess *S)
 {
     const char *name = known_name(S);
     smtpd_set_name(S, name ? name : "unknown", name ? name : "unknown");
-    if (may_wait_for_name(S) && name == NULL) {
+    if (smtpd_client_may_wait(S) && name == NULL) {
         struct sockaddr_storage ss;
         char reverse[128];
         if (ip_to_sockaddr(&S->s.peer, 0, &ss) == 0)

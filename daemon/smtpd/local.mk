@@ -3,6 +3,7 @@ libsmtpd_a_SOURCES = \
 	daemon/smtpd/actions.c \
 	daemon/smtpd/ask.c \
 	daemon/smtpd/client_count.c daemon/smtpd/client_count.h \
+	daemon/smtpd/client_limits.c \
 	daemon/smtpd/cmd_bdat.c \
 	daemon/smtpd/cmd_data.c \
 	daemon/smtpd/cmd_helo.c \

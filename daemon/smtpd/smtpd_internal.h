@@ -298,14 +298,25 @@ void smtpd_know_server(struct smtpd_sess *S);
 enum flow smtpd_connect_run(struct smtpd_sess *S);
 bool smtpd_connect_begin(struct smtpd_sess *S);
 void smtpd_lookup_free(struct connect_lookup **l);
+/* client_limits.c */
 /*
  * Counts a new session of its client (polling thread: nothing here may wait). False: the client has more than its share
  * while session_limit is nearly reached; the reply is in out.
  */
 bool smtpd_client_may_enter(struct smtpd_sess *S, bool is_stressed);
-/* The session no longer counts as one of its client. */
+/* The session no longer counts as one of its client, nor has limits. */
 void smtpd_client_gone(struct smtpd_sess *S);
-bool smtpd_over_rate(struct smtpd_sess *S, enum client_event ev, enum smtpd_limit which, int64_t limit, const char *what);
+/*
+ * A client whose name servers do not answer cannot fill session_limit with sessions that wait for its name. False: it has
+ * more than its limit, among them so many without a name, that this one's name is not waited for. (A client may be
+ * exempt by its name, so below that number the name decides.)
+ */
+bool smtpd_client_may_wait(struct smtpd_sess *S);
+/* The name is known. False: refused, the reply is in out. */
+bool smtpd_client_check(struct smtpd_sess *S);
+/* MAIL and RCPT, of the client; of its account and of the sender's domain. True: over a limit, replied. */
+bool smtpd_client_over_rate(struct smtpd_sess *S, enum client_event ev);
+bool smtpd_sender_over_rate(struct smtpd_sess *S, enum client_event ev, struct span sender);
 
 /* command.c */
 enum flow smtpd_command_run(struct smtpd_sess *S);

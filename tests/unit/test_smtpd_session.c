@@ -479,6 +479,11 @@ static void test_early_input_keeps_the_line(void **state)
     fixture_free(&f);
 }
 
+static struct count_who who(const struct fixture *f, const struct ip_addr *a)
+{
+    return count_client(f->service->number, "smtp", a, 32, 84);
+}
+
 static void test_client_limits(void **state)
 {
     (void)state;
@@ -486,22 +491,23 @@ static void test_client_limits(void **state)
                                     "smtpd_client_message_rate_limit = 1\nsmtpd_client_recipient_rate_limit = 2\n");
     struct ip_addr a;
     assert_true(ip_parse(SPAN_LIT("192.0.2.1"), &a));
-    client_connect(f->env.clients, f->service->number, &a);
+    struct count_who w = who(f, &a);
+    client_connect(f->env.clients, &w);
     fixture_open(f, "192.0.2.1");
     HEARD(f, "220 ");
-    struct client_count_now n = client_connect(f->env.clients, f->service->number, &a);
+    struct client_count_now n = client_connect(f->env.clients, &w);
     assert_true(n.connections == 3 && n.rate == 3);
     fixture_close(f);
     fixture_open(f, "192.0.2.1");
     HEARD(f, "421 4.7.0 mx.example.com Error: too many connections from 192.0.2.1\r\n");
     assert_false(f->is_open);
     assert_logged(f, "warning: Connection concurrency limit exceeded: 3 from unknown[192.0.2.1] for service smtp\n");
-    client_disconnect(f->env.clients, f->service->number, &a, true);
-    client_disconnect(f->env.clients, f->service->number, &a, true);
+    client_disconnect(f->env.clients, &w, true);
+    client_disconnect(f->env.clients, &w, true);
     fixture_open(f, "192.0.2.1");
     HEARD(f, "421 4.7.0 ");
     assert_logged(f, "warning: Connection rate limit exceeded: 5 from unknown[192.0.2.1] for service smtp\n");
-    clock_advance_for_test(CLIENT_COUNT_WINDOW_MS + 1, 0);
+    clock_advance_for_test(60001, 0);
     fixture_open(f, "192.0.2.1");
     HEARD(f, "220 ");
     SAY(f, "EHLO x\r\n");
@@ -515,8 +521,9 @@ static void test_client_limits(void **state)
     assert_logged(f, "warning: Message delivery request rate limit exceeded: 2 from unknown[192.0.2.1] for service smtp\n");
     /* mynetworks are excepted */
     assert_true(ip_parse(SPAN_LIT("10.0.0.1"), &a));
+    w = who(f, &a);
     for (int i = 0; i < 9; i++)
-        client_connect(f->env.clients, f->service->number, &a);
+        client_connect(f->env.clients, &w);
     fixture_open(f, "10.0.0.1");
     HEARD(f, "220 ");
     fixture_free(&f);
@@ -539,15 +546,16 @@ static void test_client_limits_under_stress(void **state)
     f->env.is_stressed = is_stressed;
     f->env.stress_arg = &stressed;
     assert_true(ip_parse(SPAN_LIT("192.0.2.1"), &a));
+    struct count_who w = who(f, &a);
     for (int i = 0; i < 2; i++)
-        client_connect(f->env.clients, f->service->number, &a);
+        client_connect(f->env.clients, &w);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fd), 0);
     assert_null(smtpd_create(&f->listener, fd[1], &a, 4711, &f->env));
     assert_true(recv(fd[0], said, sizeof said - 1, 0) > 0);
     assert_string_equal(said, "421 4.7.0 mx.example.com Error: too many connections from 192.0.2.1\r\n");
     assert_logged(f, "warning: Connection concurrency limit exceeded: 3 from unknown[192.0.2.1] for service smtp\n");
     assert_logged(f, "warning: stress reached: ");
-    assert_int_equal(client_connect(f->env.clients, f->service->number, &a).connections, 3); /* it is not counted any more */
+    assert_int_equal(client_connect(f->env.clients, &w).connections, 3); /* it is not counted any more */
     assert_int_equal(limit_count(&f->env.limits[SMTPD_LIMIT_CONNECTIONS]), 1);
     close(fd[0]);
     close(fd[1]);
@@ -572,21 +580,21 @@ static void test_client_limits_before_the_name(void **state)
     struct ip_addr a;
     f->env.dns = responder_dns(r);
     assert_true(ip_parse(SPAN_LIT("192.0.2.1"), &a));
+    struct count_who w = who(f, &a);
     fixture_open(f, "192.0.2.1");
     assert_int_equal(f->want, WAIT_CALLBACK);
     fixture_await(f);
     HEARD(f, "220 ");
     fixture_close(f);
-    assert_int_equal(client_counts_entries(f->env.clients), 0);
-    for (int i = 0; i < 2; i++) /* two that wait for their name */
-        client_connect(f->env.clients, f->service->number, &a);
+    for (unsigned i = 1; i <= 2; i++) /* two that wait for their name */
+        assert_int_equal(client_connect(f->env.clients, &w).connections, i);
     unsigned asked = responder_questions(r);
     fixture_open(f, "192.0.2.1");
     HEARD(f, "421 4.7.0 mx.example.com Error: too many connections from 192.0.2.1\r\n");
     assert_false(f->is_open);
     assert_int_equal(responder_questions(r), asked);
     for (int i = 0; i < 2; i++) /* they have it: this one waits for its own */
-        client_is_named(f->env.clients, f->service->number, &a);
+        client_is_named(f->env.clients, &w, false);
     fixture_open(f, "192.0.2.1");
     assert_int_equal(f->want, WAIT_CALLBACK);
     fixture_await(f);
