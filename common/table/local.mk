@@ -18,10 +18,15 @@ libtable_a_SOURCES = \
 	common/table/table_sqlite.c \
 	common/table/table_text.c \
 	common/table/table_types.c \
+	common/table/modules/module.h \
+	common/table/net/ldap_table.c common/table/net/ldap_table.h \
+	common/table/net/ldap_text.c common/table/net/ldap_text.h \
 	common/table/net/memcache.c \
+	common/table/net/module_load.c common/table/net/module_load.h \
 	common/table/net/net_answer.c common/table/net/net_answer.h \
 	common/table/net/net_conn.c common/table/net/net_conn.h \
-	common/table/net/net_tables.c
+	common/table/net/net_tables.c \
+	common/table/net/sql_table.c common/table/net/sql_table.h
 EXTRA_DIST += common/table/README.md
 
 # What a program that uses tables needs, in link order.
@@ -47,3 +52,31 @@ tests_fuzz_fuzz_table_text_SOURCES = tests/fuzz/fuzz_table_text.c
 tests_fuzz_fuzz_table_text_LDADD = $(TABLE_LIBS)
 tests_fuzz_fuzz_table_text_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 endif
+
+# Loadable modules: shared objects of one source each, over a library that the daemon itself does not link.
+table_module_cflags = -std=gnu17 $(WARN_CFLAGS) $(SAN_CFLAGS) $(MODULE_HARDEN_CFLAGS) -fPIC
+table_module_ldflags = $(SAN_CFLAGS) $(MODULE_HARDEN_LDFLAGS) -shared
+moduledir = $(libdir)/posthouse
+module_PROGRAMS =
+if MODULE_LDAP
+module_PROGRAMS += modules/ldap.so
+modules_ldap_so_SOURCES = common/table/modules/module_ldap.c common/table/modules/module.h
+modules_ldap_so_CFLAGS = $(table_module_cflags) $(LDAP_CFLAGS)
+modules_ldap_so_LDFLAGS = $(table_module_ldflags)
+modules_ldap_so_LDADD = $(LDAP_LIBS)
+endif
+if MODULE_MYSQL
+module_PROGRAMS += modules/mysql.so
+modules_mysql_so_SOURCES = common/table/modules/module_mysql.c common/table/modules/module.h
+modules_mysql_so_CFLAGS = $(table_module_cflags) $(MYSQL_CFLAGS)
+modules_mysql_so_LDFLAGS = $(table_module_ldflags)
+modules_mysql_so_LDADD = $(MYSQL_LIBS)
+endif
+if MODULE_PGSQL
+module_PROGRAMS += modules/pgsql.so
+modules_pgsql_so_SOURCES = common/table/modules/module_pgsql.c common/table/modules/module.h
+modules_pgsql_so_CFLAGS = $(table_module_cflags) $(PGSQL_CFLAGS)
+modules_pgsql_so_LDFLAGS = $(table_module_ldflags)
+modules_pgsql_so_LDADD = $(PGSQL_LIBS)
+endif
+EXTRA_DIST += common/table/modules/README.md

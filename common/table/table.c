@@ -353,8 +353,10 @@ static void take_from_conf(struct table *t, struct table_registry *r)
     struct conf *c = registry_conf(r);
     if ((t->type->flags & TT_SETTINGS) && !t->is_watched)
         t->settings = settings_of_main(c, t);
-    if (c != NULL)
+    if (c != NULL) {
         t->queue_directory = xstrdup(conf_global(c)->queue_directory);
+        t->module_directory = xstrdup(conf_global(c)->table_module_directory);
+    }
     conf_unref(&c);
 }
 

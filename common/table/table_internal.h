@@ -82,7 +82,11 @@ bool table_rand_load(const struct table_load *in, struct table_content **out, st
 bool table_socketmap_load(const struct table_load *in, struct table_content **out, struct err *e);
 bool table_tcp_load(const struct table_load *in, struct table_content **out, struct err *e);
 bool table_memcache_load(const struct table_load *in, struct table_content **out, struct err *e);
-extern const char *const table_memcache_settings[];
+bool table_ldap_load(const struct table_load *in, struct table_content **out, struct err *e);
+bool table_mysql_load(const struct table_load *in, struct table_content **out, struct err *e);
+bool table_pgsql_load(const struct table_load *in, struct table_content **out, struct err *e);
+extern const char *const table_memcache_settings[], *const table_ldap_settings[], *const table_mysql_settings[],
+    *const table_pgsql_settings[];
 
 /* A mistake on a line: tells the notes, and when `strict` fills *e. Returns false when the load should stop. */
 bool table_bad_line(const struct table_load *in, int line, struct err *e, const char *fmt, ...) PRINTF_FMT(4, 5);

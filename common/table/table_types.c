@@ -15,15 +15,15 @@ static const struct table_type types[] = {
     TEXT_TYPE("hash"),
     { "inline", TT_FOLD, table_inline_load, NULL, NULL },
     MISSING("internal"),
-    MISSING("ldap"),
+    SERVER_TYPE(ldap),
     { "lmdb", TT_FILE | TT_FOLD, table_lmdb_load, ".lmdb", NULL },
     SERVER_TYPE(memcache),
     MISSING("mongodb"),
-    MISSING("mysql"),
+    SERVER_TYPE(mysql),
     MISSING("nis"),
     MISSING("nisplus"),
     { "pcre", TT_FILE | TT_PATTERN, table_pcre_load, NULL, NULL },
-    MISSING("pgsql"),
+    SERVER_TYPE(pgsql),
     { "pipemap", 0, table_pipe_load, NULL, NULL },
     { "randmap", 0, table_rand_load, NULL, NULL },
     { "regexp", TT_FILE | TT_PATTERN, table_regexp_load, NULL, NULL },
@@ -48,5 +48,5 @@ const struct table_type *table_type_find(struct span name)
 
 const char *table_type_names(void)
 {
-    return "btree cdb cidr environ fail hash inline lmdb memcache pcre pipemap randmap regexp socketmap sqlite static tcp texthash unionmap unix";
+    return "btree cdb cidr environ fail hash inline ldap lmdb memcache mysql pcre pgsql pipemap randmap regexp socketmap sqlite static tcp texthash unionmap unix";
 }

@@ -234,5 +234,13 @@ def test_memcache_settings_in_main_cf():
                     sender(d, "good@example.org", 554)
 
 
+def test_a_module_that_is_not_there():
+    """table_module_directory: the table fails, temporarily, and says what it needs; the rest of the daemon works."""
+    with Hub({**check("pgsql:nowhere"), "nowhere_query": "SELECT '%s'", "table_module_directory": "/nonexistent"}) as hub, hub.client() as c:
+        sender(c, "good@example.org", 451)
+        hub.wait_log(r"warning: .*pgsql tables need a module: /nonexistent/pgsql\.so: ")
+        assert "need a module" in hub.ctl("check", check=False).stdout + hub.ctl("check", check=False).stderr
+
+
 if __name__ == "__main__":
     cases.main(globals())
