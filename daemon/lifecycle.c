@@ -184,7 +184,7 @@ bool daemon_prepare(struct daemon *d, struct err *e)
 
 /* ---- what joins queue and policy ---- */
 
-static int resolve_cb(void *arg, struct conf *c, struct span sender, struct msg_rcpt *r, struct arena *a, struct span *dsn,
+static int resolve_cb(void *arg, struct conf *c, struct span sender, struct span filter, struct msg_rcpt *r, struct arena *a, struct span *dsn,
                       struct span *why)
 {
     struct daemon *d = arg;
@@ -193,7 +193,10 @@ static int resolve_cb(void *arg, struct conf *c, struct span sender, struct msg_
     struct err e = ERR_INIT;
     int answer = -1;
     (void)c; /* the scheduler follows the same snapshot: daemon_reload() changes both */
-    if (route_resolve(p, sender, r->addr, a, &route, &e) == LOOKUP_FOUND) {
+    if (filter.n > 0) {
+        route_filter(p, filter, r->addr, a, &r->route.transport, &r->route.nexthop);
+        answer = 0;
+    } else if (route_resolve(p, sender, r->addr, a, &route, &e) == LOOKUP_FOUND) {
         r->addr = route.recipient;
         r->route.transport = route.transport;
         r->route.nexthop = route.nexthop;

@@ -126,6 +126,7 @@ static const struct action_row actions[] = {
     { "REDIRECT", EFFECT_REDIRECT, ANSWER_DUNNO, "redirect" },
     { "BCC", EFFECT_BCC, ANSWER_DUNNO, "bcc" },
     { "PREPEND", EFFECT_PREPEND, ANSWER_DUNNO, "prepend" },
+    { "FILTER", EFFECT_FILTER, ANSWER_DUNNO, "filter" },
 };
 
 /* "Name: text", of printable characters. */
@@ -153,6 +154,8 @@ static bool is_action_possible(const struct result *r, const struct action_row *
         eval_warn(ev, "%s: action %s is ignored: \"%.*s\" is no address user@domain", r->table, a->word, SPAN_ARG(r->rest));
     else if (a->effect == EFFECT_PREPEND && !is_header_field(r->rest))
         eval_warn(ev, "%s: action %s is ignored: \"%.*s\" is no header field", r->table, a->word, SPAN_ARG(r->rest));
+    else if (a->effect == EFFECT_FILTER && span_find(r->rest, ':') < 0)
+        eval_warn(ev, "%s: action %s is ignored: \"%.*s\" is no transport:destination", r->table, a->word, SPAN_ARG(r->rest));
     else if (a->effect == EFFECT_PREPEND && ev->stage == STAGE_END_OF_DATA)
         eval_warn(ev, "%s: action %s is ignored: the header is written already", r->table, a->word);
     else
@@ -222,8 +225,6 @@ static enum answer apply(struct result *r, struct span text)
         return note_result(r, "info");
     if (is_word(r, "WARN"))
         return note_result(r, "warn");
-    if (is_word(r, "FILTER")) /* until content filters work, what should have been filtered waits */
-        return eval_config_error(ev, "%s: action FILTER does not work in this version yet", r->table);
     const struct action_row *a = find_action(r);
     if (a != NULL)
         return act(r, a);

@@ -57,6 +57,12 @@ enum lookup route_resolve_for(const struct policy *p, const struct conf_service 
 enum lookup route_resolve_probe(const struct policy *p, struct span sender, struct span recipient, struct arena *a,
                                 struct route *out, struct err *e) MUST_CHECK;
 /*
+ * The route that a content filter ("transport:nexthop") asks for, which goes before all others. Without a next hop it is
+ * default_filter_nexthop or, if that is empty too, the recipient's domain.
+ */
+void route_filter(const struct policy *p, struct span filter, struct span recipient, struct arena *a, struct span *transport,
+                  struct span *nexthop);
+/*
  * Virtual alias expansion (virtual_alias_maps) of one recipient with its limits, then aliases(5) for what is local; at least
  * one result (the address itself when nothing matches). Results in the arena. TEMPFAIL: a table failed or a limit was passed.
  */

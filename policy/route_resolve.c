@@ -224,6 +224,23 @@ enum lookup route_uses_aliases(const struct policy *p, struct span address, stru
     return elsewhere == LOOKUP_TEMPFAIL ? elsewhere : LOOKUP_FOUND;
 }
 
+void route_filter(const struct policy *p, struct span filter, struct span recipient, struct arena *a, struct span *transport,
+                  struct span *nexthop)
+{
+    struct span local, domain;
+    ptrdiff_t colon = span_find(filter, ':');
+    *transport = colon < 0 ? filter : span_of(filter.p, (size_t)colon);
+    *nexthop = colon < 0 ? span_of(NULL, 0) : span_from(filter, (size_t)colon + 1);
+    if (nexthop->n == 0)
+        *nexthop = span_cstr(p->p->default_filter_nexthop);
+    if (nexthop->n == 0 && addr_split(recipient, &local, &domain))
+        *nexthop = domain;
+    if (nexthop->n == 0)
+        *nexthop = span_cstr(p->p->myhostname);
+    *transport = arena_dup_span(a, *transport);
+    *nexthop = arena_dup_span(a, *nexthop);
+}
+
 enum lookup route_resolve_for(const struct policy *p, const struct conf_service *svc, struct span sender,
                               struct span recipient, struct arena *a, struct route *out, struct err *e)
 {

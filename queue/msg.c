@@ -118,6 +118,7 @@ static void pack_all(struct packer *k, const struct envelope *from, struct envel
     e->sasl_user = pack(k, from->sasl_user);
     e->sasl_method = pack(k, from->sasl_method);
     e->orig_id = pack(k, from->orig_id);
+    e->filter = pack(k, from->filter);
     e->message_id = pack(k, from->message_id);
     pack_rcpts(k, from, rcpts);
 }

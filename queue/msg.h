@@ -84,6 +84,7 @@ struct envelope {
     /* who sent it, for logs, XFORWARD, queue show */
     struct span client_name, client_addr, client_port, helo, proto /* "ESMTP" */, sasl_user, sasl_method;
     struct span orig_id;     /* queue ID at the first hop that uses XFORWARD; empty: here */
+    struct span filter;      /* content filter, "transport:nexthop", that all of it visits before any other delivery; empty: none */
     struct span message_id;  /* value of the Message-ID header with <>, may be empty */
     uint32_t rcpt_count;
     struct msg_rcpt *rcpts;  /* [rcpt_count], in the arena */

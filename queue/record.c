@@ -8,6 +8,7 @@
  *   32  8  bytes of content            56  4  recipients   60  4  zero
  *   64  -  strings: sender, envid, client name, address, port, helo, protocol, SASL user, SASL method, message-id
  *       -  per recipient: 1 byte NOTIFY, strings: address, original address, ORCPT
+ *       -  strings, of which the last ones may be missing: original queue ID, content filter
  *       -  zeros
  *
  * A reader takes what it knows and ignores what follows; a change that this cannot carry gets a new record kind.
@@ -150,6 +151,12 @@ static char *record_room(size_t n, size_t content, uint32_t *bytes)
 
 /* ---- message ---- */
 
+/* How many of the strings behind the recipients are written: those up to the last that is not empty. */
+static unsigned more_strings(const struct envelope *e)
+{
+    return e->filter.n > 0 ? 2 : e->orig_id.n > 0 ? 1 : 0;
+}
+
 char *record_message(const struct msg *m, uint32_t content_bytes, uint32_t *bytes)
 {
     const struct envelope *e = &m->env;
@@ -158,7 +165,8 @@ char *record_message(const struct msg *m, uint32_t content_bytes, uint32_t *byte
     size_t n = MESSAGE_FIXED;
     for (size_t i = 0; i < ARRAY_LEN(s); i++)
         n += 4 + s[i].n;
-    n += e->orig_id.n > 0 ? 4 + e->orig_id.n : 0;
+    n += more_strings(e) > 0 ? 4 + e->orig_id.n : 0;
+    n += more_strings(e) > 1 ? 4 + e->filter.n : 0;
     for (uint32_t i = 0; i < e->rcpt_count; i++)
         n += RCPT_MIN + e->rcpts[i].addr.n + e->rcpts[i].orig.n + e->rcpts[i].orcpt.n;
     char *rec = record_room(n, content_bytes, bytes), *p = rec + FRAME_HEADER_BYTES;
@@ -181,8 +189,10 @@ char *record_message(const struct msg *m, uint32_t content_bytes, uint32_t *byte
         p = put_str(p, e->rcpts[i].orig);
         p = put_str(p, e->rcpts[i].orcpt);
     }
-    if (e->orig_id.n > 0)
-        put_str(p, e->orig_id);
+    if (more_strings(e) > 0)
+        p = put_str(p, e->orig_id);
+    if (more_strings(e) > 1)
+        put_str(p, e->filter);
     return rec;
 }
 
@@ -225,6 +235,8 @@ struct msg *record_message_decode(const struct frame *f, struct span meta)
     }
     if (!in.bad && in.n > 4) /* not only padding */
         e->orig_id = in_str(&in);
+    if (!in.bad && in.n > 4)
+        e->filter = in_str(&in);
     if (in.bad)
         msg_unref(&m);
     else

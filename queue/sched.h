@@ -78,8 +78,9 @@ struct sched_options {
     /*
      * Resolves one recipient under snapshot c: fills route (copies into the arena) and may rewrite. 0 found; -1 temporary
      * failure (why filled; the recipient is deferred with 4.3.0 or as dsn says); 1 permanent failure (bounced with dsn/why).
+     * filter: the message's content filter, which goes before all other routing.
      */
-    int (*resolve)(void *arg, struct conf *c, struct span sender, struct msg_rcpt *r, struct arena *a, struct span *dsn, struct span *why);
+    int (*resolve)(void *arg, struct conf *c, struct span sender, struct span filter, struct msg_rcpt *r, struct arena *a, struct span *dsn, struct span *why);
     void *resolve_arg;
     /* Called with no lock held when jobs became available and idle delivery threads should look: count = how many new ones may start. */
     void (*wake)(void *arg, unsigned count);

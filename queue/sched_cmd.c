@@ -318,6 +318,7 @@ static struct msg *snapshot_locked(const struct msg *m)
     c->env.sasl_user = dup(a, e->sasl_user);
     c->env.sasl_method = dup(a, e->sasl_method);
     c->env.orig_id = dup(a, e->orig_id);
+    c->env.filter = dup(a, e->filter);
     c->env.message_id = dup(a, e->message_id);
     c->env.rcpts = arena_alloc(a, (e->rcpt_count ? e->rcpt_count : 1) * sizeof *c->env.rcpts);
     for (uint32_t i = 0; i < e->rcpt_count; i++) {

@@ -80,7 +80,7 @@ static void resolve_one(struct sched *s, struct msg_sched *ms, struct msg *m, ui
     lock_drop(&s->m);
     struct span dsn = { 0 }, why = { 0 }, before = copy.addr;
     copy.route = (struct msg_route){ 0 };
-    int status = s->resolve(s->resolve_arg, c, m->env.sender, &copy, a, &dsn, &why);
+    int status = s->resolve(s->resolve_arg, c, m->env.sender, m->env.filter, &copy, a, &dsn, &why);
     struct sjob *j = NULL;
     lock_take(&s->m);
     /* Readdressed meanwhile: looked up again with its new address. */

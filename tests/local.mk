@@ -9,6 +9,7 @@ SCENARIOS = \
 	tests/scenarios/bounces.py \
 	tests/scenarios/completion.py \
 	tests/scenarios/content.py \
+	tests/scenarios/content_filter.py \
 	tests/scenarios/delivery.py \
 	tests/scenarios/downgrade.py \
 	tests/scenarios/explain.py \

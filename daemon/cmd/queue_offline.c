@@ -25,7 +25,7 @@ struct queue_offline {
     struct log_src log;     /* without a log: nothing is written */
 };
 
-static int no_route(void *arg UNUSED, struct conf *c UNUSED, struct span sender UNUSED, struct msg_rcpt *r UNUSED,
+static int no_route(void *arg UNUSED, struct conf *c UNUSED, struct span sender UNUSED, struct span filter UNUSED, struct msg_rcpt *r UNUSED,
                     struct arena *a UNUSED, struct span *dsn, struct span *why)
 {
     *dsn = SPAN_LIT("4.3.0");

@@ -52,6 +52,8 @@ bool ctl_submit(struct ctl_client *cl, json_t *request)
         if (ctl_commit_begin(cl)) {
             status = local_submit(&env, &s, cl->peer.uid, id, read_content, &sc, &e);
             ctl_commit_end(cl);
+            if (status == LOCAL_DISCARDED) /* which the sender need not know */
+                status = 0;
         } else {
             status = EX_TEMPFAIL;
             err_set(&e, "the mail system is stopping");

@@ -58,14 +58,15 @@ static json_t *rcpt_json(const struct msg_rcpt *r)
 }
 
 struct member { const char *name; struct span *at; };
-#define ENVELOPE_TEXTS 10
+#define ENVELOPE_TEXTS 11
 
 static void members_of(struct envelope *e, struct member out[ENVELOPE_TEXTS])
 {
     const struct member v[ENVELOPE_TEXTS] = {
         { "envid", &e->envid }, { "message_id", &e->message_id }, { "client_name", &e->client_name },
         { "client_address", &e->client_addr }, { "client_port", &e->client_port }, { "helo", &e->helo }, { "protocol", &e->proto },
-        { "sasl_username", &e->sasl_user }, { "sasl_method", &e->sasl_method }, { "sender", &e->sender },
+        { "sasl_username", &e->sasl_user }, { "sasl_method", &e->sasl_method },
+        { "content_filter", &e->filter }, { "sender", &e->sender },
     };
     memcpy(out, v, sizeof v);
 }

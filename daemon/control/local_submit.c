@@ -22,6 +22,8 @@ struct run {
     const struct params *p;
     struct conf *conf;
     struct policy *policy; /* NULL: none */
+    const struct conf_service *pickup; /* NULL: master.cf has none */
+    const struct params *pickup_p;     /* its values */
     struct msg *m;
     char id[QID_TEXT_MAX];
     uid_t uid;
@@ -44,7 +46,7 @@ static struct span complete_address(const struct params *p, struct arena *a, str
     return arena_dup_span(a, s);
 }
 
-static void add_rcpt(struct run *r, struct span addr, struct span orig)
+static void add_rcpt(struct run *r, struct span addr, struct span orig, uint8_t notify)
 {
     const struct envelope *env = &r->m->env;
     int64_t filter = r->p->duplicate_filter_limit; /* 0: no limit */
@@ -55,23 +57,27 @@ static void add_rcpt(struct run *r, struct span addr, struct span orig)
     struct msg_rcpt *rc = msg_add_rcpt(r->m);
     rc->addr = addr;
     rc->orig = orig;
-    rc->notify = r->s->notify;
+    rc->notify = notify;
+}
+
+/* The address and what aliases make of it. */
+static int add_expanded(struct run *r, struct span address, uint8_t notify, struct err *e)
+{
+    struct arena *a = r->m->arena;
+    struct span addr = complete_address(r->p, a, address), *list = &addr;
+    size_t n = 1;
+    if (r->policy != NULL && route_expand(r->policy, addr, a, &list, &n, e) == LOOKUP_TEMPFAIL)
+        return EX_TEMPFAIL;
+    for (size_t k = 0; k < n; k++)
+        add_rcpt(r, list[k], addr, notify);
+    return 0;
 }
 
 static int add_rcpts(struct run *r, struct err *e)
 {
-    struct policy *pol = r->policy;
-    struct arena *a = r->m->arena;
     int status = 0;
-    for (size_t i = 0; i < r->s->rcpt_count && status == 0; i++) {
-        struct span addr = complete_address(r->p, a, r->s->rcpts[i]);
-        struct span *list = &addr;
-        size_t n = 1;
-        if (pol != NULL && route_expand(pol, addr, a, &list, &n, e) == LOOKUP_TEMPFAIL)
-            status = EX_TEMPFAIL;
-        for (size_t k = 0; k < n && status == 0; k++)
-            add_rcpt(r, list[k], addr);
-    }
+    for (size_t i = 0; i < r->s->rcpt_count && status == 0; i++)
+        status = add_expanded(r, r->s->rcpts[i], r->s->notify, e);
     return status;
 }
 
@@ -176,13 +182,33 @@ static int copy_content(struct run *r, struct local_content *lc, local_read_fn *
     return EX_DATAERR;
 }
 
-static int take_content(struct run *r, local_read_fn *read, void *arg, struct err *e)
+/* What the tables want done with the message, and the content filter. */
+static int apply_effects(struct run *r, const struct local_inspect *i, struct err *e)
+{
+    struct envelope *env = &r->m->env;
+    const char *filter = r->pickup_p->content_filter;
+    int status = local_inspect_verdict(i, e);
+    if (status != 0)
+        return status;
+    if (i->is_discard)
+        return LOCAL_DISCARDED;
+    env->flags |= i->is_hold ? ENV_HOLD : 0;
+    if (i->redirect.n > 0) {
+        env->rcpt_count = 0;
+        return add_expanded(r, i->redirect, 0, e);
+    }
+    for (const struct local_inspect_address *b = i->bcc; b != NULL && status == 0; b = b->next)
+        status = add_expanded(r, b->address, NOTIFY_NEVER, e);
+    env->filter = i->filter.n > 0 ? i->filter : arena_dup_span(r->m->arena, span_cstr(filter));
+    return status;
+}
+
+/* The content through those who want to see it, into the spool's writer. */
+static int store_content(struct run *r, const struct local_inspect *inspect, local_read_fn *read, void *arg, struct err *e)
 {
     struct local_content lc;
     struct local_content_options o = content_options(r);
-    struct local_inspect inspect;
-    local_inspect_init(&inspect, r->p, r->policy, r->m);
-    o.inspect = &inspect.o;
+    o.inspect = &inspect->o;
     r->w = content_begin(r->env->spool, r->m->env.id);
     local_content_begin(&lc, &o, r->m->arena, content_sink, r);
     int status = copy_content(r, &lc, read, arg, e);
@@ -201,7 +227,19 @@ static int take_content(struct run *r, local_read_fn *read, void *arg, struct er
     if ((lc.flags & CONTENT_HAS_8BIT_HEADER) && detects_utf8(r->p))
         r->m->env.flags |= ENV_SMTPUTF8;
     r->m->env.content_bytes = content_bytes(r->w);
-    return status_of(content_finish(&r->w, r->m), e);
+    return 0;
+}
+
+static int take_content(struct run *r, local_read_fn *read, void *arg, struct err *e)
+{
+    struct local_inspect_options o = { .pickup = r->pickup, .p = r->pickup_p, .policy = r->policy, .log = r->env->log, .queue_id = r->id };
+    struct local_inspect inspect;
+    local_inspect_begin(&inspect, &o, r->m);
+    int status = store_content(r, &inspect, read, arg, e);
+    if (status == 0)
+        status = apply_effects(r, &inspect, e);
+    local_inspect_end(&inspect);
+    return status != 0 ? status : status_of(content_finish(&r->w, r->m), e);
 }
 
 /* ---- commit ---- */
@@ -260,6 +298,18 @@ static int build(struct run *r, local_read_fn *read, void *arg, struct err *e)
     return status != 0 ? status : take_content(r, read, arg, e);
 }
 
+static void find_pickup(struct run *r)
+{
+    r->pickup_p = r->p;
+    for (size_t i = 0; i < conf_service_count(r->conf); i++) {
+        const struct conf_service *svc = conf_service(r->conf, i);
+        if (strcmp(svc->command, "pickup") == 0) {
+            r->pickup = svc;
+            r->pickup_p = svc->p;
+        }
+    }
+}
+
 int local_submit(const struct local_env *env, const struct submission *s, uid_t uid, uint64_t id, local_read_fn *read,
                  void *arg, struct err *e)
 {
@@ -267,12 +317,13 @@ int local_submit(const struct local_env *env, const struct submission *s, uid_t 
     r.p = conf_global(r.conf);
     r.policy = env->policy != NULL ? env->policy(env->arg) : NULL;
     r.m->env.id = id;
+    find_pickup(&r);
     qid_format(id, r.p->enable_long_queue_ids, r.id);
     int status = build(&r, read, arg, e);
-    if (status == 0) {
+    if (status == 0 || status == LOCAL_DISCARDED)
         log_arrival(&r);
+    if (status == 0)
         status = commit(&r, e);
-    }
     content_abort(&r.w);
     msg_unref(&r.m);
     policy_unref(&r.policy);

@@ -30,8 +30,11 @@ struct local_env {
 /* The next piece of content in *out, valid until the next call; *out empty at the end. False with *e: it cannot be read. */
 typedef bool local_read_fn(void *arg, struct span *out, struct err *e);
 
+/* local_submit(): taken, and nothing of it is left, because a table said DISCARD. */
+#define LOCAL_DISCARDED (-1)
+
 /*
- * 0 when the message is durable; else an exit status of sysexits(3) with *e: EX_TEMPFAIL when it may be tried again,
+ * 0 when the message is durable, or LOCAL_DISCARDED; else an exit status of sysexits(3) with *e: EX_TEMPFAIL when it may be tried again,
  * anything else when it must not. id: its number, from qid_new(). After a failure content may be left unread.
  */
 int local_submit(const struct local_env *env, const struct submission *s, uid_t uid, uint64_t id, local_read_fn *read,

@@ -302,6 +302,12 @@ static void put_aside(struct pickup *p, const char *name, const char *why)
                   strerror(errno));
 }
 
+static void drop_leftover(struct pickup *p, const char *name)
+{
+    if (unlinkat(p->active_fd, name, 0) != 0)
+        log_warn(p->o.env.log, "%s/active/%s cannot be removed: %s", p->dir, name, strerror(errno));
+}
+
 /* `name` in directory from_fd becomes active/ID and is submitted. */
 static void take_file(struct pickup *p, int from_fd, const char *name)
 {
@@ -319,7 +325,9 @@ static void take_file(struct pickup *p, int from_fd, const char *name)
     if (fd >= 0)
         status = submit_file(p, fd, uid, id, &e);
     io_close(&fd);
-    if (status == EX_TEMPFAIL)
+    if (status == LOCAL_DISCARDED)
+        drop_leftover(p, active);
+    else if (status == EX_TEMPFAIL)
         log_warn(p->o.env.log, "%s/active/%s stays for the next round: %s", p->dir, active, e.text);
     else if (status != 0)
         put_aside(p, active, e.text);
@@ -338,12 +346,6 @@ static bool is_queued(struct pickup *p, const char *name)
     bool yes = m != NULL;
     msg_unref(&m);
     return yes;
-}
-
-static void drop_leftover(struct pickup *p, const char *name)
-{
-    if (unlinkat(p->active_fd, name, 0) != 0)
-        log_warn(p->o.env.log, "%s/active/%s cannot be removed: %s", p->dir, name, strerror(errno));
 }
 
 /* A file of an earlier round, or of an earlier life that pickup_recover() has left. */

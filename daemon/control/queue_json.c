@@ -128,6 +128,7 @@ static void add_envelope(json_t *o, const struct envelope *e)
     add_text(o, "sasl_username", e->sasl_user);
     add_text(o, "sasl_method", e->sasl_method);
     add_text(o, "envelope_id", e->envid);
+    add_text(o, "content_filter", e->filter);
     if (e->ret != DSN_RET_UNSET)
         json_object_set_new(o, "return", json_string(e->ret == DSN_RET_FULL ? "full" : "headers"));
     json_object_set_new(o, "flags", flag_words(e->flags));

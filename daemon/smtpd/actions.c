@@ -1,4 +1,4 @@
-/* What access tables and policy servers want done with the message: access(5) HOLD, DISCARD, REDIRECT, BCC, PREPEND. */
+/* What access tables and policy servers want done with the message: access(5) HOLD, DISCARD, FILTER, REDIRECT, BCC, PREPEND. */
 #include "daemon/smtpd/smtpd_internal.h"
 
 struct smtpd_action {
@@ -52,24 +52,29 @@ void smtpd_action_headers(const struct smtpd_tx *tx, struct buf *b)
     }
 }
 
-/* Where several say REDIRECT, the last one holds. */
-static struct span redirect_of(const struct smtpd_tx *tx)
+/* Where several say REDIRECT or FILTER, the last one holds. */
+static struct span last_value(const struct smtpd_tx *tx, enum policy_effect effect)
 {
-    struct span to = { NULL, 0 };
+    struct span value = { NULL, 0 };
     for (const struct smtpd_action *a = tx->actions; a != NULL; a = a->next)
-        if (a->effect == EFFECT_REDIRECT)
-            to = a->value;
-    return to;
+        if (a->effect == effect)
+            value = a->value;
+    return value;
+}
+
+/* All recipients go by way of the content filter. */
+static void set_filter(struct smtpd_sess *S, struct span filter)
+{
+    struct envelope *env = &S->tx->msg->env;
+    env->filter = filter;
+    for (uint32_t i = 0; i < env->rcpt_count; i++)
+        route_filter(S->svc->policy, filter, env->rcpts[i].addr, S->tx->msg->arena, &env->rcpts[i].route.transport, &env->rcpts[i].route.nexthop);
 }
 
 bool smtpd_action_apply(struct smtpd_sess *S)
 {
     struct smtpd_tx *tx = S->tx;
-    struct span to = redirect_of(tx);
-    if (to.n == 0 && smtpd_action_is(tx, EFFECT_FILTER)) { /* until content filters work, what should have been filtered waits */
-        smtpd_reply(S, 451, "4.3.5", "Server configuration problem");
-        return false;
-    }
+    struct span to = last_value(tx, EFFECT_REDIRECT), filter = last_value(tx, EFFECT_FILTER);
     if (smtpd_action_is(tx, EFFECT_HOLD))
         tx->msg->env.flags |= ENV_HOLD;
     if (to.n > 0) {
@@ -77,10 +82,16 @@ bool smtpd_action_apply(struct smtpd_sess *S)
         tx->seen_count = 0;
         if (tx->seen != NULL)
             memset(tx->seen, 0, tx->seen_cap * sizeof *tx->seen);
-        return smtpd_rcpt_add(S, to);
+        return smtpd_rcpt_add(S, to, 0); /* without a filter */
     }
     for (const struct smtpd_action *a = tx->actions; a != NULL; a = a->next)
-        if (a->effect == EFFECT_BCC && !smtpd_rcpt_add(S, a->value))
+        if (a->effect == EFFECT_BCC && !smtpd_rcpt_add(S, a->value, NOTIFY_NEVER))
             return false;
-    return smtpd_map_bcc(S);
+    if (!smtpd_map_bcc(S))
+        return false;
+    if (filter.n == 0)
+        filter = span_cstr(S->p->content_filter);
+    if (filter.n > 0)
+        set_filter(S, arena_dup_span(tx->msg->arena, filter));
+    return true;
 }

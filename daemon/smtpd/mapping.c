@@ -92,10 +92,10 @@ bool smtpd_map_rcpt(struct smtpd_sess *S, const struct rcpt_ctx *x)
     return true;
 }
 
-bool smtpd_rcpt_add(struct smtpd_sess *S, struct span address)
+bool smtpd_rcpt_add(struct smtpd_sess *S, struct span address, uint8_t notify)
 {
     struct rcpt_ctx x = {
-        .as_given = address, .addr.text = address, .params = { .notify = NOTIFY_NEVER, .orcpt = SPAN_LIT("") }, .is_copy = true,
+        .as_given = address, .addr.text = address, .params = { .notify = notify, .orcpt = SPAN_LIT("") }, .is_copy = true,
     };
     struct err e = ERR_INIT;
     if (route_resolve_for(S->svc->policy, S->svc->svc, S->tx->msg->env.sender, address, smtpd_scratch(S), &x.route, &e) == LOOKUP_TEMPFAIL) {
@@ -119,7 +119,7 @@ bool smtpd_map_bcc(struct smtpd_sess *S)
             smtpd_lookup_failed(S, "MAIL", sender, &e);
             return false;
         }
-        if (got == LOOKUP_FOUND && !smtpd_rcpt_add(S, to))
+        if (got == LOOKUP_FOUND && !smtpd_rcpt_add(S, to, NOTIFY_NEVER))
             return false;
     }
     return true;

@@ -365,7 +365,7 @@ bool smtpd_maps_addresses(const struct smtpd_sess *S);
 /* Logs and replies 451. */
 void smtpd_lookup_failed(struct smtpd_sess *S, const char *stage, struct span addr, const struct err *e);
 /* Adds a recipient that no client named (REDIRECT, BCC), with alias expansion. False: a look-up failed, replied. */
-bool smtpd_rcpt_add(struct smtpd_sess *S, struct span address);
+bool smtpd_rcpt_add(struct smtpd_sess *S, struct span address, uint8_t notify);
 /* Next "KEYWORD[=value]"; false at the end. */
 bool smtpd_param_next(struct span *rest, struct span *name, struct span *value, bool *has_value);
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""access(5) actions that do something with the message: HOLD, DISCARD, REDIRECT, BCC, PREPEND."""
+"""access(5) actions that do something with the message: HOLD, DISCARD, REDIRECT, BCC, PREPEND. FILTER is in content_filter.py."""
 import os
 import sys
 
@@ -97,12 +97,6 @@ def test_what_makes_no_sense_is_ignored_aloud():
         c.send_mail("a@example.org", ["user@example.com"], MAIL)
         hub.wait_mails(1)
         hub.wait_log(r"warning: check_client_access: action HOLD is ignored: there is no message yet")
-
-
-def test_filter_is_not_ignored():
-    with Hub(sender("FILTER smtp:[127.0.0.1]:10025")) as hub, hub.client() as c:
-        c.cmd("MAIL FROM:<marked@example.org>", 250)
-        c.cmd("RCPT TO:<user@example.com>", 451)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import cases
-from hub import MASTER, Hub
+from hub import MASTER, Hub, wait_for
 
 # Subject: what the table says; then what comes of it: reply, log word, log text. "-": nothing is logged.
 ACTIONS = [
@@ -84,7 +84,7 @@ def test_actions():
         assert sum(b"\nSubject: new\n" in m for m in by_name.values()) == 1
         assert b"\nX-New: one\nSubject: prep1" in by_name["prep1"], by_name["prep1"]
         assert len(hub.wait_mails(2, "third")) == 2
-        assert sorted(q["queue_name"] for q in hub.queue()) == ["hold", "hold"]
+        wait_for("two held messages", lambda: sorted(q["queue_name"] for q in hub.queue()) == ["hold", "hold"])
 
 
 def test_nonsense_is_told_and_ignored():

@@ -24,7 +24,7 @@ struct conf *bench_conf(const char *more, const char *master)
 }
 
 /* The domain decides: every recipient goes to transport smtp, next hop its domain. */
-static int resolve(void *arg, struct conf *c UNUSED, struct span sender UNUSED, struct msg_rcpt *r, struct arena *a,
+static int resolve(void *arg, struct conf *c UNUSED, struct span sender UNUSED, struct span filter UNUSED, struct msg_rcpt *r, struct arena *a,
                    struct span *dsn UNUSED, struct span *why)
 {
     struct bench *b = arg;

@@ -31,7 +31,7 @@ struct life {
     _Atomic unsigned char seen[MESSAGES][RCPTS];
 };
 
-static int resolve(void *arg UNUSED, struct conf *c UNUSED, struct span sender UNUSED, struct msg_rcpt *r, struct arena *a,
+static int resolve(void *arg UNUSED, struct conf *c UNUSED, struct span sender UNUSED, struct span filter UNUSED, struct msg_rcpt *r, struct arena *a,
                    struct span *dsn UNUSED, struct span *why UNUSED)
 {
     r->route.transport = arena_dup_span(a, SPAN_LIT("smtp"));
