@@ -218,24 +218,30 @@ static void log_note(void *arg, bool is_error, const char *file, int line, const
         log_warn(r->log, "%s: %s", file, text);
 }
 
-static void reload(struct table *t)
+/* notes: whoever opens the table again is told; NULL: the log is. */
+static void reload(struct table *t, const struct table_notes *listener)
 {
     if (!table_file_is_new(&t->file))
         return;
     lock_take(&t->lock);
     bool had = t->content != NULL;
     lock_drop(&t->lock);
-    struct table_notes notes = { .fn = log_note, .arg = t->registry };
+    struct table_notes to_log = { .fn = log_note, .arg = t->registry };
+    const struct table_notes *notes = listener != NULL && listener->fn != NULL ? listener : &to_log;
     struct table_content *c = NULL;
     struct err e = ERR_INIT;
     bool is_busy;
-    if (read_and_load(t, &notes, had, !had, &is_busy, &c, &e)) {
+    if (read_and_load(t, notes, had, !had, &is_busy, &c, &e)) {
         content_set(t, c, NULL);
         log_info(t->registry->log, "table %s: new content", t->spec);
     } else if (is_busy) {
         return; /* the old content serves until the writer has finished */
     } else if (had) {
-        log_warn(t->registry->log, "table %s: keeping the old content: %s", t->spec, e.text);
+        char text[600];
+        snprintf(text, sizeof text, "keeping the old content: %s", e.text);
+        log_warn(t->registry->log, "table %s: %s", t->spec, text);
+        if (notes != &to_log)
+            notes->fn(notes->arg, false, t->name.p, 0, text);
     } else {
         err_prefix(&e, "table %s", t->spec);
         content_set(t, NULL, &e);
@@ -243,7 +249,7 @@ static void reload(struct table *t)
     }
 }
 
-static void watch(struct table *t)
+static void watch(struct table *t, const struct table_notes *notes)
 {
     int64_t now = clock_mono_ms();
     if (LIKELY(now < atomic_load_explicit(&t->next_check_ms, memory_order_relaxed)))
@@ -254,7 +260,7 @@ static void watch(struct table *t)
                                                  memory_order_relaxed))
         return;
     if (now >= atomic_load_explicit(&t->next_check_ms, memory_order_relaxed)) {
-        reload(t);
+        reload(t, notes);
         atomic_store_explicit(&t->next_check_ms, clock_mono_ms() + LOOK_EVERY_MS, memory_order_relaxed);
     }
     atomic_store_explicit(&t->is_loading, false, memory_order_release);
@@ -441,6 +447,10 @@ struct table *table_open(struct table_registry *r, struct span spec, unsigned fl
 {
     struct span name;
     struct span type = split_type(spec, &name);
+    struct conf *c = registry_conf(r);
+    if (c != NULL && !conf_global(c)->smtputf8_enable)
+        flags |= TABLE_BYTES;
+    conf_unref(&c);
     struct table *fresh = make(r, type, name, flags);
     lock_take(&r->lock);
     struct table *t = find_open(r, fresh);
@@ -451,7 +461,7 @@ struct table *table_open(struct table_registry *r, struct span spec, unsigned fl
         destroy(fresh);
         if (t->is_watched) { /* a reload wants what is there now */
             atomic_store_explicit(&t->next_check_ms, 0, memory_order_relaxed);
-            watch(t);
+            watch(t, notes);
         }
     } else {
         load_first(fresh, notes);
@@ -492,7 +502,9 @@ const char *table_name(const struct table *t)
 
 bool table_is_fixed(const struct table *t)
 {
-    return t->type == NULL || !(t->type->flags & TT_PATTERN);
+    if (t->type == NULL || (t->type->flags & TT_PATTERN))
+        return t->type == NULL;
+    return t->is_watched || t->content == NULL || !t->content->is_pattern;
 }
 
 /* ---- lookup ---- */
@@ -562,7 +574,7 @@ static enum lookup search_timed(struct table *t, const struct table_content *c, 
 enum lookup table_lookup(struct table *t, struct span key, struct arena *a, struct span *value, struct err *e)
 {
     if (t->is_watched)
-        watch(t);
+        watch(t, NULL);
     enum lookup answer = LOOKUP_TEMPFAIL;
     struct table_content *c = content_get(t, e);
     if (c != NULL) {
@@ -584,7 +596,7 @@ enum lookup table_lookup(struct table *t, struct span key, struct arena *a, stru
 bool table_each(struct table *t, table_row_fn *fn, void *arg, struct err *e)
 {
     if (t->is_watched)
-        watch(t);
+        watch(t, NULL);
     struct table_content *c = content_get(t, e);
     if (c == NULL)
         return false;

@@ -1,8 +1,8 @@
 /*
- * unionmap, pipemap, randmap: tables made of tables, and a choice of values
+ * unionmap, pipemap, randmap, debug: tables made of tables, and a choice of values
  *
  * unionmap:{a,b} joins with commas what its tables find; pipemap:{a,b} asks the second for what the first found, and so
- * on; randmap:{x,y} answers one of its values for any key.
+ * on; randmap:{x,y} answers one of its values for any key. debug:type:name is another table whose look-ups are logged.
  */
 #include <stdlib.h>
 #include <sys/random.h>
@@ -17,6 +17,7 @@ struct compound_content {
     struct span *values;    /* randmap: in the arena */
     size_t count;
     struct arena *arena;    /* owned */
+    const struct log_src *log; /* debug: borrowed */
 };
 
 static void compound_free(struct table_content *c)
@@ -81,6 +82,29 @@ static enum lookup rand_find(const struct table_content *c, struct span key, str
     return table_found(k->values[n % k->count], a, value);
 }
 
+/* The line has Postfix's form. */
+static enum lookup debug_find(const struct table_content *c, struct span key, struct arena *a, struct span *value,
+                              struct err *e)
+{
+    const struct compound_content *k = (const struct compound_content *)c;
+    struct arena *own = a == NULL ? arena_new(0) : NULL;
+    struct span found = { NULL, 0 };
+    enum lookup got = table_lookup(k->tables[0], key, a != NULL ? a : own, &found, e);
+    if (got != LOOKUP_FOUND)
+        found = got == LOOKUP_NONE ? SPAN_LIT("not_found") : SPAN_LIT("error");
+    log_info(k->log, "%s lookup: \"%.*s\" = \"%.*s\"", table_name(k->tables[0]), SPAN_ARG(key), SPAN_ARG(found));
+    if (got == LOOKUP_FOUND && value != NULL)
+        *value = found;
+    arena_free(&own);
+    return got;
+}
+
+static bool debug_each(const struct table_content *c, table_row_fn *fn, void *arg, struct err *e)
+{
+    return table_each(((const struct compound_content *)c)->tables[0], fn, arg, e);
+}
+
+static const struct table_ops debug_ops = { .find = debug_find, .free = compound_free, .each = debug_each };
 static const struct table_ops union_ops = { .find = union_find, .free = compound_free };
 static const struct table_ops pipe_ops = { .find = pipe_find, .free = compound_free };
 static const struct table_ops rand_ops = { .find = rand_find, .free = compound_free };
@@ -95,6 +119,7 @@ static bool add_member(struct compound_content *k, const struct table_load *in, 
     }
     k->tables = xrealloc(k->tables, (k->count + 1) * sizeof *k->tables);
     k->tables[k->count++] = table_open(in->registry, item, in->flags, in->notes, &status, e);
+    k->base.is_pattern &= !table_is_fixed(k->tables[k->count - 1]);
     return status == TABLE_OK || status == TABLE_BROKEN; /* a file may come back */
 }
 
@@ -110,6 +135,7 @@ static bool compound_load(const struct table_ops *ops, const struct table_load *
     struct compound_content *k = xcalloc(1, sizeof *k);
     k->base.ops = ops;
     atomic_init(&k->base.refs, 1);
+    k->base.is_pattern = true;
     k->arena = arena_new(256);
     while (ok && conf_list_next(&rest, &item, &braced))
         ok = add_member(k, in, item, e);
@@ -138,4 +164,21 @@ bool table_pipe_load(const struct table_load *in, struct table_content **out, st
 bool table_rand_load(const struct table_load *in, struct table_content **out, struct err *e)
 {
     return compound_load(&rand_ops, in, out, e);
+}
+
+bool table_debug_load(const struct table_load *in, struct table_content **out, struct err *e)
+{
+    struct compound_content *k = xcalloc(1, sizeof *k);
+    k->base.ops = &debug_ops;
+    atomic_init(&k->base.refs, 1);
+    k->base.is_pattern = true;
+    k->log = table_registry_log(in->registry);
+    if (span_find(in->name, ':') < 0)
+        err_set(e, "expected debug:type:name");
+    else if (add_member(k, in, in->name, e)) {
+        *out = &k->base;
+        return true;
+    }
+    compound_free(&k->base);
+    return false;
 }

@@ -23,6 +23,7 @@ struct table_ops {
 struct table_content {
     const struct table_ops *ops;
     atomic_uint refs;
+    bool is_pattern;        /* tables of tables: all of them are of types with TT_PATTERN */
 };
 
 /* What a type gets to load from. */
@@ -76,6 +77,7 @@ bool table_pcre_load(const struct table_load *in, struct table_content **out, st
 bool table_cidr_load(const struct table_load *in, struct table_content **out, struct err *e);
 bool table_union_load(const struct table_load *in, struct table_content **out, struct err *e);
 bool table_pipe_load(const struct table_load *in, struct table_content **out, struct err *e);
+bool table_debug_load(const struct table_load *in, struct table_content **out, struct err *e);
 bool table_rand_load(const struct table_load *in, struct table_content **out, struct err *e);
 
 /* common/table/net */

@@ -10,6 +10,7 @@
 #include "common/base/ascii.h"
 #include "common/base/mem.h"
 #include "common/conf/conf.h"
+#include "common/table/fold.h"
 #include "common/table/strmap.h"
 #include "common/table/table_internal.h"
 
@@ -75,30 +76,58 @@ static bool inline_each(const struct table_content *c, table_row_fn *fn, void *a
 
 static const struct table_ops inline_ops = { .find = inline_find, .free = simple_free, .each = inline_each };
 
+/* Folded key and value behind one another in `text`, which may move. False when they are no UTF-8. */
+static bool add_inline(struct simple_content *s, struct buf *text, unsigned flags, struct span key, struct span value)
+{
+    size_t at = text->n;
+    if (!buf_reserve(text, key.n * FOLD_GROWTH + value.n))
+        return false;
+    ptrdiff_t n = (ptrdiff_t)key.n;
+    if (flags & (TABLE_BYTES | TABLE_KEEP_CASE)) {
+        buf_add_span(text, key);
+        if (!(flags & TABLE_KEEP_CASE))
+            ascii_lower_buf(text->p + at, key.n);
+    } else {
+        n = fold_utf8(key, text->p + at);
+        text->n += n > 0 ? (size_t)n : 0;
+    }
+    if (n < 0 || (!(flags & TABLE_BYTES) && !fold_is_utf8(value)))
+        return false;
+    buf_add_span(text, value);
+    s->map.base = text->p;
+    (void)!strmap_add(&s->map, span_of(text->p + at, (size_t)n), span_of(text->p + at + n, value.n), true); /* the last one counts */
+    return true;
+}
+
 bool table_inline_load(const struct table_load *in, struct table_content **out, struct err *e)
 {
-    struct span rest = in->name;
+    struct span rest = in->name, item;
     if (!strip_braces(&rest)) {
         err_set(e, "expected inline:{ key=value, { key = text with spaces }, ... }");
         return false;
     }
-    struct simple_content *s = simple_new(&inline_ops, rest);
-    rest = span_of(s->text, s->n);
-    strmap_init(&s->map, s->text);
-    struct span item;
-    bool braced;
-    while (conf_list_next(&rest, &item, &braced)) {
+    struct simple_content *s = simple_new(&inline_ops, span_of(NULL, 0));
+    struct buf text = BUF_INIT(0);
+    bool braced, ok = true;
+    strmap_init(&s->map, NULL);
+    while (ok && conf_list_next(&rest, &item, &braced)) {
         ptrdiff_t eq = span_find(item, '=');
         struct span key = eq < 0 ? item : span_trim(span_of(item.p, (size_t)eq));
         struct span value = eq < 0 ? span_of(NULL, 0) : span_trim(span_from(item, (size_t)eq + 1));
-        if (key.n == 0 || value.n == 0) {
+        if (key.n == 0 || value.n == 0)
             err_set(e, "\"%.*s\": expected key=value, neither of them empty", SPAN_ARG(item));
-            simple_free(&s->base);
-            return false;
-        }
-        ascii_lower_buf(s->text + (key.p - s->text), key.n);
-        if (!strmap_add(&s->map, key, value, true))
-            continue; /* the last one counts */
+        else if (!add_inline(s, &text, in->flags, key, value))
+            err_set(e, "\"%.*s\" is not valid UTF-8", SPAN_ARG(item));
+        else
+            continue;
+        ok = false;
+    }
+    free(s->text);
+    s->text = buf_detach(&text);
+    s->map.base = s->text;
+    if (!ok) {
+        simple_free(&s->base);
+        return false;
     }
     *out = &s->base;
     return true;

@@ -10,10 +10,11 @@ static const struct table_type types[] = {
     { "cdb", TT_FILE | TT_FOLD, table_cdb_load, ".cdb", NULL },
     { "cidr", TT_FILE | TT_PATTERN, table_cidr_load, NULL, NULL },
     TEXT_TYPE("dbm"),
+    { "debug", 0, table_debug_load, NULL, NULL },
     { "environ", 0, table_environ_load, NULL, NULL },
     { "fail", 0, table_fail_load, NULL, NULL },
     TEXT_TYPE("hash"),
-    { "inline", TT_FOLD, table_inline_load, NULL, NULL },
+    { "inline", TT_FOLD | TT_CHECKED, table_inline_load, NULL, NULL },
     MISSING("internal"),
     SERVER_TYPE(ldap),
     { "lmdb", TT_FILE | TT_FOLD, table_lmdb_load, ".lmdb", NULL },
@@ -25,7 +26,7 @@ static const struct table_type types[] = {
     { "pcre", TT_FILE | TT_PATTERN, table_pcre_load, NULL, NULL },
     SERVER_TYPE(pgsql),
     { "pipemap", 0, table_pipe_load, NULL, NULL },
-    { "randmap", 0, table_rand_load, NULL, NULL },
+    { "randmap", TT_PATTERN, table_rand_load, NULL, NULL },
     { "regexp", TT_FILE | TT_PATTERN, table_regexp_load, NULL, NULL },
     TEXT_TYPE("sdbm"),
     { "socketmap", TT_SERVER | TT_PATTERN, table_socketmap_load, NULL, NULL },
@@ -34,7 +35,7 @@ static const struct table_type types[] = {
     { "tcp", TT_SERVER | TT_PATTERN, table_tcp_load, NULL, NULL },
     TEXT_TYPE("texthash"),
     { "unionmap", 0, table_union_load, NULL, NULL },
-    { "unix", 0, table_unix_load, NULL, NULL },
+    { "unix", TT_FOLD, table_unix_load, NULL, NULL },
 };
 
 const struct table_type *table_type_find(struct span name)
@@ -48,5 +49,5 @@ const struct table_type *table_type_find(struct span name)
 
 const char *table_type_names(void)
 {
-    return "btree cdb cidr environ fail hash inline ldap lmdb memcache mysql pcre pgsql pipemap randmap regexp socketmap sqlite static tcp texthash unionmap unix";
+    return "btree cdb cidr debug environ fail hash inline ldap lmdb memcache mysql pcre pgsql pipemap randmap regexp socketmap sqlite static tcp texthash unionmap unix";
 }

@@ -86,6 +86,7 @@ int ctl_cmd_map(struct ctl *ctl, int argc, char **argv)
     if (why != NULL || optind >= argc)
         return usage();
     const struct conf *conf = ctl_config(ctl); /* without one, the defaults serve */
+    o.conf = ctl->conf;
     o.default_type = conf != NULL ? conf_text(conf, NULL, SPAN_LIT("default_database_type")) : NULL;
     if (o.default_type == NULL)
         o.default_type = "hash";

@@ -12,6 +12,7 @@ struct map_options {
     bool keep_owner, plain_mode; /* -o, -p */
     int nul;                     /* -N: 1; -n: 0; neither: -1 */
     const char *default_type;
+    struct conf *conf;           /* borrowed; NULL: none could be read */
 };
 
 /* Splits "type:file". */

@@ -43,6 +43,8 @@ static void begin(struct asking *x, const struct map_options *o, char **maps, in
 {
     struct table_notes notes = { .fn = note };
     *x = (struct asking){ .o = o, .registry = table_registry_new(NULL), .count = count, .arena = arena_new(0) };
+    if (o->conf != NULL)
+        table_registry_use_conf(x->registry, o->conf);
     x->tables = xcalloc((size_t)count, sizeof *x->tables);
     for (int i = 0; i < count; i++) {
         struct span file, type = map_spec(o, maps[i], &file);
@@ -165,7 +167,7 @@ static struct span unix_lines(struct span s, struct buf *room)
 
 /*
  * Without -m the header is the main one and everything behind it is body. With -m the headers of parts and of attached
- * messages are header too.
+ * messages are header too. The end of a header is an empty line of the body, even where the message has none.
  */
 static void ask_message(struct asking *x, struct span message)
 {
@@ -177,17 +179,12 @@ static void ask_message(struct asking *x, struct span message)
     mime_init(&m, message, (struct mime_limits){ .boundary_bytes = 2048, .nesting = 100 });
     while (go_on && mime_next(&m, &piece)) {
         struct span text = without_line_end(piece.text);
-        bool is_field = piece.kind == MIME_FIELD;
+        bool as_header = piece.kind == MIME_FIELD && (in_main || o->mime);
         if (piece.kind == MIME_HEADER_END && in_main) {
             in_main = false;
             if (!o->mime && !o->body)
                 break;
-            if (text.n == 0 && (piece.text.n == 0 || o->mime))
-                continue;
         }
-        bool as_header = is_field && (in_main || o->mime);
-        if (piece.kind == MIME_HEADER_END && o->mime)
-            continue;
         if (as_header ? o->header : o->body)
             go_on = ask(x, unix_lines(text, &room));
     }
