@@ -12,7 +12,6 @@ struct probe {
     struct job_probe hook;
     struct deliver_env *env;
     struct policy *policy;      /* counted */
-    const struct params *p;     /* of main.cf */
     struct arena *arena;
     struct span sender;
     struct verify_result *out;
@@ -27,11 +26,9 @@ static void say(struct probe *x, enum verify_status status, struct span text)
 
 static const char *const status_words[] = { [VERIFY_OK] = "deliverable", [VERIFY_DEFER] = "undeliverable", [VERIFY_BOUNCE] = "undeliverable" };
 
-static enum verify_status status_of(const struct probe *x, enum outcome o)
+static enum verify_status status_of(enum outcome o)
 {
-    if (o == OUTCOME_SENT)
-        return VERIFY_OK;
-    return o == OUTCOME_DEFERRED || x->p->soft_bounce ? VERIFY_DEFER : VERIFY_BOUNCE;
+    return o == OUTCOME_SENT ? VERIFY_OK : o == OUTCOME_DEFERRED ? VERIFY_DEFER : VERIFY_BOUNCE;
 }
 
 /* An agent may report the same job twice only by mistake: the first word counts. */
@@ -41,7 +38,7 @@ static void reported_cb(struct job *j, const struct delivery_result *r)
     if (x->is_reported)
         return;
     x->is_reported = true;
-    say(x, status_of(x, r->outcome), r->reason);
+    say(x, status_of(r->outcome), r->reason);
     sched_log_probe(x->env->sched, j, r, status_words[x->out->status]);
 }
 
@@ -111,8 +108,7 @@ void probe_run(void *arg, struct span address, struct verify_result *out)
     struct route route;
     struct err e = ERR_INIT;
     struct span to = address;
-    x.p = conf_global(policy_conf(x.policy));
-    x.sender = verify_sender(x.p, clock_wall_s(), x.arena);
+    x.sender = verify_sender(conf_global(policy_conf(x.policy)), clock_wall_s(), x.arena);
     say(&x, VERIFY_DEFER, SPAN_LIT("the probe had no result"));
     if (!expand(&x, &to))
         goto out;

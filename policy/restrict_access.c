@@ -92,17 +92,14 @@ static enum answer permit(const struct result *r)
 static enum answer numeric_result(const struct result *r)
 {
     int64_t code = 0;
-    if (r->word.n != 3 || (r->word.p[0] != '4' && r->word.p[0] != '5') || !num_parse(r->word, 400, 599, &code))
+    if (r->rest.n == 0 || r->word.n != 3 || (r->word.p[0] != '4' && r->word.p[0] != '5') || !num_parse(r->word, 400, 599, &code))
         return permit(r); /* all digits: OK */
     return reject_text(r, (int)code, code < 500 ? "4.7.1" : "5.7.1", r->rest, NULL);
 }
 
 static enum answer note_result(const struct result *r, const char *what)
 {
-    struct eval *ev = r->ev;
-    struct span name = eval_subject_name(ev, r->subject);
-    char *text = arena_printf(ev->a, "<%.*s>: %s %.*s", SPAN_ARG(name), eval_subject_class(r->subject), SPAN_ARG(r->rest));
-    eval_note(ev, what, 0, span_of(NULL, 0), span_cstr(text));
+    eval_note(r->ev, what, 0, span_of(NULL, 0), arena_dup_span(r->ev->a, r->rest));
     return ANSWER_DUNNO;
 }
 
@@ -117,7 +114,7 @@ struct action_row {
     const char *word;
     enum policy_effect effect;
     enum answer answer;
-    const char *log; /* the word in the log */
+    const char *log; /* the word in the log; NULL: nothing is logged */
 };
 
 static const struct action_row actions[] = {
@@ -125,7 +122,7 @@ static const struct action_row actions[] = {
     { "DISCARD", EFFECT_DISCARD, ANSWER_PERMIT, "discard" },
     { "REDIRECT", EFFECT_REDIRECT, ANSWER_DUNNO, "redirect" },
     { "BCC", EFFECT_BCC, ANSWER_DUNNO, "bcc" },
-    { "PREPEND", EFFECT_PREPEND, ANSWER_DUNNO, "prepend" },
+    { "PREPEND", EFFECT_PREPEND, ANSWER_DUNNO, NULL },
     { "FILTER", EFFECT_FILTER, ANSWER_DUNNO, "filter" },
 };
 

@@ -272,7 +272,7 @@ static bool compile_text(struct making *m, struct span text)
     while (ok && conf_list_next(&text, &item, &braced))
         ok = compile_item(m, item, &text);
     if (ok && m->warn_next)
-        ok = complain(m, CONF_ERROR, "\"warn_if_reject\" needs a restriction behind it");
+        ok = complain(m, CONF_WARNING, "\"warn_if_reject\" needs a restriction behind it");
     return ok;
 }
 

@@ -71,7 +71,7 @@ static const char *macro(void *arg, struct span name)
         struct span value;
     } rows[] = {
         { "client", namaddr }, { "client_address", c->addr_text }, { "client_name", c->name },
-        { "reverse_client_name", c->reverse_name }, { "helo_name", c->helo }, { "sender", c->sender },
+        { "reverse_client_name", c->reverse_name }, { "helo_name", c->helo }, { "sender", eval_sender_given(m->ev) },
         { "sender_name", part(c->sender, false) }, { "sender_domain", part(c->sender, true) },
         { "recipient", c->recipient }, { "recipient_name", part(c->recipient, false) },
         { "recipient_domain", part(c->recipient, true) }, { "rbl_class", span_cstr(eval_subject_class(m->subject)) },

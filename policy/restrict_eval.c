@@ -65,7 +65,7 @@ struct span eval_subject_name(struct eval *ev, enum subject_kind k)
     case SUBJECT_HELO:
         return c->helo;
     case SUBJECT_SENDER:
-        return c->sender;
+        return eval_sender_given(ev);
     case SUBJECT_RECIPIENT:
         return c->recipient;
     case SUBJECT_DATA:
@@ -302,6 +302,8 @@ enum answer eval_list(struct eval *ev, const struct step_list *l)
         if (o != OUTCOME_NONE)
             eval_count(ev, l, i, o);
         said = ev->said > said ? ev->said : said;
+        if (ev->permit.active && ev->reject.active)
+            break; /* whatever comes, it will be a deferral */
     }
     ev->depth--;
     ev->warn_only = outer_warn;
@@ -418,6 +420,7 @@ static bool take_postponed(struct eval *ev)
 {
     if (ev->c->trace != NULL)
         policy_trace_add(ev->c->trace, EVENT_REMARK, SPAN_LIT(""), SPAN_LIT(""), SPAN_LIT("nothing rejects: defer_if_permit takes effect"));
+    ev->reject.active = false; /* it has no rejection to turn */
     return reject_with(ev, ev->permit.code, ev->permit.dsn, ev->permit.text) != ANSWER_REJECT;
 }
 

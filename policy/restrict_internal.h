@@ -92,6 +92,10 @@ struct eval {
 /* The subject of the list that is being evaluated, and its name in replies: "<name>: CLASS rejected: ...". */
 enum subject_kind eval_list_subject(const struct eval *ev);
 struct span eval_subject_name(struct eval *ev, enum subject_kind k);
+static inline struct span eval_sender_given(const struct eval *ev)
+{
+    return ev->c->sender_given.p != NULL ? ev->c->sender_given : ev->c->sender;
+}
 const char *eval_subject_class(enum subject_kind k);
 
 /* Rejects, or under warn_if_reject notes that it would have. fmt gives the text behind code and dsn. */

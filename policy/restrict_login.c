@@ -30,7 +30,7 @@ static bool is_among(struct span owners, struct span user)
 
 static enum answer lookup_failed(struct eval *ev, const struct err *e)
 {
-    return eval_tempfail(ev, ev->c->sender, e);
+    return eval_tempfail(ev, eval_sender_given(ev), e);
 }
 
 static enum answer check_user(struct eval *ev, bool unowned_is_free)
@@ -43,7 +43,7 @@ static enum answer check_user(struct eval *ev, bool unowned_is_free)
     if (got == LOOKUP_NONE ? unowned_is_free : is_among(owners, user))
         return ANSWER_DUNNO;
     return eval_reject(ev, SUBJECT_SENDER, 553, "5.7.1", "<%.*s>: Sender address rejected: not owned by user %.*s",
-                       SPAN_ARG(ev->c->sender), SPAN_ARG(user));
+                       SPAN_ARG(eval_sender_given(ev)), SPAN_ARG(user));
 }
 
 static enum answer check_stranger(struct eval *ev)
@@ -55,7 +55,7 @@ static enum answer check_stranger(struct eval *ev)
         return lookup_failed(ev, &e);
     if (got == LOOKUP_NONE)
         return ANSWER_DUNNO;
-    return eval_reject(ev, SUBJECT_SENDER, 553, "5.7.1", "<%.*s>: Sender address rejected: not logged in", SPAN_ARG(ev->c->sender));
+    return eval_reject(ev, SUBJECT_SENDER, 553, "5.7.1", "<%.*s>: Sender address rejected: not logged in", SPAN_ARG(eval_sender_given(ev)));
 }
 
 enum { FOR_USERS = 1, FOR_STRANGERS = 2, UNOWNED_IS_FREE = 4 };

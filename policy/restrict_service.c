@@ -62,7 +62,7 @@ static void fill(struct buf *b, const struct eval *ev, const struct policy_serve
     put(b, "reverse_client_name", c->reverse_name);
     put_server(b, c);
     put(b, "helo_name", c->helo);
-    put(b, "sender", c->sender);
+    put(b, "sender", eval_sender_given(ev));
     put(b, "recipient", is_etrn ? span_of("", 0) : c->recipient);
     put_number(b, "recipient_count", has_message ? c->rcpt_count : 0);
     put(b, "queue_id", c->queue_id);

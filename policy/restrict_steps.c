@@ -171,9 +171,9 @@ STEP_FN(step_reject_non_fqdn_helo)
     struct span name = without_dot(ev->c->helo);
     if (ev->c->helo.n == 0)
         return ANSWER_DUNNO;
-    bool ok = is_literal(name) ? addr_literal_is_valid(name)
-                               : addr_domain_is_valid(name, true, false) && span_find(name, '.') >= 0;
-    if (ok)
+    if (is_literal(name))
+        return step_reject_invalid_helo(ev, s);
+    if (addr_domain_is_valid(name, true, false) && span_find(name, '.') >= 0)
         return ANSWER_DUNNO;
     return eval_reject_why(ev, SUBJECT_HELO, (int)ev->s->p->non_fqdn_reject_code, "5.5.2",
                            "need fully-qualified hostname");
@@ -187,9 +187,10 @@ STEP_FN(step_permit_naked_ip)
     for (size_t i = 0; i < name.n; i++)
         if (!ascii_is_digit(name.p[i]) && name.p[i] != '.' && name.p[i] != ':')
             return ANSWER_DUNNO;
+    struct ip_addr ip;
     if (name.n == 0)
         return ANSWER_DUNNO;
-    if (is_address_form(name))
+    if (ip_parse(name, &ip) && ip.family == IP_V4) /* one of IPv6 would have to say so, in brackets */
         return ANSWER_PERMIT;
     return eval_reject_why(ev, SUBJECT_HELO, (int)ev->s->p->invalid_hostname_reject_code, "5.5.2", "invalid ip address");
 }
@@ -210,7 +211,7 @@ static bool is_fqdn_address(struct span addr)
 STEP_FN(step_reject_non_fqdn_sender)
 {
     (void)s;
-    if (ev->c->sender.n == 0 || is_fqdn_address(ev->c->sender))
+    if (ev->c->sender.n == 0 || is_fqdn_address(eval_sender_given(ev)))
         return ANSWER_DUNNO;
     return eval_reject_why(ev, SUBJECT_SENDER, (int)ev->s->p->non_fqdn_reject_code, "5.5.2", "need fully-qualified address");
 }

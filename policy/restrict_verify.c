@@ -45,11 +45,10 @@ static enum answer judge(struct eval *ev, const struct unverified *u, struct spa
     }
     if (r->status == VERIFY_OK)
         return ANSWER_DUNNO;
-    bool is_bad = r->status == VERIFY_BOUNCE;
-    const char *why = *u->reason != '\0' ? u->reason
-                      : is_bad           ? arena_printf(ev->a, "undeliverable address: %s", r->text)
-                                         : arena_printf(ev->a, "unverified address: %.250s", r->text);
-    return refuse(ev, u, (int)(is_bad ? u->reject_code : u->defer_code), u->dsn, why);
+    int code = (int)(r->status == VERIFY_BOUNCE ? u->reject_code : u->defer_code);
+    const char *what = *u->reason != '\0' ? u->reason : r->text;
+    const char *why = code / 100 == 4 ? arena_printf(ev->a, "unverified address: %.250s", what) : arena_printf(ev->a, "undeliverable address: %s", what);
+    return refuse(ev, u, code, u->dsn, why);
 }
 
 STEP_FN(step_reject_unverified_sender)

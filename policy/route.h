@@ -89,7 +89,8 @@ struct policy_client {
     bool is_name_tempfail, is_reverse_tempfail; /* the names are "unknown" because a server did not answer */
     struct span port;
     struct span helo;
-    struct span sender;
+    struct span sender;            /* complete */
+    struct span sender_given;      /* as at MAIL FROM, for texts; p == NULL: as sender */
     struct span recipient;         /* as given at RCPT TO */
     const struct route *route;     /* of the recipient, when known */
     struct span sasl_user, sasl_method;
@@ -136,7 +137,7 @@ struct policy_note {
     struct policy_note *next;
     enum policy_effect effect;     /* to be carried out when the verdict is VERDICT_OK */
     struct span value;
-    const char *what;              /* "reject_warning", "info", "warn", "hold", ...: the word behind "NOQUEUE: " */
+    const char *what;              /* NULL: not to be logged; "reject_warning", "info", "warn", "hold", ...: the word behind "NOQUEUE: " */
     int code;                      /* reject_warning only */
     struct span dsn, text;
 };

@@ -125,6 +125,7 @@ static void fill_envelope(struct smtpd_sess *S, struct smtpd_tx *tx, const struc
     struct arena *a = tx->msg->arena;
     env->arrival_us = clock_wall_us();
     tx->sender = env->sender = complete(S, a, from);
+    tx->sender_given = from->has_domain ? env->sender : arena_dup_span(a, from->text);
     env->flags |= (m->is_utf8 ? (uint32_t)ENV_SMTPUTF8 : 0) | (m->is_8bit ? (uint32_t)ENV_8BITMIME : 0);
     env->ret = m->ret;
     env->envid = arena_dup_span(a, m->envid);

@@ -53,6 +53,7 @@ void smtpd_policy_client(struct smtpd_sess *S, struct policy_client *c)
     if (S->tx != NULL) {
         char qid[QID_TEXT_MAX];
         c->sender = S->tx->sender;
+        c->sender_given = S->tx->sender_given;
         c->size_bytes = S->tx->size_param;
         c->rcpt_count = S->tx->accepted;
         if (S->tx->has_qid)
@@ -86,6 +87,8 @@ static void log_notes(struct smtpd_sess *S, const char *word, struct span rcpt, 
 {
     for (; n != NULL; n = n->next) {
         struct span text = n->text;
+        if (n->what == NULL)
+            continue;
         if (n->code != 0)
             text = span_cstr(arena_printf(smtpd_scratch(S), "%d %.*s %.*s", n->code, SPAN_ARG(n->dsn), SPAN_ARG(n->text)));
         smtpd_log_event(S, n->what, word, rcpt, text);

@@ -91,6 +91,7 @@ struct smtpd_service {
 struct smtpd_tx {
     struct msg *msg;               /* owned until submitted */
     struct content_writer *writer; /* owned */
+    struct span sender_given;      /* the sender before it was completed */
     struct span mail_arg;          /* sender as given, without <>, for log lines */
     struct span sender;            /* as given, internal form, completed; that of the envelope may be another */
     struct span first_rcpt;        /* internal form of the first accepted recipient as given */

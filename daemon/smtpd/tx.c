@@ -6,8 +6,7 @@ struct smtpd_tx *smtpd_tx_begin(struct smtpd_sess *S)
     S->transactions++;
     struct smtpd_tx *tx = xcalloc(1, sizeof *tx);
     tx->msg = msg_new();
-    tx->mail_arg = span_of("", 0);
-    tx->sender = span_of("", 0);
+    tx->mail_arg = tx->sender = tx->sender_given = span_of("", 0);
     tx->first_rcpt = span_of("", 0);
     buf_init(&tx->carry, IN_BUF_DATA_BYTES + 2 * CONTENT_HEADER_LINE_MAX);
     S->tx = tx;

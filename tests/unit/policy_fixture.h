@@ -22,6 +22,7 @@ struct rcpt_case {
     const char *client;         /* NULL: 192.0.2.9, nobody's */
     const char *client_name;    /* NULL: "unknown" */
     const char *helo, *sender, *recipient;
+    const char *sender_given;   /* NULL: sender */
     const char *sasl_user;
     const struct policy_tls *tls;
     unsigned rcpt_count;
