@@ -311,12 +311,18 @@ static bool commit_listeners(struct daemon *d, struct conf *c, struct policy *p,
     return listeners_commit(d->listeners, c, d->reactor, &mk, e);
 }
 
+static void flush_cb(void *arg, struct span nexthop)
+{
+    struct daemon *d = arg;
+    sched_flush_nexthop(d->sched, nexthop);
+}
+
 static bool start_reactor(struct daemon *d, struct err *e)
 {
     const struct params *p = conf_global(d->conf);
     d->smtpd_env = (struct smtpd_env){ .spool = d->spool, .dns = d->dns, .log = d->log, .verifier = d->verifier, .clients = client_counts_new(CLIENT_COUNT_MAX),
                                        .is_stressed = is_stressed_cb, .stress_arg = d, .resume = sess_resume, .will_block = reactor_will_block,
-                                       .notice = notice_cb, .notice_arg = d->notices };
+                                       .notice = notice_cb, .notice_arg = d->notices, .flush = flush_cb, .flush_arg = d };
     smtpd_limits_init(&d->smtpd_env);
     client_counts_set_window(d->smtpd_env.clients, p->anvil_rate_time_unit);
     unsigned workers = p->default_process_limit < d->sessions_max ? (unsigned)p->default_process_limit : d->sessions_max;

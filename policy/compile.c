@@ -268,6 +268,7 @@ static void compile_routing(struct compiler *c)
     p->virtual_mailbox_domains =
         compile_list(c, "virtual_mailbox_domains", span_cstr(v->virtual_mailbox_domains), MATCH_NAMES);
     p->relay_domains = compile_list(c, "relay_domains", span_cstr(v->relay_domains), MATCH_DOMAINS);
+    p->fast_flush_domains = compile_list(c, "fast_flush_domains", span_cstr(v->fast_flush_domains), MATCH_DOMAINS);
     p->transport_maps = compile_maps(c, "transport_maps", span_cstr(v->transport_maps));
     p->sender_relayhost_maps =
         compile_maps(c, "sender_dependent_relayhost_maps", span_cstr(v->sender_dependent_relayhost_maps));
@@ -488,6 +489,16 @@ enum lookup policy_match_addr(const struct policy *p, const struct conf_service 
             return match_list_host(s->named[i].list, name, addr, addr_text, NULL);
     }
     return LOOKUP_TEMPFAIL;
+}
+
+bool policy_may_reply(const struct policy *p, const struct conf_service *svc, char c)
+{
+    return c != '\r' && c != '\n' && c != '\0' && policy_may_expand(policy_service(p, svc), c);
+}
+
+enum lookup policy_is_fast_flush(const struct policy *p, struct span domain, struct err *e)
+{
+    return match_list_name(p->fast_flush_domains, domain, e);
 }
 
 bool policy_is_mynetworks(const struct policy *p, const struct ip_addr *addr, struct span addr_text)

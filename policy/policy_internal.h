@@ -79,7 +79,7 @@ struct policy {
     struct arena *arena;             /* owned */
     const struct log_src *log;       /* borrowed; NULL: nobody listens */
     const struct params *p;          /* main.cf */
-    struct match_list *mydestination, *relay_domains, *virtual_alias_domains, *virtual_mailbox_domains;
+    struct match_list *mydestination, *relay_domains, *fast_flush_domains, *virtual_alias_domains, *virtual_mailbox_domains;
     struct ip_addr *own_addrs;       /* inet_interfaces and proxy_interfaces; in the arena */
     size_t own_addr_count;
     size_t inet_addr_count;          /* of them, those of inet_interfaces: they come first */

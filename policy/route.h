@@ -163,4 +163,8 @@ void policy_ask_ahead(const struct policy *p, const struct conf_service *listene
 /* Is the address in mynetworks / in a parameter's address list of that listener (e.g. "smtpd_client_event_limit_exceptions")? Tables inside may fail. */
 enum lookup policy_match_addr(const struct policy *p, const struct conf_service *svc, const char *parameter,
                               const struct ip_addr *addr, struct span addr_text, struct span name);
+/* smtpd_expansion_filter: may a $name bring this character into a reply? Never the end of a line. */
+bool policy_may_reply(const struct policy *p, const struct conf_service *svc, char c);
+/* fast_flush_domains: may a client have mail for this domain sent now (ETRN)? */
+enum lookup policy_is_fast_flush(const struct policy *p, struct span domain, struct err *e);
 bool policy_is_mynetworks(const struct policy *p, const struct ip_addr *addr, struct span addr_text);

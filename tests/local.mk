@@ -40,6 +40,7 @@ SCENARIOS = \
 	tests/scenarios/proxy_protocol.py \
 	tests/scenarios/verify.py \
 	tests/scenarios/rate_limits.py \
+	tests/scenarios/replies.py \
 	tests/scenarios/xclient.py \
 	tests/scenarios/spool_faults.py
 # One parameter after the other: what it is for is seen to change.

@@ -88,6 +88,19 @@ static unsigned discarded_keywords(struct smtpd_sess *S)
     return off;
 }
 
+/* What smtpd_discard_ehlo_keywords leaves out. */
+static void log_discarded(struct smtpd_sess *S)
+{
+    struct buf b = BUF_INIT(400);
+    if ((S->ehlo_discard & (EHLO_SILENT - 1)) == 0 || (S->ehlo_discard & EHLO_SILENT) != 0)
+        return;
+    for (int k = 0; k < EHLO_KEYWORDS; k++)
+        if (S->ehlo_discard & 1u << k)
+            buf_printf(&b, " %s", smtpd_ehlo_keyword_name((enum ehlo_keyword)k));
+    log_line(&S->log, LOG_LV_INFO, "discarding EHLO keywords:%s", buf_cstr(&b));
+    buf_free(&b);
+}
+
 enum cmd_result smtpd_cmd_EHLO(struct smtpd_sess *S, struct span arg)
 {
     static const char *const plain[EHLO_KEYWORDS] = {
@@ -99,6 +112,7 @@ enum cmd_result smtpd_cmd_EHLO(struct smtpd_sess *S, struct span arg)
     if (!begin(S, arg, "EHLO") || !find_discarded(S) || !find_privileges(S))
         return CMD_ERROR;
     S->is_esmtp = true;
+    log_discarded(S);
     unsigned off = discarded_keywords(S);
     struct buf b = BUF_INIT(0);
     size_t last = 0;

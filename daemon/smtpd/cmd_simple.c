@@ -1,4 +1,4 @@
-/* Commands of a few lines each: RSET, NOOP, HELP, QUIT, ETRN, VRFY. RFC 5321 4.1.1, RFC 1985 (ETRN). */
+/* Commands of a few lines each: RSET, NOOP, HELP, QUIT, VRFY. RFC 5321 4.1.1. */
 #include "daemon/smtpd/smtpd_internal.h"
 
 enum cmd_result smtpd_cmd_RSET(struct smtpd_sess *S, struct span arg)
@@ -33,36 +33,6 @@ enum cmd_result smtpd_cmd_QUIT(struct smtpd_sess *S, struct span arg)
     smtpd_reply_raw(S, SPAN_LIT("221 2.0.0 Bye\r\n"));
     smtpd_end_session(S);
     return CMD_OK;
-}
-
-/* There are no per-destination flush logs here: a client may ask, and is told that the service is not available. */
-enum cmd_result smtpd_cmd_ETRN(struct smtpd_sess *S, struct span arg)
-{
-    struct policy_client c;
-    struct span name = arg;
-    if (S->helo == NULL && S->p->smtpd_helo_required) {
-        smtpd_reply(S, 503, "", "Error: send HELO/EHLO first");
-        return CMD_ERROR;
-    }
-    if (S->tx != NULL) {
-        smtpd_reply(S, 503, "", "Error: MAIL transaction in progress");
-        return CMD_ERROR;
-    }
-    if (arg.n == 0 || span_find(arg, ' ') >= 0) {
-        smtpd_reply(S, 500, "", "Syntax: ETRN domain");
-        return CMD_ERROR;
-    }
-    if (name.p[0] == '@' || name.p[0] == '#')
-        name = span_from(name, 1);
-    if (!addr_domain_is_valid(name, S->p->smtputf8_enable, false) && !addr_literal_is_valid(name)) {
-        smtpd_reply(S, 501, "", "Error: invalid parameter syntax");
-        return CMD_ERROR;
-    }
-    smtpd_policy_client(S, &c);
-    c.recipient = name;
-    if (smtpd_policy_ok(S, STAGE_ETRN, "ETRN", &c, name))
-        smtpd_reply(S, 459, "", "<%.*s>: service unavailable", SPAN_ARG(arg));
-    return CMD_ERROR;
 }
 
 enum cmd_result smtpd_cmd_VRFY(struct smtpd_sess *S, struct span arg)

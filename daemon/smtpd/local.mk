@@ -6,6 +6,7 @@ libsmtpd_a_SOURCES = \
 	daemon/smtpd/client_limits.c \
 	daemon/smtpd/cmd_bdat.c \
 	daemon/smtpd/cmd_data.c \
+	daemon/smtpd/cmd_etrn.c \
 	daemon/smtpd/cmd_helo.c \
 	daemon/smtpd/cmd_mail.c \
 	daemon/smtpd/cmd_rcpt.c \
@@ -15,6 +16,7 @@ libsmtpd_a_SOURCES = \
 	daemon/smtpd/command.c daemon/smtpd/commands.def \
 	daemon/smtpd/connect.c \
 	daemon/smtpd/content.c daemon/smtpd/content.h \
+	daemon/smtpd/footer.c \
 	daemon/smtpd/hosts_file.c \
 	daemon/smtpd/inspect.c \
 	daemon/smtpd/limits.c daemon/smtpd/limits.def \

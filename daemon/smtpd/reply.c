@@ -23,23 +23,44 @@ static void clean(char *p, size_t n)
             p[i] = '?';
 }
 
+/* soft_bounce: a refusal for good becomes one for now. */
+static int soften(const struct smtpd_sess *S, int code, char *dsn)
+{
+    if (code < 500 || !S->p->soft_bounce)
+        return code;
+    if (*dsn != '\0')
+        dsn[0] = '4';
+    return code - 100;
+}
+
+static void put_with_footer(struct smtpd_sess *S, int code, struct span dsn, struct span text, int code_before)
+{
+    struct buf b = BUF_INIT(8192);
+    buf_add_span(&b, text);
+    smtpd_footer_add(S, code_before, dsn, &b);
+    clean(b.p, b.n);
+    smtp_reply_put(&S->out, code, dsn, buf_span(&b));
+    buf_free(&b);
+}
+
 /* The text is changed in place. */
 static void put_reply(struct smtpd_sess *S, int code, const char *dsn, char *text, size_t n)
 {
     char dsn_text[16];
     size_t dsn_n = strlen(dsn);
+    int before_softening = code;
     if (dsn_n >= sizeof dsn_text)
         dsn_n = 0;
     memcpy(dsn_text, dsn, dsn_n);
-    if (code >= 500 && S->p->soft_bounce) {
-        code -= 100;
-        if (dsn_n > 0)
-            dsn_text[0] = '4';
-    }
+    dsn_text[dsn_n] = '\0';
+    code = soften(S, code, dsn_text);
     clean(text, n);
     count_reply(S, code);
     size_t before = S->out.n;
-    smtp_reply_put(&S->out, code, span_of(dsn_text, dsn_n), span_of(text, n));
+    if (UNLIKELY(S->t->has_footer) && code >= 400)
+        put_with_footer(S, code, span_of(dsn_text, dsn_n), span_of(text, n), before_softening);
+    else
+        smtp_reply_put(&S->out, code, span_of(dsn_text, dsn_n), span_of(text, n));
     if (S->transcript != NULL)
         transcript_reply(S->transcript, false, span_from(buf_span(&S->out), before));
     if (S->errors >= (unsigned)S->p->smtpd_soft_error_limit && S->p->smtpd_error_sleep_time > 0)
@@ -75,9 +96,12 @@ void smtpd_reply_raw(struct smtpd_sess *S, struct span text)
         S->tarpit = true;
 }
 
-static void reject(struct smtpd_sess *S, const char *stage, struct span rcpt, int code, const char *dsn, char *text, size_t n)
+static void reject(struct smtpd_sess *S, const char *stage, struct span rcpt, int code, const char *dsn_given, char *text, size_t n)
 {
     struct buf line = BUF_INIT(LOG_TEXT_MAX);
+    char dsn[16];
+    snprintf(dsn, sizeof dsn, "%s", dsn_given);
+    code = soften(S, code, dsn);
     clean(text, n);
     smtpd_notify_reject(S, stage, code, dsn);
     buf_printf(&line, "%d %s%s%.*s", code, dsn, *dsn ? " " : "", (int)n, text);

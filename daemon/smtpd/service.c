@@ -24,7 +24,14 @@ unsigned smtpd_ehlo_keywords_parse(const char *list)
         for (int k = 0; k < EHLO_KEYWORDS; k++)
             if (span_ieq_cstr(item, ehlo_names[k]))
                 mask |= 1u << k;
+    if (smtpd_word_in_list(list, SPAN_LIT("silent-discard")))
+        mask |= EHLO_SILENT;
     return mask;
+}
+
+const char *smtpd_ehlo_keyword_name(enum ehlo_keyword k)
+{
+    return ehlo_names[k];
 }
 
 bool smtpd_word_in_list(const char *list, struct span word)
@@ -77,6 +84,7 @@ static void texts_init(struct smtpd_texts *t, const struct params *p)
     t->has_reject = parse_characters(p->message_reject_characters, t->reject);
     t->drop_letters = content_letters(p->message_drop_headers);
     t->notify_classes = smtpd_notify_classes(p);
+    t->has_footer = *p->smtpd_reject_footer != '\0' || *p->smtpd_reject_footer_maps != '\0';
 }
 
 /* "/pattern/flags" at the start of a rule. Flag i toggles case, which is ignored by default (regexp_table(5)). */
@@ -181,6 +189,7 @@ static bool open_tables(struct smtpd_service *v, struct err *e)
     struct err why = ERR_INIT;
     v->discard_maps = open_maps(v, "smtpd_discard_ehlo_keyword_address_maps", p->smtpd_discard_ehlo_keyword_address_maps, &why);
     v->command_filter = open_maps(v, "smtpd_command_filter", p->smtpd_command_filter, &why);
+    v->footer_maps = open_maps(v, "smtpd_reject_footer_maps", p->smtpd_reject_footer_maps, &why);
     if (why.text[0] != '\0' && e != NULL)
         *e = why;
     return why.text[0] == '\0';
@@ -233,6 +242,7 @@ void smtpd_service_unref(struct smtpd_service **vp)
     free(v->forbidden);
     maps_close(&v->discard_maps);
     maps_close(&v->command_filter);
+    maps_close(&v->footer_maps);
     hosts_file_free(&v->hosts);
     arena_free(&v->arena);
     policy_unref(&v->policy);

@@ -51,6 +51,8 @@ struct smtpd_env {
     void *stress_arg;
     void (*resume)(struct sess *s);        /* sess_resume, or a test's */
     void (*will_block)(struct sess *s);    /* reactor_will_block; NULL: nobody needs to know */
+    void (*flush)(void *arg, struct span nexthop); /* mail for that next hop is tried now; NULL: cannot be done */
+    void *flush_arg;
     void (*notice)(void *arg, const struct notice *x); /* NULL: nobody is told of errors of clients */
     void *notice_arg;
     struct smtpd_counters counters;

@@ -64,6 +64,7 @@ struct smtpd_texts {
     unsigned ehlo_discard;      /* 1 << enum ehlo_keyword */
     bool strip[256], reject[256];
     bool has_strip, has_reject;
+    bool has_footer;            /* smtpd_reject_footer or its tables */
     unsigned notify_classes;    /* those that ask for transcripts */
     uint32_t drop_letters;      /* of message_drop_headers */
 };
@@ -84,6 +85,7 @@ struct smtpd_service {
     size_t forbidden_count;
     struct maps *discard_maps;     /* owned: smtpd_discard_ehlo_keyword_address_maps */
     struct maps *command_filter;   /* owned */
+    struct maps *footer_maps;      /* owned: smtpd_reject_footer_maps */
     const struct content_checks *checks; /* of the policy; NULL: none, or receive_override_options says so */
 };
 
@@ -119,6 +121,7 @@ struct smtpd_tx {
 enum ehlo_keyword { EHLO_PIPELINING, EHLO_SIZE, EHLO_VRFY, EHLO_ETRN, EHLO_STARTTLS, EHLO_AUTH, EHLO_XCLIENT,
                     EHLO_XFORWARD, EHLO_ENHANCEDSTATUSCODES,
                     EHLO_8BITMIME, EHLO_DSN, EHLO_SMTPUTF8, EHLO_CHUNKING, EHLO_KEYWORDS };
+#define EHLO_SILENT (1u << EHLO_KEYWORDS) /* "silent-discard": what is left out is not logged */
 
 /* What XFORWARD said of the message to come: owned texts, NULL: not said. */
 struct smtpd_forward {
@@ -253,6 +256,9 @@ bool smtpd_xattr_read(struct smtpd_sess *S, enum xattr_verb verb, struct span ar
 void smtpd_forward_forget(struct smtpd_sess *S);
 /* Only with S->forward; empty: not available. */
 struct span smtpd_forwarded(const struct smtpd_sess *S, enum xattr_id id);
+
+/* footer.c: the text so far is the reply, one line or several */
+void smtpd_footer_add(struct smtpd_sess *S, int code, struct span dsn, struct buf *text);
 
 /* slog.c */
 const char *smtpd_qid(struct smtpd_sess *S, char out[static QID_TEXT_MAX]); /* or "NOQUEUE" */
@@ -417,7 +423,9 @@ void smtpd_notify_end(struct smtpd_sess *S);
 
 /* service.c */
 bool smtpd_service_is_forbidden(const struct smtpd_service *v, struct span line);
+/* Bits 1 << enum ehlo_keyword, and EHLO_SILENT. */
 unsigned smtpd_ehlo_keywords_parse(const char *list);
+const char *smtpd_ehlo_keyword_name(enum ehlo_keyword k);
 /* Is `word` in a list of words, without case? */
 bool smtpd_word_in_list(const char *list, struct span word);
 
