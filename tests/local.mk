@@ -22,6 +22,7 @@ SCENARIOS = \
 	tests/scenarios/queue_pause.py \
 	tests/scenarios/queue_spool.py \
 	tests/scenarios/queue_sql.py \
+	tests/scenarios/tables.py \
 	tests/scenarios/logs.py \
 	tests/scenarios/net_tables.py \
 	tests/scenarios/notices.py \

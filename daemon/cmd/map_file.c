@@ -312,7 +312,8 @@ bool map_file_write(const struct map_type *t, const char *path, mode_t mode, boo
 bool map_file_read(const struct map_type *t, const char *path, struct map_rows *r, int *fd, struct err *e)
 {
     char *name = xasprintf("%s%s", path, t->suffix);
-    struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+    /* the whole file, as the writers of lmdb do; one byte of sqlite's, which has locks of its own further behind */
+    struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = strcmp(t->name, "sqlite") == 0 };
     *fd = open(name, O_RDWR | O_CLOEXEC);
     bool ok = *fd >= 0 || errno == ENOENT;
     if (*fd >= 0)
