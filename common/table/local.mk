@@ -26,7 +26,9 @@ libtable_a_SOURCES = \
 	common/table/net/net_answer.c common/table/net/net_answer.h \
 	common/table/net/net_conn.c common/table/net/net_conn.h \
 	common/table/net/net_tables.c \
-	common/table/net/sql_table.c common/table/net/sql_table.h
+	common/table/net/sql_table.c common/table/net/sql_table.h \
+	common/table/net/table_cache.c common/table/net/table_cache.h \
+	common/table/net/table_numbers.c common/table/net/table_numbers.h
 EXTRA_DIST += common/table/README.md
 
 # What a program that uses tables needs, in link order.

@@ -5,7 +5,6 @@
  * it is not the one that was read, reads it; lookups on other threads go on with the old content. Unless nothing is there
  * yet, a lookup never waits for who is writing.
  */
-#include <inttypes.h>
 #include <stdarg.h>
 #include <utlist.h>
 
@@ -16,20 +15,14 @@
 #include "common/conf/conf.h"
 #include "common/conf/params.h"
 #include "common/table/fold.h"
+#include "common/table/net/table_cache.h"
+#include "common/table/net/table_numbers.h"
 #include "common/table/table_file.h"
 #include "common/table/table_internal.h"
 
 #define LOOK_EVERY_MS   1000
 #define FILE_BYTES_MAX  (UINT64_C(4) << 30)
 #define FOLD_STACK      512
-
-/* Counters of one table: written by every thread that asks, so kept away from what all read. */
-struct table_numbers {
-    _Alignas(64) _Atomic uint64_t answers[3]; /* by enum lookup; relaxed */
-    _Atomic uint64_t cached, asked_us;        /* relaxed */
-    _Atomic int64_t told_ms;                  /* for log_once_a_minute() */
-    _Atomic uint64_t untold;
-};
 
 struct table {
     struct table *prev, *next;        /* guarded by registry lock */
@@ -48,7 +41,8 @@ struct table {
     struct table_file file;           /* when watched */
     struct lock lock;                 /* tables.content */
     struct table_content *content;    /* guarded by lock when watched, else immutable; NULL: broken */
-    struct table_numbers *numbers;    /* owned; on cache lines of their own */
+    struct table_numbers *numbers;    /* owned */
+    struct table_cache *cache;        /* owned; NULL: the table asks no server */
     char broken[480];                 /* guarded by lock when watched; why content is NULL */
     int broken_sys;                   /* guarded by lock when watched; errno of that, or 0 */
     bool is_unavailable;              /* of the thread that loads: why the load failed */
@@ -61,6 +55,7 @@ struct table_registry {
     struct table *tables;             /* guarded by lock */
     const struct log_src *log;        /* borrowed; NULL: nobody listens */
     struct conf *conf;                /* counted; guarded by lock; NULL: main.cf is not known */
+    _Atomic int64_t cache_ms;         /* remote_table_cache_time */
 };
 
 struct table_registry *table_registry_new(const struct log_src *log)
@@ -103,6 +98,7 @@ void table_registry_use_conf(struct table_registry *r, struct conf *c)
     struct conf *old = r->conf;
     r->conf = now;
     lock_drop(&r->lock);
+    atomic_store_explicit(&r->cache_ms, conf_global(c)->remote_table_cache_time, memory_order_relaxed);
     conf_unref(&old);
 }
 
@@ -120,15 +116,8 @@ void table_registry_each(struct table_registry *r, void (*fn)(void *arg, const c
     struct table *t;
     lock_take(&r->lock);
     DL_FOREACH(r->tables, t) {
-        struct table_numbers *n = t->numbers;
-        struct table_counts c = {
-            .hits = atomic_load_explicit(&n->answers[LOOKUP_FOUND], memory_order_relaxed),
-            .misses = atomic_load_explicit(&n->answers[LOOKUP_NONE], memory_order_relaxed),
-            .errors = atomic_load_explicit(&n->answers[LOOKUP_TEMPFAIL], memory_order_relaxed),
-            .cached = atomic_load_explicit(&n->cached, memory_order_relaxed),
-            .asked_us = atomic_load_explicit(&n->asked_us, memory_order_relaxed),
-            .is_server = t->type != NULL && (t->type->flags & TT_SERVER),
-        };
+        struct table_counts c = { .is_server = t->type != NULL && (t->type->flags & TT_SERVER) };
+        table_numbers_read(t->numbers, &c);
         fn(arg, t->spec, &c);
     }
     lock_drop(&r->lock);
@@ -170,6 +159,8 @@ static void content_set(struct table *t, struct table_content *c, const struct e
         snprintf(t->broken, sizeof t->broken, "%s", why->text);
     t->broken_sys = c == NULL ? why->sys : 0;
     lock_drop(&t->lock);
+    if (t->cache != NULL) /* the answers of other settings */
+        table_cache_clear(t->cache);
     content_unref(old);
 }
 
@@ -378,10 +369,8 @@ static struct table *make(struct table_registry *r, struct span type, struct spa
     t->is_watched = t->type != NULL && is_file_name(t->type->flags, t->name);
     if (t->is_watched)
         table_file_init(&t->file, t->name.p, t->type->suffix); /* spec ends with its NUL */
-    t->numbers = aligned_alloc(_Alignof(struct table_numbers), sizeof *t->numbers);
-    if (t->numbers == NULL)
-        mem_exhausted();
-    memset(t->numbers, 0, sizeof *t->numbers);
+    t->numbers = table_numbers_new();
+    t->cache = t->type != NULL && (t->type->flags & TT_SERVER) ? table_cache_new() : NULL;
     take_from_conf(t, r);
     lock_init(&t->lock, LOCK_TABLE_CONTENT);
     return t;
@@ -398,6 +387,7 @@ static void destroy(struct table *t)
     free(t->queue_directory);
     free(t->module_directory);
     free(t->numbers);
+    table_cache_free(&t->cache);
     free(t);
 }
 
@@ -547,27 +537,28 @@ static enum lookup search(const struct table *t, const struct table_content *c, 
     return folds ? search_folded(t, c, key, a, value, e) : LOOKUP_NONE;
 }
 
-static enum lookup search_timed(struct table *t, const struct table_content *c, struct span key, struct arena *a,
-                                struct span *value, struct err *e)
+/* The same for a table that asks a server, which is to be timed, spared, and complained of. */
+static enum lookup search_server(struct table *t, const struct table_content *c, struct span key, struct arena *a,
+                                 struct span *value, struct err *e)
 {
+    int64_t keep_ms = atomic_load_explicit(&t->registry->cache_ms, memory_order_relaxed);
     struct err own = ERR_INIT;
-    uint64_t swallowed;
-    int64_t begin = clock_wall_us();
-    enum lookup answer = search(t, c, key, a, value, &own);
-    int64_t took = clock_wall_us() - begin;
-    if (took > 0) /* the wall clock may be set back */
-        atomic_fetch_add_explicit(&t->numbers->asked_us, (uint64_t)took, memory_order_relaxed);
-    if (answer != LOOKUP_TEMPFAIL)
+    uint64_t ticket = 0;
+    enum lookup answer;
+    if (keep_ms > 0 && table_cache_get(t->cache, key, keep_ms, &answer, a, value, &ticket)) {
+        table_numbers_count_cached(t->numbers);
         return answer;
-    if (log_once_a_minute(&t->numbers->told_ms, &t->numbers->untold, &swallowed)) {
-        if (swallowed > 0)
-            log_warn(t->registry->log, "table %s: %s (%" PRIu64 " more failures since the last such line)", t->spec, own.text, swallowed);
-        else
-            log_warn(t->registry->log, "table %s: %s", t->spec, own.text);
     }
-    own.is_logged = t->registry->log != NULL;
-    if (e != NULL)
-        *e = own;
+    int64_t begin = clock_wall_us();
+    answer = search(t, c, key, a, value, &own);
+    table_numbers_add_time(t->numbers, clock_wall_us() - begin);
+    if (keep_ms > 0 && (answer == LOOKUP_NONE || (answer == LOOKUP_FOUND && value != NULL)))
+        table_cache_put(t->cache, key, answer == LOOKUP_FOUND ? value : NULL, ticket);
+    if (answer == LOOKUP_TEMPFAIL) {
+        table_numbers_tell(t->numbers, t->registry->log, t->spec, &own);
+        if (e != NULL)
+            *e = own;
+    }
     return answer;
 }
 
@@ -578,7 +569,7 @@ enum lookup table_lookup(struct table *t, struct span key, struct arena *a, stru
     enum lookup answer = LOOKUP_TEMPFAIL;
     struct table_content *c = content_get(t, e);
     if (c != NULL) {
-        answer = t->type->flags & TT_SERVER ? search_timed(t, c, key, a, value, e) : search(t, c, key, a, value, e);
+        answer = t->type->flags & TT_SERVER ? search_server(t, c, key, a, value, e) : search(t, c, key, a, value, e);
         if (t->is_watched)
             content_unref(c);
         if (answer == LOOKUP_FOUND && value != NULL && !(t->flags & TABLE_BYTES) && !(t->type->flags & TT_CHECKED)
@@ -589,7 +580,7 @@ enum lookup table_lookup(struct table *t, struct span key, struct arena *a, stru
         if (answer == LOOKUP_TEMPFAIL)
             err_prefix(e, "table %.200s", t->spec);
     }
-    atomic_fetch_add_explicit(&t->numbers->answers[answer], 1, memory_order_relaxed);
+    table_numbers_count(t->numbers, answer);
     return answer;
 }
 

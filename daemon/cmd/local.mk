@@ -28,6 +28,7 @@ posthousectl_SOURCES = \
 	daemon/cmd/cmd_map.c daemon/cmd/cmd_map.h \
 	daemon/cmd/cmd_pause.c \
 	daemon/cmd/cmd_queue.c \
+	daemon/cmd/cmd_tables.c \
 	daemon/cmd/cmd_restrictions.c \
 	daemon/cmd/cmd_spool.c \
 	daemon/cmd/cmd_sql.c \

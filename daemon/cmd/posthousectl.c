@@ -36,6 +36,7 @@ static void usage(FILE *to)
           "  queue compact [-j] [-v]      give disk space back now\n"
           "  queue rebuild [-v] [--at-start]  make the index anew from the journal\n"
           "  explain [-j] --client ADDRESS [--helo N] [--from A] [--to A]... | --from-log ID   what would become of it, and why\n"
+          "  tables [-j]                  how often each lookup table was asked, and with what outcome\n"
           "  restrictions [-j] [--never]  how often each restriction was evaluated and matched\n"
           "  status [-j]                  what the daemon is doing\n"
           "  reload                       read the configuration again\n"
@@ -128,7 +129,7 @@ static const struct {
 } subcommands[] = {
     { "queue", ctl_cmd_queue },   { "status", ctl_cmd_status }, { "reload", ctl_cmd_reload },
     { "stop", ctl_cmd_stop },     { "check", ctl_cmd_check },   { "conf", cmd_conf },
-    { "explain", ctl_cmd_explain }, { "restrictions", ctl_cmd_restrictions },
+    { "explain", ctl_cmd_explain }, { "restrictions", ctl_cmd_restrictions }, { "tables", ctl_cmd_tables },
     { "map", ctl_cmd_map },
 };
 

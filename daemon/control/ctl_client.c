@@ -40,6 +40,7 @@ static const struct command commands[] = {
     { "queue-compact", RIGHT_OWNER, ctl_queue_compact },
     { "restrictions", RIGHT_OWNER, ctl_restrictions },
     { "status", RIGHT_OWNER, ctl_status },
+    { "tables", RIGHT_OWNER, ctl_tables },
     { "reload", RIGHT_OWNER, ctl_reload },
     { "stop", RIGHT_OWNER, ctl_stop },
     { "submit", RIGHT_SUBMIT, ctl_submit },

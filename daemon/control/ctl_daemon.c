@@ -6,6 +6,7 @@
 
 #include "common/base/clock.h"
 #include "common/conf/params.h"
+#include "common/table/table.h"
 #include "daemon/control/queue_json.h"
 #include "daemon/reactor.h"
 #include "policy/trace.h"
@@ -95,6 +96,36 @@ bool ctl_restrictions(struct ctl_client *cl, json_t *request)
     json_array_foreach(all, i, j)
         if (ok && *json_string_value(json_object_get(j, "listener")) != '\0')
             ok = ctl_send(cl, json_incref(j));
+    json_decref(all);
+    return ok && ctl_ok(cl, NULL);
+}
+
+static void add_table(void *arg, const char *name, const struct table_counts *n)
+{
+    json_t *j = json_pack("{s:o, s:I, s:I, s:I, s:I}", "table", queue_json_text(span_cstr(name)), "lookups",
+                          (json_int_t)(n->hits + n->misses + n->errors), "found", (json_int_t)n->hits, "not_found", (json_int_t)n->misses,
+                          "failed", (json_int_t)n->errors);
+    if (n->is_server) {
+        json_object_set_new(j, "cached", json_integer((json_int_t)n->cached));
+        json_object_set_new(j, "asked_ms", json_integer((json_int_t)(n->asked_us / 1000)));
+    }
+    json_array_append_new(arg, j);
+}
+
+bool ctl_tables(struct ctl_client *cl, json_t *request)
+{
+    (void)request;
+    const struct control_options *o = &cl->c->o;
+    if (o->policy == NULL)
+        return ctl_fail(cl, EX_UNAVAILABLE, "there are no tables here");
+    struct policy *p = o->policy(o->arg);
+    json_t *all = json_array(), *j;
+    size_t i;
+    bool ok = true;
+    table_registry_each(policy_tables(p), add_table, all);
+    policy_unref(&p);
+    json_array_foreach(all, i, j)
+        ok = ok && ctl_send(cl, json_incref(j));
     json_decref(all);
     return ok && ctl_ok(cl, NULL);
 }

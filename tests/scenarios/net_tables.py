@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Lookup tables on servers (socketmap, tcp, memcache): used in restrictions and aliases; dead, slow and broken servers."""
+import json
 import os
 import pathlib
 import re
@@ -53,7 +54,7 @@ def sender(c, address, code):
 
 
 def check(spec):
-    return {"smtpd_recipient_restrictions": f"check_sender_access {spec}, reject"}
+    return {"smtpd_recipient_restrictions": f"check_sender_access {spec}, reject", "smtpd_error_sleep_time": "0", "smtpd_hard_error_limit": "1000"}
 
 
 def test_access_tables():
@@ -232,6 +233,50 @@ def test_memcache_settings_in_main_cf():
                 hub.reload()
                 with hub.client() as d:
                     sender(d, "good@example.org", 554)
+
+
+def counts(hub, name):
+    rows = [json.loads(line) for line in hub.ctl("tables", "-j").stdout.splitlines()]
+    return next(r for r in rows if r["table"].startswith(name))
+
+
+def test_what_is_counted():
+    with Place("socketmap", dict(SENDERS)) as place, Hub(check(place.spec)) as hub, hub.client() as c:
+        for who, code in (("good", 250), ("bad", 550), ("good", 250), ("nobody", 554)):
+            sender(c, f"{who}@example.org", code)
+        place.server.stop()
+        sender(c, "good@example.org", 451)
+        n = counts(hub, "socketmap:")
+        assert (n["found"], n["failed"], n["cached"]) == (3, 1, 0) and n["not_found"] >= 1 and n["asked_ms"] >= 0, n
+        assert n["lookups"] == n["found"] + n["not_found"] + n["failed"], n
+        local = counts(hub, "inline:")
+        assert local["found"] >= 2 and "cached" not in local, local
+        text = hub.ctl("tables").stdout
+        assert re.search(rf"\n *{n['lookups']} +3 +{n['not_found']} +1 +0 +[0-9.]+  socketmap:", text), text
+
+
+def test_answers_are_asked_for_again_unless_told_otherwise():
+    with Place("socketmap", {"good@example.org": "OK"}) as place:
+        with Hub(check(place.spec)) as hub, hub.client() as c:
+            sender(c, "good@example.org", 250)
+            place.server.content["good@example.org"] = "REJECT"
+            sender(c, "good@example.org", 554)
+        place.server.asked.clear()
+        place.server.content["good@example.org"] = "OK"
+        with Hub({**check(place.spec), "remote_table_cache_time": "2s"}) as hub, hub.client() as c:
+            sender(c, "good@example.org", 250)
+            sender(c, "new@example.org", 554)
+            place.server.content.update({"good@example.org": "REJECT", "new@example.org": "OK"})
+            asked = len(place.server.asked)
+            sender(c, "good@example.org", 250)  # as it was
+            sender(c, "new@example.org", 554)
+            assert len(place.server.asked) == asked and counts(hub, "socketmap:")["cached"] >= 2
+            wait_for("the answer to grow old", lambda: sender_code(c, "good@example.org") == 554, 10)
+            wait_for("the answer to grow old", lambda: sender_code(c, "new@example.org") == 250, 10)
+            place.server.stop()  # failures are not kept, and nothing is older than the time says
+            wait_for("the failure", lambda: sender_code(c, "good@example.org") == 451, 10)
+            place.server.start()
+            sender(c, "good@example.org", 554)
 
 
 def test_a_module_that_is_not_there():
