@@ -114,7 +114,7 @@ struct action_row {
     const char *word;
     enum policy_effect effect;
     enum answer answer;
-    const char *log; /* the word in the log; NULL: nothing is logged */
+    const char *log; /* the word in the log */
 };
 
 static const struct action_row actions[] = {
@@ -122,7 +122,7 @@ static const struct action_row actions[] = {
     { "DISCARD", EFFECT_DISCARD, ANSWER_PERMIT, "discard" },
     { "REDIRECT", EFFECT_REDIRECT, ANSWER_DUNNO, "redirect" },
     { "BCC", EFFECT_BCC, ANSWER_DUNNO, "bcc" },
-    { "PREPEND", EFFECT_PREPEND, ANSWER_DUNNO, NULL },
+    { "PREPEND", EFFECT_PREPEND, ANSWER_DUNNO, "prepend" },
     { "FILTER", EFFECT_FILTER, ANSWER_DUNNO, "filter" },
 };
 
@@ -174,6 +174,7 @@ static enum answer act(const struct result *r, const struct action_row *a)
     char *line = arena_printf(ev->a, "<%.*s>: %s %.*s", SPAN_ARG(name), eval_subject_class(r->subject), SPAN_ARG(text));
     struct policy_note *n = eval_note(ev, a->log, 0, span_of(NULL, 0), span_cstr(line));
     n->effect = a->effect;
+    n->is_silent = a->effect == EFFECT_PREPEND; /* as in Postfix */
     n->value = arena_dup_span(ev->a, r->rest);
     return a->answer;
 }

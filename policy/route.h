@@ -137,7 +137,8 @@ struct policy_note {
     struct policy_note *next;
     enum policy_effect effect;     /* to be carried out when the verdict is VERDICT_OK */
     struct span value;
-    const char *what;              /* NULL: not to be logged; "reject_warning", "info", "warn", "hold", ...: the word behind "NOQUEUE: " */
+    bool is_silent;                /* not to be logged */
+    const char *what;              /* "reject_warning", "info", "warn", "hold", ...: the word behind "NOQUEUE: " */
     int code;                      /* reject_warning only */
     struct span dsn, text;
 };

@@ -106,7 +106,7 @@ const char *fixture_check(struct fixture *f, const struct rcpt_case *rc)
     policy_answers_free(&c.answers);
     notes_text = span_of("", 0);
     for (const struct policy_note *n = out.notes; n != NULL; n = n->next)
-        notes_text = span_cstr(arena_printf(f->arena, "%.*s%s: %.*s\n", SPAN_ARG(notes_text), n->what ? n->what : "", SPAN_ARG(n->text)));
+        notes_text = span_cstr(arena_printf(f->arena, "%.*s%s: %.*s\n", SPAN_ARG(notes_text), n->what, SPAN_ARG(n->text)));
     if (v == VERDICT_OK)
         return "250";
     return arena_printf(f->arena, "%d %.*s %.*s", out.code, SPAN_ARG(out.dsn), SPAN_ARG(out.text));

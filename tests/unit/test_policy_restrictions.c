@@ -272,7 +272,6 @@ static void test_findings(void **state)
         { "smtpd_client_restrictions = check_client_access\n", "check_client_access", CONF_ERROR },
         { "smtpd_client_restrictions = check_client_access hash:/nonexistent\n", "No such file", CONF_WARNING },
         { "smtpd_client_restrictions = check_client_access hsah:/etc/x\n", "unknown table type", CONF_ERROR },
-        { "transport_maps = mysql:/etc/x.cf\n", "not available in this version", CONF_WARNING },
         { "mynetworks = 10.0.0.1/8\n", "10.0.0.1/8", CONF_ERROR },
         { "smtpd_restriction_classes = a b\na = b\nb = a\n", "contains itself", CONF_ERROR },
         { "default_transport = nosuch:\n", "default_transport", CONF_WARNING },
