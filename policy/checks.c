@@ -36,21 +36,25 @@ static void put_field(struct buf *b, const char *name, struct span value, const 
         buf_printf(b, " %s=%s%.*s%s", name, open, SPAN_ARG(value), close);
 }
 
+static void put_envelope(struct buf *b, const struct checks_message *m)
+{
+    buf_printf(b, " from %.*s;", SPAN_ARG(m->origin));
+    put_field(b, "from", m->sender, "<", ">");
+    put_field(b, "to", m->recipient, "<", ">");
+    put_field(b, "proto", m->proto, "", "");
+    if (m->helo.n > 0)
+        put_field(b, "helo", m->helo, "<", ">");
+}
+
 static void log_action(const struct answer *a, const char *word, struct span text)
 {
     const struct checks_message *m = a->r->m;
-    struct span shown = a->content;
+    size_t shown = a->r->c->is_client ? CHECKS_SHOWN_CLIENT : CHECKS_SHOWN;
     struct buf b = BUF_INIT(LOG_TEXT_MAX);
-    if (shown.n > CHECKS_SHOWN)
-        shown.n = CHECKS_SHOWN;
     buf_printf(&b, "%.*s: %s: %s ", SPAN_ARG(m->queue_id), word, a->table == CHECKS_BODY ? "body" : "header");
-    buf_add_span(&b, shown);
-    buf_printf(&b, " from %.*s;", SPAN_ARG(m->origin));
-    put_field(&b, "from", m->sender, "<", ">");
-    put_field(&b, "to", m->recipient, "<", ">");
-    put_field(&b, "proto", m->proto, "", "");
-    if (m->helo.n > 0)
-        put_field(&b, "helo", m->helo, "<", ">");
+    buf_add(&b, a->content.p, a->content.n < shown ? a->content.n : shown);
+    if (!a->r->c->is_client)
+        put_envelope(&b, m);
     if (text.n > 0)
         buf_printf(&b, ": %.*s", SPAN_ARG(text));
     log_text(m->log, LOG_LV_INFO, buf_span(&b));
@@ -59,7 +63,8 @@ static void log_action(const struct answer *a, const char *word, struct span tex
 
 static void complain(const struct answer *a, const char *what, const char *needed)
 {
-    log_warn(a->r->m->log, "%.*s: %s \"%.*s\" in %s -- %s", SPAN_ARG(a->r->m->queue_id), what, SPAN_ARG(a->text), table_names[a->table], needed);
+    log_warn(a->r->m->log, "%.*s: %s \"%.*s\" in %s%s -- %s", SPAN_ARG(a->r->m->queue_id), what, SPAN_ARG(a->text), a->r->c->prefix,
+             table_names[a->table], needed);
 }
 
 /* ---- actions ---- */
@@ -169,7 +174,8 @@ static bool is_usable_text(struct answer *a, const char *action)
 {
     bool is_header = a->table != CHECKS_BODY;
     if (a->text.n == 0)
-        log_warn(a->r->m->log, "%.*s: %s action without text in %s", SPAN_ARG(a->r->m->queue_id), action, table_names[a->table]);
+        log_warn(a->r->m->log, "%.*s: %s action without text in %s%s", SPAN_ARG(a->r->m->queue_id), action, a->r->c->prefix,
+                 table_names[a->table]);
     else if (is_header && hdr_name_length(a->text) == 0)
         complain(a, *action == 'P' ? "bad PREPEND header text" : "bad REPLACE header text", "need \"headername: headervalue\"");
     else
@@ -198,26 +204,27 @@ static enum pipe_answer do_replace(struct answer *a, const char *word)
 struct action {
     const char *name;
     const char *word; /* in the log */
+    bool is_for_clients;
     enum policy_effect effect;
     enum pipe_answer (*fn)(struct answer *a, const char *word);
 };
 
 static const struct action actions[] = {
-    { "BCC", "bcc", EFFECT_BCC, do_address },
-    { "DISCARD", "discard", EFFECT_DISCARD, do_discard },
-    { "DUNNO", "", EFFECT_NONE, do_nothing },
-    { "FILTER", "filter", EFFECT_FILTER, do_filter },
-    { "HOLD", "hold", EFFECT_HOLD, do_hold },
-    { "IGNORE", "", EFFECT_NONE, do_ignore },
-    { "INFO", "info", EFFECT_NONE, do_note },
-    { "OK", "", EFFECT_NONE, do_nothing },
-    { "PASS", "pass", EFFECT_NONE, do_pass },
-    { "PREPEND", "prepend", EFFECT_NONE, do_prepend },
-    { "REDIRECT", "redirect", EFFECT_REDIRECT, do_address },
-    { "REJECT", "reject", EFFECT_NONE, do_reject },
-    { "REPLACE", "replace", EFFECT_NONE, do_replace },
-    { "STRIP", "strip", EFFECT_NONE, do_strip },
-    { "WARN", "warning", EFFECT_NONE, do_note },
+    { "BCC", "bcc", false, EFFECT_BCC, do_address },
+    { "DISCARD", "discard", false, EFFECT_DISCARD, do_discard },
+    { "DUNNO", "", true, EFFECT_NONE, do_nothing },
+    { "FILTER", "filter", false, EFFECT_FILTER, do_filter },
+    { "HOLD", "hold", false, EFFECT_HOLD, do_hold },
+    { "IGNORE", "", true, EFFECT_NONE, do_ignore },
+    { "INFO", "info", true, EFFECT_NONE, do_note },
+    { "OK", "", true, EFFECT_NONE, do_nothing },
+    { "PASS", "pass", false, EFFECT_NONE, do_pass },
+    { "PREPEND", "prepend", true, EFFECT_NONE, do_prepend },
+    { "REDIRECT", "redirect", false, EFFECT_REDIRECT, do_address },
+    { "REJECT", "reject", false, EFFECT_NONE, do_reject },
+    { "REPLACE", "replace", true, EFFECT_NONE, do_replace },
+    { "STRIP", "strip", true, EFFECT_NONE, do_strip },
+    { "WARN", "warning", true, EFFECT_NONE, do_note },
 };
 
 static enum pipe_answer act(struct answer *a, struct span value)
@@ -227,13 +234,13 @@ static enum pipe_answer act(struct answer *a, struct span value)
     struct span rest = a->text;
     (void)span_next_token(&rest, " \t\r\n", &word);
     for (size_t i = 0; i < sizeof actions / sizeof *actions; i++) {
-        if (!span_ieq_cstr(word, actions[i].name))
+        if (!span_ieq_cstr(word, actions[i].name) || (a->r->c->is_client && !actions[i].is_for_clients))
             continue;
         a->text = span_trim(rest);
         a->effect = actions[i].effect;
         return actions[i].fn(a, actions[i].word);
     }
-    complain(a, "unknown action", "the line is kept");
+    complain(a, a->r->c->is_client ? "unsupported action" : "unknown action", "the line is kept");
     return PIPE_KEEP;
 }
 
@@ -250,8 +257,8 @@ static enum pipe_answer look_up(struct checks_run *r, struct content_pipe *p, in
     case LOOKUP_NONE:
         return PIPE_KEEP;
     case LOOKUP_TEMPFAIL:
-        log_warn(r->m->log, "%.*s: %s map lookup problem -- message not accepted, try again later: %s", SPAN_ARG(r->m->queue_id),
-                 table_names[table], e.text);
+        log_warn(r->m->log, "%.*s: %s%s map lookup problem -- message not %s, try again later: %s", SPAN_ARG(r->m->queue_id),
+                 r->c->prefix, table_names[table], r->c->is_client ? "sent" : "accepted", e.text);
         r->status = CHECKS_FAILED;
         r->is_off = true;
         return PIPE_STOP;
@@ -293,8 +300,32 @@ struct checks_run *checks_begin(const struct content_checks *c, const struct che
 {
     struct checks_run *r = arena_alloc(a, sizeof *r);
     *r = (struct checks_run){ .c = c, .m = m, .arena = a, .scratch = arena_new(0), .dsn = "" };
-    *stage = (struct pipe_stage){ .arg = r, .field = on_field, .line = c->has_body ? on_line : NULL, .part = on_part };
+    *stage = (struct pipe_stage){
+        .arg = r,
+        .field = on_field,
+        .line = c->has_body ? on_line : NULL,
+        .part = on_part,
+        .own_header_only = c->maps[PIPE_MIME] == NULL && c->maps[PIPE_NESTED] == NULL && !c->is_strict_header && !c->is_strict_encoding,
+    };
     return r;
+}
+
+static const struct maps *unless_empty(const struct maps *m)
+{
+    return maps_is_empty(m) ? NULL : m;
+}
+
+struct checks_run *checks_begin_client(const struct checks_tables *t, const struct params *p, const struct checks_message *m,
+                                       struct arena *a, struct pipe_stage *stage)
+{
+    struct content_checks *c = arena_alloc(a, sizeof *c);
+    *c = (struct content_checks){ .p = p, .prefix = t->prefix, .is_client = true };
+    c->maps[PIPE_MAIN] = unless_empty(t->header);
+    c->maps[PIPE_MIME] = unless_empty(t->mime);
+    c->maps[PIPE_NESTED] = unless_empty(t->nested);
+    c->maps[CHECKS_BODY] = unless_empty(t->body);
+    c->has_body = c->maps[CHECKS_BODY] != NULL;
+    return checks_begin(c, m, a, stage);
 }
 
 enum checks_status checks_status(const struct checks_run *r, int *code, const char **dsn, struct span *text)

@@ -33,7 +33,7 @@ static const struct content_checks *make(struct compiler *c, const struct conf_s
     const struct params *v = cleanup != NULL ? cleanup->p : c->policy->p;
     struct content_checks *k = arena_alloc(c->policy->arena, sizeof *k);
     c->svc = cleanup;
-    *k = (struct content_checks){ .p = v };
+    *k = (struct content_checks){ .p = v, .prefix = "" };
     k->maps[PIPE_MAIN] = open_tables(c, "header_checks", v->header_checks);
     k->maps[PIPE_MIME] = open_tables(c, "mime_header_checks", v->mime_header_checks);
     k->maps[PIPE_NESTED] = open_tables(c, "nested_header_checks", v->nested_header_checks);

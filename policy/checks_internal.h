@@ -5,11 +5,14 @@
 #include "policy/policy_internal.h"
 
 #define CHECKS_SHOWN 200 /* bytes of a field or line in the log */
+#define CHECKS_SHOWN_CLIENT 60
 enum { CHECKS_BODY = PIPE_NESTED + 1, CHECKS_TABLES };
 
 struct content_checks {
     const struct params *p;      /* of the cleanup service */
-    struct maps *maps[CHECKS_TABLES]; /* by pipe_class, and the body's; borrowed from the policy */
+    const struct maps *maps[CHECKS_TABLES]; /* by pipe_class, and the body's; borrowed. NULL: none */
+    const char *prefix;          /* of the parameters' names */
+    bool is_client;              /* a delivery agent's: it can only change content and log */
     bool has_body;
     bool is_strict_header, is_strict_body, is_strict_encoding;
 };

@@ -14,6 +14,7 @@
 #include "common/conf/conf.h"
 #include "common/net/ipaddr.h"
 #include "common/table/table.h"
+#include "policy/effect.h"
 
 /* A configuration snapshot compiled for policy: match lists parsed, tables opened, restrictions compiled per listener. */
 struct policy;
@@ -124,13 +125,6 @@ struct policy_later {
 };
 struct policy_carry {
     struct policy_later permit[3]; /* after CONNECT, HELO, MAIL */
-};
-/* What an access table or a policy server wants done with the message. */
-enum policy_effect {
-    EFFECT_NONE,
-    EFFECT_HOLD, EFFECT_DISCARD,                     /* of the message */
-    EFFECT_REDIRECT, EFFECT_BCC, EFFECT_PREPEND,     /* with value: an address, an address, a header field */
-    EFFECT_FILTER,                                   /* with value: transport:nexthop */
 };
 /* Something to be logged that did not decide: `warn_if_reject` ("reject_warning"), INFO, WARN or an action from an access table. */
 struct policy_note {

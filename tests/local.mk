@@ -7,6 +7,7 @@ AM_TESTS_ENVIRONMENT = POSTHOUSE_BUILD='$(abs_top_builddir)'; export POSTHOUSE_B
 SCENARIOS = \
 	tests/scenarios/bad_input.py \
 	tests/scenarios/bounces.py \
+	tests/scenarios/client_checks.py \
 	tests/scenarios/completion.py \
 	tests/scenarios/content.py \
 	tests/scenarios/content_filter.py \

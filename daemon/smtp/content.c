@@ -34,14 +34,14 @@ struct out {
 static bool is_split_needed(const struct smtp_request *r)
 {
     int64_t limit = r->cp->line_length_limit;
-    return limit > 0 && ((r->job->msg->env.content_flags & CONTENT_HAS_LONG_LINE) || limit < LONG_LINE);
+    return limit > 0 && ((request_content_flags(r) & CONTENT_HAS_LONG_LINE) || limit < LONG_LINE);
 }
 
 uint64_t content_wire_bytes(const struct smtp_request *r)
 {
     if (is_split_needed(r) || r->is_downgraded)
         return 0;
-    return r->extra.n + r->view.n + (r->job->msg->env.content_flags & CONTENT_NO_FINAL_EOL ? 2 : 0);
+    return r->extra.n + (r->inspected != NULL ? r->inspected->bytes : r->view.n) + (request_content_flags(r) & CONTENT_NO_FINAL_EOL ? 2 : 0);
 }
 
 /* Sends what is gathered. */
@@ -138,16 +138,32 @@ struct mime_limits content_mime_limits(const struct smtp_request *r)
                                  .nesting = (size_t)r->p->mime_nesting_limit };
 }
 
+/* What inspect.c has made of the content, a piece after the other; each is whole lines. */
+static void put_pieces(struct out *o, bool is_scanned)
+{
+    const struct inspected *x = o->r->inspected;
+    for (size_t i = 0; i < x->count; i++) {
+        struct span s = inspected_span(x, i);
+        if (is_scanned)
+            put_scanned(o, s.p, s.n);
+        else
+            put_run(o, s.p, s.n);
+    }
+}
+
 static void put_content(struct out *o)
 {
     struct smtp_request *r = o->r;
-    uint32_t flags = r->job->msg->env.content_flags;
+    uint32_t flags = request_content_flags(r);
     if (r->extra.n > 0)
         stream_put(r->conn->stream, buf_span(&r->extra));
     o->limit = is_split_needed(r) ? (size_t)(r->cp->line_length_limit > 16 ? r->cp->line_length_limit : 16) : 0;
+    bool is_scanned = o->limit > 0 || (flags & CONTENT_HAS_BARE_CR) || (o->stuff && (flags & CONTENT_HAS_DOT_LINE));
     if (r->is_downgraded)
-        downgrade(span_of(r->view.p, r->view.n), content_mime_limits(r), put_converted, o);
-    else if (o->limit > 0 || (flags & CONTENT_HAS_BARE_CR) || (o->stuff && (flags & CONTENT_HAS_DOT_LINE)))
+        downgrade(inspect_whole(r), content_mime_limits(r), put_converted, o);
+    else if (r->inspected != NULL)
+        put_pieces(o, is_scanned);
+    else if (is_scanned)
         put_scanned(o, r->view.p, r->view.n);
     else
         put_run(o, r->view.p, r->view.n);

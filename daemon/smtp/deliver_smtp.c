@@ -37,6 +37,7 @@ static void request_begin(struct smtp_request *r, struct deliver_env *env, struc
 static void request_end(struct smtp_request *r)
 {
     notify_end(r);
+    inspect_free(&r->inspected);
     if (r->has_view)
         content_release(&r->view);
     if (r->mark != r->mark_inline)

@@ -8,6 +8,7 @@ libclient_a_SOURCES = \
 	daemon/smtp/deliver_smtp.c \
 	daemon/smtp/downgrade.c daemon/smtp/downgrade.h \
 	daemon/smtp/hello.c \
+	daemon/smtp/inspect.c daemon/smtp/inspect.h \
 	daemon/smtp/notify.c \
 	daemon/smtp/outcome.c \
 	daemon/smtp/reply.c \
@@ -16,7 +17,7 @@ libclient_a_SOURCES = \
 EXTRA_DIST += daemon/smtp/README.md
 
 if HAVE_CMOCKA
-CLIENT_TEST_LIBS = libdeliver.a libclient.a libdeliver.a libhosts.a libsched.a libtable.a libconf.a libdns.a libmail.a libnet.a libbase.a $(PCRE2_LIBS) \
+CLIENT_TEST_LIBS = libdeliver.a libclient.a libdeliver.a libhosts.a libsched.a libpolicy.a libtable.a libconf.a libdns.a libmail.a libnet.a libbase.a $(PCRE2_LIBS) \
 	$(LDNS_LIBS) $(IDN2_LIBS) $(TEST_LIBS)
 check_PROGRAMS += tests/unit/test_downgrade tests/unit/test_smtp_client tests/unit/test_smtp_client_hosts
 TESTS += tests/unit/test_downgrade tests/unit/test_smtp_client tests/unit/test_smtp_client_hosts

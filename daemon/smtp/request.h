@@ -13,6 +13,7 @@
 #include "daemon/smtp/conn.h"
 #include "queue/notice.h"
 #include "daemon/smtp/downgrade.h"
+#include "daemon/smtp/inspect.h"
 
 /* Stages of a conversation; stage_info() has the words and time limits. */
 enum smtp_stage {
@@ -79,6 +80,7 @@ struct smtp_request {
     uint8_t mark_inline[RCPT_INLINE];
     struct content_view view;     /* while has_view */
     bool has_view;
+    struct inspected *inspected;  /* owned: what is sent instead of the view; NULL: the view itself */
     bool is_downgraded;           /* the host in use gets 8-bit parts encoded */
     struct buf extra;             /* headers put in front of the content */
     int64_t begun_us;             /* wall: for delays= */
@@ -114,6 +116,12 @@ void command_xforward_name(struct smtp_request *r);
 void command_xforward_proto(struct smtp_request *r);
 void command_mail(struct smtp_request *r, bool use_8bit, bool use_utf8);
 void command_rcpt(struct smtp_request *r, uint32_t i);
+
+/* What is sent has these CONTENT_* flags. */
+static inline uint32_t request_content_flags(const struct smtp_request *r)
+{
+    return r->inspected != NULL ? r->inspected->content_flags : r->job->msg->env.content_flags;
+}
 
 /* ---- content.c ---- */
 /* Bytes that BDAT will announce; 0 when lines are split or parts encoded, and only DATA will do. */

@@ -471,10 +471,10 @@ static bool needs_utf8(const struct smtp_request *r)
 static bool plan_downgrade(struct smtp_request *r)
 {
     r->is_downgraded = false;
-    if ((r->conn->features & FEAT_8BITMIME) || !(r->job->msg->env.content_flags & CONTENT_HAS_8BIT) ||
+    if ((r->conn->features & FEAT_8BITMIME) || !(request_content_flags(r) & CONTENT_HAS_8BIT) ||
         r->p->disable_mime_output_conversion)
         return true;
-    switch (downgrade_need_of(span_of(r->view.p, r->view.n), content_mime_limits(r))) {
+    switch (downgrade_need_of(inspect_whole(r), content_mime_limits(r))) {
     case DOWNGRADE_NONE:
         break;
     case DOWNGRADE_NEEDED:
@@ -547,9 +547,13 @@ static bool prepare(struct transaction *t)
         return false;
     }
     r->has_view = true;
+    if (!inspect_content(r)) {
+        fail_words(r, "4.3.0", "local data error while talking to %s", r->conn->namaddr);
+        return false;
+    }
     if (!plan_downgrade(r))
         return false;
-    t->use_8bit = (f & FEAT_8BITMIME) && (env->content_flags & CONTENT_HAS_8BIT);
+    t->use_8bit = (f & FEAT_8BITMIME) && (request_content_flags(r) & CONTENT_HAS_8BIT);
     t->use_utf8 = (f & FEAT_SMTPUTF8) && (env->flags & ENV_SMTPUTF8);
     uint64_t wire = content_wire_bytes(r);
     t->use_bdat = (f & FEAT_CHUNKING) && wire > 0;
