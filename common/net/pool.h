@@ -5,7 +5,7 @@
  *            gives up at a deadline. What is said over a connection, and what one is, is the user's business.
  * Source     ours; mysql_table(5) and pgsql_table(5) for the order of hosts, retry and idle intervals
  * Threads    pool_run(): any, blocks until the deadline at most. The rest: one thread, before or after all use.
- * Locks      CONN_POOL (64) guards idle connections, counts and the state of hosts; not held while anything is opened, used
+ * Locks      CONN_POOL (65) guards idle connections, counts and the state of hosts; not held while anything is opened, used
  *            or closed
  * Errors     false with *e: the last failure
  * Limits     max_open connections are in use at a time, others wait for their turn

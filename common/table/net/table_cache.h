@@ -5,7 +5,7 @@
  *            found are kept, failures never.
  * Source     ours
  * Threads    any
- * Locks      TABLE_CACHE (63) guards everything; nothing is asked while it is held
+ * Locks      TABLE_CACHE (64) guards everything; nothing is asked while it is held
  * Limits     CACHE_ENTRIES answers, the oldest goes first; longer ones than CACHE_KEY_MAX and CACHE_VALUE_MAX are not kept
  */
 #pragma once
