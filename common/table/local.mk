@@ -35,11 +35,13 @@ EXTRA_DIST += common/table/README.md
 TABLE_LIBS = libtable.a libconf.a libnet.a libbase.a $(IDN2_LIBS) $(PCRE2_LIBS)
 
 if HAVE_CMOCKA
-TABLE_TESTS = tests/unit/test_table_types tests/unit/test_table_swap tests/unit/test_table_maps tests/unit/test_match_list
+TABLE_TESTS = tests/unit/test_table_types tests/unit/test_table_rules tests/unit/test_table_swap tests/unit/test_table_maps tests/unit/test_match_list
 check_PROGRAMS += $(TABLE_TESTS)
 TESTS += $(TABLE_TESTS)
 tests_unit_test_table_types_SOURCES = tests/unit/test_table_types.c
 tests_unit_test_table_types_LDADD = $(TABLE_LIBS) $(TEST_LIBS)
+tests_unit_test_table_rules_SOURCES = tests/unit/test_table_rules.c
+tests_unit_test_table_rules_LDADD = $(TABLE_LIBS) $(TEST_LIBS)
 tests_unit_test_table_swap_SOURCES = tests/unit/test_table_swap.c
 tests_unit_test_table_swap_LDADD = $(TABLE_LIBS) $(TEST_LIBS)
 tests_unit_test_table_maps_SOURCES = tests/unit/test_table_maps.c

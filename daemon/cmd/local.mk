@@ -67,11 +67,13 @@ uninstall-hook:
 
 if HAVE_CMOCKA
 CTL_TESTS = tests/unit/test_ctl_queue_format tests/unit/test_sendmail_options tests/unit/test_sendmail_input \
-	tests/unit/test_ctl_local_content tests/unit/test_ctl_pickup tests/unit/test_ctl_server
+	tests/unit/test_ctl_local_content tests/unit/test_ctl_pickup tests/unit/test_ctl_server tests/unit/test_table_database
 check_PROGRAMS += $(CTL_TESTS)
 TESTS += $(CTL_TESTS)
 tests_unit_test_ctl_queue_format_SOURCES = tests/unit/test_ctl_queue_format.c
 tests_unit_test_ctl_queue_format_LDADD = $(CTL_LIBS) $(TEST_LIBS)
+tests_unit_test_table_database_SOURCES = tests/unit/test_table_database.c daemon/cmd/map_file.c daemon/cmd/map_rows.c
+tests_unit_test_table_database_LDADD = $(CTL_LIBS) $(LMDB_LIBS) $(CDB_LIBS) $(TEST_LIBS)
 tests_unit_test_sendmail_options_SOURCES = tests/unit/test_sendmail_options.c
 tests_unit_test_sendmail_options_LDADD = $(CTL_LIBS) $(TEST_LIBS)
 tests_unit_test_sendmail_input_SOURCES = tests/unit/test_sendmail_input.c
