@@ -89,11 +89,17 @@ static enum answer permit(const struct result *r)
     return ANSWER_PERMIT;
 }
 
+static bool is_reply_code(struct span word)
+{
+    return word.n == 3 && (word.p[0] == '4' || word.p[0] == '5') && all_digits(word);
+}
+
+/* "450 text"; a number with nothing behind it is OK. */
 static enum answer numeric_result(const struct result *r)
 {
     int64_t code = 0;
-    if (r->rest.n == 0 || r->word.n != 3 || (r->word.p[0] != '4' && r->word.p[0] != '5') || !num_parse(r->word, 400, 599, &code))
-        return permit(r); /* all digits: OK */
+    if (r->rest.n == 0 || !num_parse(r->word, 400, 599, &code))
+        return permit(r);
     return reject_text(r, (int)code, code < 500 ? "4.7.1" : "5.7.1", r->rest, NULL);
 }
 
@@ -205,7 +211,7 @@ static enum answer apply(struct result *r, struct span text)
     if (!span_next_token(&rest, " \t", &r->word))
         r->word = text;
     r->rest = span_trim(rest);
-    if (all_digits(r->word))
+    if (r->rest.n == 0 ? all_digits(r->word) : is_reply_code(r->word))
         return numeric_result(r);
     if (is_word(r, "OK") || is_word(r, "RELAY"))
         return permit(r);
@@ -261,12 +267,7 @@ STEP_FN(step_check_client_access)
 
 STEP_FN(step_check_reverse_access)
 {
-    struct err e = ERR_INIT;
-    struct span value = { NULL, 0 };
-    enum lookup got = LOOKUP_NONE;
-    if (ev->c->reverse_name.n > 0)
-        got = eval_access_by_host(ev, s->table, ev->c->reverse_name, &value, &e);
-    return eval_access_answer(ev, s, SUBJECT_REVERSE_CLIENT, got, value, &e);
+    return check_host(ev, s, SUBJECT_REVERSE_CLIENT, ev->c->reverse_name);
 }
 
 STEP_FN(step_check_sasl_access)

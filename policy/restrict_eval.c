@@ -114,10 +114,10 @@ struct policy_note *eval_note(struct eval *ev, const char *what, int code, struc
     while (*end != NULL)
         end = &(*end)->next;
     *end = n;
-    if (strcmp(what, "permit") != 0) /* that is its verdict */
-        eval_said(ev, strcmp(what, "reject_warning") == 0 ? OUTCOME_WARNED : OUTCOME_ACTED);
+    if (what == NULL || strcmp(what, "permit") != 0) /* that is its verdict */
+        eval_said(ev, what != NULL && strcmp(what, "reject_warning") == 0 ? OUTCOME_WARNED : OUTCOME_ACTED);
     if (ev->c->trace != NULL)
-        policy_trace_add(ev->c->trace, EVENT_NOTE, span_cstr(what), SPAN_LIT(""), text);
+        policy_trace_add(ev->c->trace, EVENT_NOTE, span_cstr(what != NULL ? what : "action"), SPAN_LIT(""), text);
     return n;
 }
 

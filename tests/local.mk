@@ -54,6 +54,11 @@ SCENARIOS += \
 TESTS += $(SCENARIOS)
 EXTRA_DIST += $(SCENARIOS) tests/lib/shim_disk.c tests/lib/shim_flush.c tests/lib/hub.py tests/lib/tableserver.py tests/lib/client.py tests/lib/sink.py tests/lib/cases.py
 
+# Dialogues, played to the daemon.
+GOLDEN = tests/golden/access.txt tests/golden/generic.txt
+TESTS += tests/golden/golden.py
+EXTRA_DIST += tests/golden/README.md tests/golden/golden.py $(GOLDEN)
+
 include tests/hostile/local.mk
 
 # What the scripts and the unit tests read besides.

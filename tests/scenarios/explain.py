@@ -72,7 +72,7 @@ def test_where_mail_goes():
 
 def test_stages_of_their_own():
     with Hub({"smtpd_delay_reject": "no", "smtpd_helo_restrictions": "reject_non_fqdn_helo_hostname", "soft_bounce": "yes",
-              "smtpd_data_restrictions": "check_sender_access inline:{ x@x.test=521 }", "smtpd_etrn_restrictions": "permit_mynetworks, reject"},
+              "smtpd_data_restrictions": "check_sender_access inline:{ {x@x.test=521 go away} }", "smtpd_etrn_restrictions": "permit_mynetworks, reject"},
              start=False) as hub:
         a = explain(hub, "--client", "192.0.2.7", "--helo", "short", "--to", "user@example.com")
         assert [s["command"] for s in a["stages"]] == ["connect", "EHLO short"] and last(a)["reply"].startswith("404 4.5.2"), a["stages"]
