@@ -1,6 +1,7 @@
 noinst_LIBRARIES += libpolicy.a
 libpolicy_a_SOURCES = \
 	policy/address.c \
+	policy/alias_expand.c policy/alias_expand.h \
 	policy/answers.c policy/answers.h \
 	policy/checks.c policy/checks.h policy/checks_internal.h \
 	policy/checks_compile.c \

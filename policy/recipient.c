@@ -50,28 +50,38 @@ static const struct maps *class_maps(const struct policy_service *s, enum route_
     return NULL;
 }
 
+/* FOUND: r->is_mapped or a user of the class; NONE: nobody; TEMPFAIL. */
+static enum lookup find_user(const struct policy *p, const struct policy_service *s, struct arena *a, struct route *r,
+                             const struct maps *own, struct err *e)
+{
+    const struct maps *const known[] = { s->recipient_canonical_maps, s->canonical_maps, s->virtual_alias_maps };
+    bool is_local = r->cls == ROUTE_LOCAL;
+    for (size_t i = 0; i < ARRAY_LEN(known); i++) {
+        enum lookup got = recipient_in_maps(p, known[i], r->recipient, is_local, a, NULL, e);
+        r->is_mapped |= got == LOOKUP_FOUND;
+        if (got != LOOKUP_NONE)
+            return got;
+    }
+    if (r->cls == ROUTE_DEFAULT || (maps_is_empty(own) && r->cls != ROUTE_VIRTUAL_ALIAS))
+        return LOOKUP_FOUND;
+    return own == s->virtual_alias_maps ? LOOKUP_NONE : recipient_in_maps(p, own, r->recipient, is_local, a, NULL, e);
+}
+
 void recipient_validate(const struct policy *p, const struct policy_service *s, struct arena *a, struct route *r)
 {
     struct err e = ERR_INIT;
     const char *name;
     const struct maps *own = class_maps(s, r->cls, &name);
-    bool is_local = r->cls == ROUTE_LOCAL;
-    if (r->cls == ROUTE_DEFAULT || (maps_is_empty(own) && r->cls != ROUTE_VIRTUAL_ALIAS)
-        || (is_local && is_system_name(p, r->recipient)))
+    if (r->cls == ROUTE_LOCAL && is_system_name(p, r->recipient))
         return;
-    const struct maps *const known[] = { s->recipient_canonical_maps, s->canonical_maps, s->virtual_alias_maps, own };
-    enum lookup got = LOOKUP_NONE;
-    for (size_t i = 0; i < ARRAY_LEN(known) && got == LOOKUP_NONE; i++) {
-        if (i == 3 && own == s->virtual_alias_maps)
-            break;
-        got = recipient_in_maps(p, known[i], r->recipient, is_local, a, NULL, &e);
-    }
-    if (got == LOOKUP_FOUND)
+    switch (find_user(p, s, a, r, own, &e)) {
+    case LOOKUP_FOUND:
         return;
-    if (got == LOOKUP_TEMPFAIL) {
+    case LOOKUP_TEMPFAIL:
         r->validity_error = arena_strdup(a, e.text);
         return;
+    case LOOKUP_NONE:
+        r->is_unknown_user = true;
+        r->unknown_table = name;
     }
-    r->is_unknown_user = true;
-    r->unknown_table = name;
 }

@@ -268,6 +268,8 @@ static enum answer reject_unlisted(struct eval *ev, enum subject_kind k, const s
                                r->cls == ROUTE_LOCAL || r->cls == ROUTE_RELAY ? " recipient" : "");
         return eval_reject_why(ev, k, (int)unknown_code(v, r->cls), k == SUBJECT_SENDER && r->cls != ROUTE_VIRTUAL_ALIAS ? "5.1.0" : "5.1.1", why);
     }
+    if (r->is_mapped)
+        return ANSWER_DUNNO;
     if (r->cls != ROUTE_VIRTUAL_ALIAS && span_ieq_cstr(r->transport, "error"))
         return reject_by_transport(ev, k, 550, r);
     if (r->cls != ROUTE_VIRTUAL_ALIAS && span_ieq_cstr(r->transport, "retry"))

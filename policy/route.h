@@ -46,6 +46,7 @@ struct route {
     bool is_routed;                /* the local part names a further destination: user%x@, x!user@, "user@x"@ */
     bool is_bad_address;           /* the domain is no domain: 501 5.1.3; transport and next hop are empty */
     bool is_postmaster;            /* a bare <postmaster>: always ours to take (RFC 5321 4.5.1) */
+    bool is_mapped;                /* a canonical or virtual alias table knows it: it will be another one */
     const char *validity_error;    /* a *_maps table failed: whether the user exists is not known; else NULL */
 };
 /* FOUND fills *out (in the arena); TEMPFAIL: a table failed, *e says which. NONE does not happen. */
@@ -69,6 +70,20 @@ void route_filter(const struct policy *p, struct span filter, struct span recipi
  */
 enum lookup route_expand(const struct policy *p, struct span recipient, struct arena *a, struct span **out, size_t *count,
                          struct err *e) MUST_CHECK;
+
+/* The same, with what more there is to know. */
+struct route_target {
+    struct span addr;
+    struct span sender;    /* member of a mailing list with an owner: the envelope sender it is to get; p NULL: that of the message */
+};
+struct route_targets {
+    struct route_target *list; /* in the arena */
+    size_t count;
+    bool is_alias_error;   /* TEMPFAIL: in virtual aliases, a table or a limit */
+};
+struct rewrite_trace; /* rewrite/rewrite.h; may be NULL */
+enum lookup route_expand_to(const struct policy *p, struct span recipient, struct arena *a, struct route_targets *out,
+                            const struct rewrite_trace *trace, struct err *e) MUST_CHECK;
 
 /* ---- relay control and the restriction language ---- */
 /* What is known of a session when a restriction list is evaluated; spans borrowed during the call. */

@@ -9,6 +9,7 @@
 #include "common/base/mem.h"
 #include "common/mail/address.h"
 #include "policy/policy_internal.h"
+#include "policy/rewrite/rewrite_internal.h"
 
 /* The recipient as the route is being made. */
 struct making {
@@ -200,6 +201,18 @@ static enum lookup apply_transport_maps(struct making *m)
     return LOOKUP_FOUND;
 }
 
+/* Who has moved is told where to, whatever the class says. */
+static enum lookup apply_relocated_maps(struct making *m)
+{
+    struct span value;
+    enum lookup got = rewrite_lookup_value(m->p, m->p->relocated_maps, addr_quoted(m->a, m->to.address), m->a, &value, NULL, m->e);
+    if (got == LOOKUP_FOUND) {
+        m->out->transport = SPAN_LIT("error");
+        m->out->nexthop = span_cstr(arena_printf(m->a, "5.1.6 User has moved to %.*s", SPAN_ARG(value)));
+    }
+    return got;
+}
+
 /*
  * Would this address be delivered by local(8), which alone reads aliases? FOUND: yes, *to is the resolved address.
  */
@@ -257,7 +270,7 @@ enum lookup route_resolve_for(const struct policy *p, const struct conf_service 
         return LOOKUP_FOUND;
     }
     if (find_class(&m) == LOOKUP_TEMPFAIL || route_class(&m) == LOOKUP_TEMPFAIL
-        || apply_transport_maps(&m) == LOOKUP_TEMPFAIL)
+        || apply_transport_maps(&m) == LOOKUP_TEMPFAIL || apply_relocated_maps(&m) == LOOKUP_TEMPFAIL)
         return LOOKUP_TEMPFAIL;
     if (!has_text_nexthop(r.transport) && span_find(r.nexthop, '/') < 0)
         r.nexthop = lower(a, r.nexthop);

@@ -82,12 +82,14 @@ bool smtpd_action_apply(struct smtpd_sess *S)
         tx->seen_count = 0;
         if (tx->seen != NULL)
             memset(tx->seen, 0, tx->seen_cap * sizeof *tx->seen);
-        return smtpd_rcpt_add(S, to, 0); /* without a filter */
+        smtpd_rcpt_add(S, to, 0); /* without a filter */
+        return !smtpd_map_failed(S);
     }
     for (const struct smtpd_action *a = tx->actions; a != NULL; a = a->next)
-        if (a->effect == EFFECT_BCC && !smtpd_rcpt_add(S, a->value, NOTIFY_NEVER))
-            return false;
-    if (!smtpd_map_bcc(S))
+        if (a->effect == EFFECT_BCC)
+            smtpd_rcpt_add(S, a->value, NOTIFY_NEVER);
+    smtpd_map_bcc(S);
+    if (smtpd_map_failed(S))
         return false;
     if (filter.n == 0)
         filter = span_cstr(S->p->content_filter);

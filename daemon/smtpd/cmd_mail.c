@@ -163,10 +163,7 @@ enum cmd_result smtpd_cmd_MAIL(struct smtpd_sess *S, struct span arg)
         smtpd_tx_drop(S);
         return CMD_ERROR;
     }
-    if (!smtpd_map_sender(S)) {
-        smtpd_tx_drop(S);
-        return CMD_ERROR;
-    }
+    smtpd_map_sender(S);
     if (!S->p->smtpd_delay_open_until_valid_rcpt)
         smtpd_tx_need_qid(S);
     smtpd_reply_raw(S, SPAN_LIT("250 2.1.0 Ok\r\n"));

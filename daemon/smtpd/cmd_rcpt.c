@@ -98,6 +98,12 @@ static bool has_memory(struct smtpd_sess *S, enum cmd_result *res)
     return false;
 }
 
+static void lookup_failed(struct smtpd_sess *S, struct span rcpt, const struct err *e)
+{
+    log_line(&S->log, LOG_LV_WARNING, "%.*s: lookup failed: %s", SPAN_ARG(rcpt), e->text);
+    smtpd_reject_text(S, "RCPT", rcpt, 451, "4.3.0", "<%.*s>: Temporary lookup failure", SPAN_ARG(rcpt));
+}
+
 bool smtpd_rcpt_is_welcome(struct smtpd_sess *S, enum policy_stage stage, struct span as_given, struct span addr,
                            struct route *out)
 {
@@ -105,7 +111,7 @@ bool smtpd_rcpt_is_welcome(struct smtpd_sess *S, enum policy_stage stage, struct
     struct err e = ERR_INIT;
     struct span sender = S->tx ? S->tx->msg->env.sender : SPAN_LIT("");
     if (route_resolve_for(S->svc->policy, S->svc->svc, sender, addr, smtpd_scratch(S), out, &e) == LOOKUP_TEMPFAIL) {
-        smtpd_lookup_failed(S, "RCPT", as_given, &e);
+        lookup_failed(S, as_given, &e);
         return false;
     }
     smtpd_policy_client(S, &c);
@@ -157,8 +163,7 @@ enum cmd_result smtpd_cmd_RCPT(struct smtpd_sess *S, struct span arg)
         return CMD_ERROR;
     if (!S->tx->has_qid)
         smtpd_tx_need_qid(S);
-    if (!smtpd_map_rcpt(S, &x))
-        return CMD_ERROR;
+    smtpd_map_rcpt(S, &x);
     if (S->tx->accepted++ == 0)
         S->tx->first_rcpt = arena_dup_span(S->tx->msg->arena, x.as_given);
     smtpd_reply_raw(S, SPAN_LIT("250 2.1.5 Ok\r\n"));

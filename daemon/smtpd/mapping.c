@@ -10,22 +10,21 @@ bool smtpd_maps_addresses(const struct smtpd_sess *S)
     return LIKELY(*options == '\0') || !smtpd_word_in_list(options, SPAN_LIT("no_address_mappings"));
 }
 
-void smtpd_lookup_failed(struct smtpd_sess *S, const char *stage, struct span addr, const struct err *e)
+/* The client hears of it when the message is complete, as from cleanup(8): until then nothing is lost. */
+static void note_fault(struct smtpd_sess *S, struct span addr, enum map_fault fault, const struct err *e)
 {
     log_line(&S->log, LOG_LV_WARNING, "%.*s: lookup failed: %s", SPAN_ARG(addr), e->text);
-    smtpd_reject_text(S, stage, stage[0] == 'R' ? addr : SPAN_LIT(""), 451, "4.3.0", "<%.*s>: Temporary lookup failure", SPAN_ARG(addr));
+    if (S->tx->map_fault == MAP_FAULT_NONE)
+        S->tx->map_fault = (uint8_t)fault;
 }
 
-bool smtpd_map_sender(struct smtpd_sess *S)
+void smtpd_map_sender(struct smtpd_sess *S)
 {
     struct envelope *env = &S->tx->msg->env;
     struct err e = ERR_INIT;
     if (rewrite_envelope(S->svc->policy, REWRITE_ENV_SENDER, smtpd_maps_addresses(S), S->tx->sender, S->tx->msg->arena, &env->sender, NULL, &e) ==
-        LOOKUP_TEMPFAIL) {
-        smtpd_lookup_failed(S, "MAIL", S->tx->mail_arg, &e);
-        return false;
-    }
-    return true;
+        LOOKUP_TEMPFAIL)
+        note_fault(S, S->tx->mail_arg, MAP_FAULT_TABLE, &e);
 }
 
 static void add(struct smtpd_sess *S, const struct rcpt_ctx *x, struct span addr, const struct route *route)
@@ -47,17 +46,18 @@ static void add(struct smtpd_sess *S, const struct rcpt_ctx *x, struct span addr
 }
 
 /* The results of an expansion with their routes, none of them added when a look-up fails. */
-static enum lookup add_all(struct smtpd_sess *S, const struct rcpt_ctx *x, const struct span *to, size_t n, struct err *e)
+static enum lookup add_all(struct smtpd_sess *S, const struct rcpt_ctx *x, const struct route_targets *to, struct err *e)
 {
     struct arena *a = smtpd_scratch(S);
-    struct route *routes = arena_alloc(a, (n ? n : 1) * sizeof *routes);
-    for (size_t i = 0; i < n; i++) {
-        if (span_eq(to[i], x->route.recipient))
+    struct route *routes = arena_alloc(a, (to->count + 1) * sizeof *routes);
+    for (size_t i = 0; i < to->count; i++) {
+        struct span addr = to->list[i].addr;
+        if (span_eq(addr, x->route.recipient))
             routes[i] = x->route;
-        else if (route_resolve_for(S->svc->policy, S->svc->svc, S->tx->msg->env.sender, to[i], a, &routes[i], e) == LOOKUP_TEMPFAIL)
+        else if (route_resolve_for(S->svc->policy, S->svc->svc, S->tx->msg->env.sender, addr, a, &routes[i], e) == LOOKUP_TEMPFAIL)
             return LOOKUP_TEMPFAIL;
     }
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < to->count; i++)
         add(S, x, routes[i].recipient, &routes[i]);
     return LOOKUP_FOUND;
 }
@@ -72,55 +72,61 @@ static enum lookup note_bcc(struct smtpd_sess *S, struct span rcpt, struct err *
     return got;
 }
 
-bool smtpd_map_rcpt(struct smtpd_sess *S, const struct rcpt_ctx *x)
+void smtpd_map_rcpt(struct smtpd_sess *S, const struct rcpt_ctx *x)
 {
-    struct span addr, *to = NULL;
-    size_t n = 0;
+    struct span addr;
+    struct route_targets to = { 0 };
     struct err e = ERR_INIT;
     struct arena *a = smtpd_scratch(S);
     const struct policy *pol = S->svc->policy;
     if (!smtpd_maps_addresses(S)) {
         add(S, x, x->route.recipient, &x->route);
-        return true;
+        return;
     }
     if (rewrite_envelope(pol, REWRITE_ENV_RCPT, true, x->addr.text, a, &addr, NULL, &e) == LOOKUP_TEMPFAIL ||
-        route_expand(pol, addr, a, &to, &n, &e) == LOOKUP_TEMPFAIL || add_all(S, x, to, n, &e) == LOOKUP_TEMPFAIL ||
+        route_expand_to(pol, addr, a, &to, NULL, &e) == LOOKUP_TEMPFAIL || add_all(S, x, &to, &e) == LOOKUP_TEMPFAIL ||
         (!x->is_copy && note_bcc(S, addr, &e) == LOOKUP_TEMPFAIL)) {
-        smtpd_lookup_failed(S, "RCPT", x->as_given, &e);
-        return false;
+        note_fault(S, x->as_given, to.is_alias_error ? MAP_FAULT_ALIAS : MAP_FAULT_TABLE, &e);
+        add(S, x, x->route.recipient, &x->route); /* stands for those who are not known; the message will be refused */
     }
-    return true;
 }
 
-bool smtpd_rcpt_add(struct smtpd_sess *S, struct span address, uint8_t notify)
+void smtpd_rcpt_add(struct smtpd_sess *S, struct span address, uint8_t notify)
 {
     struct rcpt_ctx x = {
         .as_given = address, .addr.text = address, .params = { .notify = notify, .orcpt = SPAN_LIT("") }, .is_copy = true,
     };
     struct err e = ERR_INIT;
-    if (route_resolve_for(S->svc->policy, S->svc->svc, S->tx->msg->env.sender, address, smtpd_scratch(S), &x.route, &e) == LOOKUP_TEMPFAIL) {
-        smtpd_lookup_failed(S, "RCPT", address, &e);
-        return false;
-    }
-    return smtpd_map_rcpt(S, &x);
+    if (route_resolve_for(S->svc->policy, S->svc->svc, S->tx->msg->env.sender, address, smtpd_scratch(S), &x.route, &e) == LOOKUP_TEMPFAIL)
+        note_fault(S, address, MAP_FAULT_TABLE, &e);
+    else
+        smtpd_map_rcpt(S, &x);
 }
 
-bool smtpd_map_bcc(struct smtpd_sess *S)
+void smtpd_map_bcc(struct smtpd_sess *S)
 {
     static const enum rewrite_bcc kinds[] = { REWRITE_BCC_SENDER, REWRITE_BCC_ALWAYS };
     const struct policy *pol = S->svc->policy;
     struct span sender = S->tx->msg->env.sender, to;
     struct err e = ERR_INIT;
     if (!rewrite_has_bcc(pol) || !smtpd_maps_addresses(S))
-        return true;
+        return;
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
         enum lookup got = rewrite_bcc(pol, kinds[i], sender, true, smtpd_scratch(S), &to, &e);
-        if (got == LOOKUP_TEMPFAIL) {
-            smtpd_lookup_failed(S, "MAIL", sender, &e);
-            return false;
-        }
-        if (got == LOOKUP_FOUND && !smtpd_rcpt_add(S, to, NOTIFY_NEVER))
-            return false;
+        if (got == LOOKUP_TEMPFAIL)
+            note_fault(S, sender, MAP_FAULT_TABLE, &e);
+        else if (got == LOOKUP_FOUND)
+            smtpd_rcpt_add(S, to, NOTIFY_NEVER);
     }
+}
+
+bool smtpd_map_failed(struct smtpd_sess *S)
+{
+    if (LIKELY(S->tx->map_fault == MAP_FAULT_NONE))
+        return false;
+    if (S->tx->map_fault == MAP_FAULT_ALIAS)
+        smtpd_reply(S, 451, "4.6.0", "Alias expansion error");
+    else
+        smtpd_reply(S, 451, "4.3.0", "Error: queue file write error");
     return true;
 }

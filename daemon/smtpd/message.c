@@ -237,7 +237,7 @@ static bool has_fault(struct smtpd_sess *S)
     else if (tx->failed != SPOOL_OK)
         code = 451, dsn = "4.3.0", text = "Error: queue file write error";
     if (code == 0)
-        return false;
+        return smtpd_map_failed(S);
     smtpd_reject_text(S, "END-OF-MESSAGE", rcpt_for_log(S), code, dsn, "%s", text);
     return true;
 }

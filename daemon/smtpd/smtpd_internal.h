@@ -110,6 +110,7 @@ struct smtpd_tx {
     bool is_bdat;                  /* BDAT was seen */
     bool bdat_failed;              /* chunks are thrown away until RSET */
     bool is_smtputf8;
+    uint8_t map_fault;             /* enum map_fault */
     bool too_big, too_many_hops;
     bool wants_missing_headers;
     struct buf carry;              /* owned: end of a chunk that cannot be judged alone */
@@ -361,18 +362,20 @@ struct rcpt_ctx {
     struct rcpt_params params;
     bool is_copy;          /* nobody named it: a blind copy, or a redirected message */
 };
-/* tx->sender becomes that of the envelope. False: a look-up failed, replied. */
-bool smtpd_map_sender(struct smtpd_sess *S);
-/* Adds what canonical tables and alias expansion make of the recipient; nothing when a look-up fails: replied. */
-bool smtpd_map_rcpt(struct smtpd_sess *S, const struct rcpt_ctx *x);
-/* Adds the blind copies that the sender and always_bcc cause. False: replied. */
-bool smtpd_map_bcc(struct smtpd_sess *S);
+/* A look-up that failed on the way is told at the end of the message: smtpd_map_failed(). */
+enum map_fault { MAP_FAULT_NONE, MAP_FAULT_TABLE, MAP_FAULT_ALIAS };
+/* tx->sender becomes that of the envelope. */
+void smtpd_map_sender(struct smtpd_sess *S);
+/* Adds what canonical tables and alias expansion make of the recipient. */
+void smtpd_map_rcpt(struct smtpd_sess *S, const struct rcpt_ctx *x);
+/* Adds the blind copies that the sender and always_bcc cause. */
+void smtpd_map_bcc(struct smtpd_sess *S);
 /* receive_override_options lets addresses be changed. */
 bool smtpd_maps_addresses(const struct smtpd_sess *S);
-/* Logs and replies 451. */
-void smtpd_lookup_failed(struct smtpd_sess *S, const char *stage, struct span addr, const struct err *e);
-/* Adds a recipient that no client named (REDIRECT, BCC), with alias expansion. False: a look-up failed, replied. */
-bool smtpd_rcpt_add(struct smtpd_sess *S, struct span address, uint8_t notify);
+/* True: the message must not be taken; replied. */
+bool smtpd_map_failed(struct smtpd_sess *S);
+/* Adds a recipient that no client named (REDIRECT, BCC), with alias expansion. */
+void smtpd_rcpt_add(struct smtpd_sess *S, struct span address, uint8_t notify);
 /* Next "KEYWORD[=value]"; false at the end. */
 bool smtpd_param_next(struct span *rest, struct span *name, struct span *value, bool *has_value);
 

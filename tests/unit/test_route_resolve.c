@@ -1,6 +1,8 @@
 /* Address classes, transports and next hops; virtual aliases and aliases(5). */
 #include "tests/unit/unit.h"
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "common/base/mem.h"
 #include "tests/unit/policy_fixture.h"
@@ -61,6 +63,10 @@ static const struct kase cases[] = {
     { "no local, mailbox_transport", "local_transport = local:$myhostname\nmailbox_transport = lmtp:unix:/Run/lmtp\n", "s@x", "joe@example.com", ROUTE_LOCAL, NULL, "lmtp", "unix:/Run/lmtp" },
     { "no local, by user", "local_transport = local\nmailbox_transport_maps = inline:{joe=lmtp:[h1]}\nmailbox_transport = lmtp:[h2]\n", "s@x", "joe+x@example.com", ROUTE_LOCAL, NULL, "lmtp", "[h1]" },
     { "no local at all", "local_transport = local:$myhostname\n", "s@x", "joe@example.com", ROUTE_LOCAL, NULL, "local", "hub.example.com" },
+    { "moved", "relocated_maps = inline:{{joe@b.example=c@d.example}}\n", "s@x", "Joe+x@b.example", ROUTE_DEFAULT, "Joe+x@b.example", "error", "5.1.6 User has moved to c@d.example" },
+    { "moved, a domain", "relocated_maps = inline:{{@relay.example=far away}}\n", "s@x", "joe@relay.example", ROUTE_RELAY, NULL, "error", "5.1.6 User has moved to far away" },
+    { "moved, a local user", "relocated_maps = inline:{joe=elsewhere}\n", "s@x", "joe@example.com", ROUTE_LOCAL, NULL, "error", "5.1.6 User has moved to elsewhere" },
+    { "who has moved is not known", "relocated_maps = fail:x\n", "s@x", "joe@b.example", ROUTE_DEFAULT, NULL, "!", NULL },
     { "transport table fails", "transport_maps = fail:x\n", "s@x", "joe@b.example", ROUTE_DEFAULT, NULL, "!", NULL },
     { "domain table fails", "virtual_mailbox_domains = fail:x\n", "s@x", "joe@b.example", ROUTE_DEFAULT, NULL, "!", NULL },
     { "own domain needs no other table", "virtual_mailbox_domains = fail:x\n", "s@x", "joe@example.com", ROUTE_LOCAL, NULL, "lmtp", NULL },
@@ -108,7 +114,9 @@ static const struct expansion expansions[] = {
     { "several", "virtual_alias_maps = inline:{{joe@alias.example=a@b.example, c@d.example e}}\n", "JOE@alias.example", "a@b.example c@d.example e@hub.example.com" },
     { "again and again", "virtual_alias_maps = inline:{a@x=b@x,b@x=c@x,c@x=d@x}\n", "a@x", "d@x" },
     { "itself", "virtual_alias_maps = inline:{{a@x=a@x b@x}}\n", "a@x", "a@x b@x" },
-    { "a loop", "virtual_alias_maps = inline:{a@x=b@x,b@x=a@x}\n", "a@x", "a@x" },
+    { "a loop", "virtual_alias_maps = inline:{a@x=b@x,b@x=a@x}\n", "a@x", "!" },
+    { "extension of a whole domain", "virtual_alias_maps = inline:{@x=@y}\n", "a+e@x", "a+e@y" },
+    { "the first result takes the place", "virtual_alias_maps = inline:{{a@x=b@x c@x},{b@x=d@x e@x}}\n", "a@x", "d@x c@x e@x" },
     { "duplicates", "virtual_alias_maps = inline:{{a@x=b@x c@x},{c@x=b@x}}\n", "a@x", "b@x" },
     { "extension", "virtual_alias_maps = inline:{a@x=b@y}\n", "a+e@x", "b+e@y" },
     { "extension kept back", "propagate_unmatched_extensions =\nvirtual_alias_maps = inline:{a@x=b@y}\n", "a+e@x", "b@y" },
@@ -169,7 +177,7 @@ static void test_alias_files(void **state)
         { "itself", NULL, "self@hub.example.com", "self@hub.example.com x@b.example" },
         { "a command is refused", NULL, "prog@example.com", "prog@example.com" },
         { "a command among others", NULL, "mixed@example.com", "y@b.example" },
-        { "an include is refused", NULL, "incl@example.com", "incl@example.com" },
+        { "a file that is not there", NULL, "incl@example.com", "!" },
         { "a file is refused", NULL, "file@example.com", "file@example.com" },
         { "extension in the alias", NULL, "joe+x@example.com", "special@b.example" },
         { "extension stripped", NULL, "root+x@example.com", "Admin@example.com ops@b.example" },
@@ -192,6 +200,67 @@ static void test_alias_files(void **state)
     fixture_free(&f);
     unlink(path);
     free(conf);
+}
+
+static void write_file(const char *path, const char *text)
+{
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+}
+
+/* Members with the sender that they get: "addr/owner", joined with blanks; "!": temporary failure. */
+static const char *targets(struct fixture *f, const char *recipient)
+{
+    struct route_targets t;
+    struct err e = ERR_INIT;
+    char *out = arena_strdup(f->arena, "");
+    if (route_expand_to(f->policy, span_cstr(recipient), f->arena, &t, NULL, &e) != LOOKUP_FOUND)
+        return "!";
+    for (size_t i = 0; i < t.count; i++)
+        out = arena_printf(f->arena, "%s%s%.*s/%.*s", out, i ? " " : "", SPAN_ARG(t.list[i].addr), SPAN_ARG(t.list[i].sender));
+    return out;
+}
+
+static void test_lists_and_owners(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/test_lists_XXXXXX";
+    assert_non_null(mkdtemp(dir));
+    char *alias_file = xasprintf("%s/aliases", dir), *members = xasprintf("%s/members", dir), *more = xasprintf("%s/more", dir);
+    char *round = xasprintf("%s/round", dir);
+    char *text = xasprintf("staff: :include:%s, boss@b.example\nowner-staff: Keeper\nother: x@b.example\nowner-other: k1@b.example\n"
+                           "nested: staff, z@b.example\nowner-nested: n1, n2\nround: :include:%s\ncmd: \":include:%s\"\nplain: p@b.example\n", members, round, more);
+    write_file(alias_file, text);
+    char *list = xasprintf("# who works here\n one@b.example,\n  two@b.example\n\nThree <three@b.example> (x)\n:include:%s\n", more);
+    write_file(members, list);
+    write_file(more, "four@b.example\n|/bin/false\n");
+    char *self = xasprintf(":include:%s\n", round);
+    write_file(round, self);
+    char *conf = xasprintf("%slocal_transport = local\nalias_maps = hash:%s\n", site, alias_file);
+    struct fixture *f = fixture_new(conf);
+    assert_string_equal(targets(f, "plain@example.com"), "p@b.example/");
+    assert_string_equal(targets(f, "other@example.com"), "x@b.example/owner-other@hub.example.com");
+    assert_string_equal(targets(f, "cmd@example.com"), "four@b.example/");
+    assert_string_equal(targets(f, "staff@example.com"), "one@b.example/owner-staff@hub.example.com two@b.example/owner-staff@hub.example.com "
+                        "three@b.example/owner-staff@hub.example.com four@b.example/owner-staff@hub.example.com boss@b.example/owner-staff@hub.example.com");
+    assert_non_null(strstr(targets(f, "nested@example.com"), "z@b.example/owner-nested@hub.example.com one@b.example/owner-staff@hub.example.com"));
+    assert_string_equal(targets(f, "round@example.com"), "!");
+    assert_int_equal(chmod(more, 0666), 0);
+    assert_string_equal(targets(f, "cmd@example.com"), "!");
+    fixture_free(&f);
+    char *expanded = xasprintf("%sexpand_owner_alias = yes\npropagate_unmatched_extensions = alias\n", conf);
+    f = fixture_new(expanded);
+    assert_string_equal(targets(f, "other@example.com"), "x@b.example/k1@b.example");
+    assert_string_equal(targets(f, "plain+e@example.com"), "p+e@b.example/");
+    assert_string_equal(targets(f, "nested+e@example.com"), "!");
+    fixture_free(&f);
+    const char *const files[] = { alias_file, members, more, round };
+    for (size_t i = 0; i < ARRAY_LEN(files); i++)
+        unlink(files[i]);
+    rmdir(dir);
+    free(alias_file), free(members), free(more), free(round), free(text), free(list), free(self), free(conf), free(expanded);
 }
 
 /* Compiled anew beside the old one: tables are shared, the old snapshot goes on working. */
@@ -234,6 +303,7 @@ int main(void)
         cmocka_unit_test(test_routes),
         cmocka_unit_test(test_virtual_aliases),
         cmocka_unit_test(test_alias_files),
+        cmocka_unit_test(test_lists_and_owners),
         cmocka_unit_test(test_reload),
         cmocka_unit_test(test_named_lists),
     };
