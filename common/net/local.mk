@@ -11,12 +11,14 @@ libnet_a_SOURCES = \
 EXTRA_DIST += common/net/README.md
 
 if HAVE_CMOCKA
-check_PROGRAMS += tests/unit/test_haproxy tests/unit/test_net_addr tests/unit/test_net_stream
-TESTS += tests/unit/test_haproxy tests/unit/test_net_addr tests/unit/test_net_stream
+check_PROGRAMS += tests/unit/test_haproxy tests/unit/test_net_addr tests/unit/test_net_stream tests/unit/test_pool
+TESTS += tests/unit/test_haproxy tests/unit/test_net_addr tests/unit/test_net_stream tests/unit/test_pool
 tests_unit_test_haproxy_SOURCES = tests/unit/test_haproxy.c
 tests_unit_test_haproxy_LDADD = libnet.a libbase.a $(TEST_LIBS)
 tests_unit_test_net_addr_SOURCES = tests/unit/test_net_addr.c
 tests_unit_test_net_addr_LDADD = libnet.a libbase.a $(TEST_LIBS)
+tests_unit_test_pool_SOURCES = tests/unit/test_pool.c
+tests_unit_test_pool_LDADD = libnet.a libbase.a $(TEST_LIBS)
 tests_unit_test_net_stream_SOURCES = tests/unit/test_net_stream.c
 tests_unit_test_net_stream_LDADD = libnet.a libbase.a $(TEST_LIBS)
 endif

@@ -35,9 +35,11 @@ EXTRA_DIST += common/table/README.md
 TABLE_LIBS = libtable.a libconf.a libnet.a libbase.a $(IDN2_LIBS) $(PCRE2_LIBS)
 
 if HAVE_CMOCKA
-TABLE_TESTS = tests/unit/test_table_types tests/unit/test_table_rules tests/unit/test_table_swap tests/unit/test_table_maps tests/unit/test_match_list
+TABLE_TESTS = tests/unit/test_net_tables tests/unit/test_table_types tests/unit/test_table_rules tests/unit/test_table_swap tests/unit/test_table_maps tests/unit/test_match_list
 check_PROGRAMS += $(TABLE_TESTS)
 TESTS += $(TABLE_TESTS)
+tests_unit_test_net_tables_SOURCES = tests/unit/test_net_tables.c
+tests_unit_test_net_tables_LDADD = $(TABLE_LIBS) $(TEST_LIBS)
 tests_unit_test_table_types_SOURCES = tests/unit/test_table_types.c
 tests_unit_test_table_types_LDADD = $(TABLE_LIBS) $(TEST_LIBS)
 tests_unit_test_table_rules_SOURCES = tests/unit/test_table_rules.c
@@ -51,6 +53,10 @@ tests_unit_test_match_list_LDADD = $(TABLE_LIBS) $(TEST_LIBS)
 endif
 
 if FUZZERS
+noinst_PROGRAMS += tests/fuzz/fuzz_net_tables
+tests_fuzz_fuzz_net_tables_SOURCES = tests/fuzz/fuzz_net_tables.c
+tests_fuzz_fuzz_net_tables_LDADD = $(TABLE_LIBS)
+tests_fuzz_fuzz_net_tables_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 noinst_PROGRAMS += tests/fuzz/fuzz_table_text
 tests_fuzz_fuzz_table_text_SOURCES = tests/fuzz/fuzz_table_text.c
 tests_fuzz_fuzz_table_text_LDADD = $(TABLE_LIBS)
