@@ -7,6 +7,7 @@
 #include "common/base/buf.h"
 #include "common/base/clock.h"
 #include "common/base/mem.h"
+#include "common/table/dns_filter.h"
 
 #define WAIT_MS 60000 /* policy_answers_wait(): more than the resolver's own limits */
 
@@ -14,6 +15,7 @@ struct question {
     struct question *next;
     struct policy_answers *owner;
     struct dns_answer *answer; /* counted; NULL: not here yet */
+    bool is_filtered;
     enum dns_type type;
     size_t name_n;
     char name[];
@@ -40,6 +42,7 @@ struct verify_question {
 
 struct policy_answers {
     struct dns *dns;
+    const struct dns_filter *filter; /* NULL: none */
     struct verifier *verifier; /* NULL: none */
     struct verify_question *addresses; /* owned */
     struct question *list;     /* owned; a few dozen, of a hostile command a few hundred (EVAL_SERVERS_MAX) */
@@ -93,6 +96,23 @@ void policy_answers_free(struct policy_answers **a)
     *a = NULL;
 }
 
+void policy_answers_set_filter(struct policy_answers *a, const struct dns_filter *f)
+{
+    a->filter = f;
+}
+
+/* On the thread that evaluates, not on the dns thread: a table may take its time. */
+static const struct dns_answer *filtered(const struct policy_answers *a, struct question *q)
+{
+    if (q->answer != NULL && a->filter != NULL && !q->is_filtered) {
+        struct dns_answer *whole = q->answer;
+        q->answer = dns_filter_apply(a->filter, whole);
+        q->is_filtered = true;
+        dns_answer_unref(&whole);
+    }
+    return q->answer;
+}
+
 const struct dns_answer *policy_answers_get(struct policy_answers *a, struct span name, enum dns_type type)
 {
     if (a == NULL || a->dns == NULL)
@@ -100,7 +120,7 @@ const struct dns_answer *policy_answers_get(struct policy_answers *a, struct spa
     struct question **end = &a->list;
     for (; *end != NULL; end = &(*end)->next)
         if ((*end)->type == type && span_eq(name, span_of((*end)->name, (*end)->name_n)))
-            return (*end)->answer;
+            return filtered(a, *end);
     struct question *q = xcalloc(1, sizeof *q + name.n + 1);
     q->owner = a;
     q->type = type;

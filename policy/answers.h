@@ -25,6 +25,9 @@ void policy_answers_clear(struct policy_answers *a);
 
 /* The answer, or NULL: noted, to be asked. */
 const struct dns_answer *policy_answers_get(struct policy_answers *a, struct span name, enum dns_type type);
+/* smtpd_dns_reply_filter for what is got from now on; borrowed for the evaluation. NULL: none. */
+struct dns_filter;
+void policy_answers_set_filter(struct policy_answers *a, const struct dns_filter *f);
 enum answers_status { ANSWERS_HERE, ANSWERS_WAIT, ANSWERS_NONE };
 /* Who verifies addresses; borrowed for life. Without one nobody does. */
 void policy_answers_set_verifier(struct policy_answers *a, struct verifier *v);

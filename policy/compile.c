@@ -10,6 +10,7 @@
 
 #include "common/base/mem.h"
 #include "common/conf/conf_report.h"
+#include "common/table/dns_filter.h"
 #include "policy/checks.h"
 #include "policy/policy_internal.h"
 #include "policy/rewrite/rewrite_internal.h"
@@ -333,6 +334,10 @@ static void compile_service(struct compiler *c, struct policy_service *s)
     s->relay_clientcerts = compile_maps(c, "relay_clientcerts", span_cstr(v->relay_clientcerts));
     if (*v->smtpd_log_access_permit_actions != '\0')
         s->permit_log = compile_list(c, "smtpd_log_access_permit_actions", span_cstr(v->smtpd_log_access_permit_actions), MATCH_NAMES);
+    if (*v->smtpd_dns_reply_filter != '\0') {
+        s->dns_filter = arena_alloc(p->arena, sizeof *s->dns_filter);
+        *s->dns_filter = (struct dns_filter){ compile_maps(c, "smtpd_dns_reply_filter", span_cstr(v->smtpd_dns_reply_filter)), p->log };
+    }
     s->access_parents = policy_list_has(v->parent_domain_matches_subdomains, "smtpd_access_maps");
     s->named = arena_alloc(p->arena, ARRAY_LEN(named_lists) * sizeof *s->named);
     for (size_t i = 0; i < ARRAY_LEN(named_lists); i++) {

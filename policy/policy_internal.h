@@ -61,6 +61,7 @@ struct policy_service {
     size_t local_client_count;
     bool has_servers;                /* some list asks a policy server */
     bool has_client_dnsbl;           /* some list asks a DNS list about the client's address */
+    struct dns_filter *dns_filter;   /* smtpd_dns_reply_filter; in the arena, NULL: none */
     bool access_parents;             /* parent_domain_matches_subdomains has smtpd_access_maps */
     struct step_list lists[LIST_COUNT];
     struct restriction_class *classes;

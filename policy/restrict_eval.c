@@ -494,6 +494,8 @@ enum verdict policy_check(const struct policy *p, const struct conf_service *lis
                        .route = c->route };
     if (c->trace != NULL)
         policy_trace_watch(c->trace, a);
+    if (ev.s->dns_filter != NULL && c->answers != NULL)
+        policy_answers_set_filter(c->answers, ev.s->dns_filter);
     bool ok = run_stage(&ev);
     if (c->trace != NULL)
         policy_trace_watch(NULL, a);

@@ -28,6 +28,7 @@ SCENARIOS = \
 	tests/scenarios/net_tables.py \
 	tests/scenarios/notices.py \
 	tests/scenarios/operate.py \
+	tests/scenarios/restrictions.py \
 	tests/scenarios/retry.py \
 	tests/scenarios/dns_restrictions.py \
 	tests/scenarios/policy_service.py \
@@ -52,7 +53,7 @@ SCENARIOS += \
 	tests/scenarios/params_daemon.py \
 	tests/scenarios/params_mail.py
 TESTS += $(SCENARIOS)
-EXTRA_DIST += $(SCENARIOS) tests/lib/shim_disk.c tests/lib/shim_flush.c tests/lib/hub.py tests/lib/tableserver.py tests/lib/client.py tests/lib/sink.py tests/lib/cases.py
+EXTRA_DIST += $(SCENARIOS) tests/scenarios/restrictions.json tests/lib/shim_disk.c tests/lib/shim_flush.c tests/lib/hub.py tests/lib/tableserver.py tests/lib/client.py tests/lib/sink.py tests/lib/cases.py
 
 # Dialogues, played to the daemon.
 GOLDEN = tests/golden/access.txt tests/golden/generic.txt

@@ -92,6 +92,12 @@ struct dns_answer *dns_query_wait(struct dns *d, struct span name, enum dns_type
 struct dns_answer *dns_query_cached(struct dns *d, struct span name, enum dns_type type);
 struct dns_answer *dns_answer_ref(struct dns_answer *a);
 void dns_answer_unref(struct dns_answer **a);
+/*
+ * A reference to an answer with the records that keep() wants: `a` itself when it wants all, DNS_TEMPFAIL with why_none when it
+ * wants none of those that are there.
+ */
+typedef bool dns_keep_fn(void *arg, const struct dns_rr *rr);
+struct dns_answer *dns_answer_select(struct dns_answer *a, dns_keep_fn *keep, void *arg, const char *why_none) MUST_CHECK;
 /* The name as it is asked for and appears in answers: A-labels, lower case, no trailing dot. False: not a name. */
 bool dns_name_text(struct span name, char out[static 256]) MUST_CHECK;
 /* "4.3.2.1.in-addr.arpa" or the ip6.arpa form of an address into out (at least 80 bytes). */

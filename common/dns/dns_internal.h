@@ -48,6 +48,7 @@ struct dns_box {
     atomic_uint refs;
     uint32_t ttl_s;            /* 0: not to be cached */
     struct arena *arena;       /* owned: everything pub points to */
+    struct dns_answer *base;   /* counted: the answer that this one is a selection of; its records point into it */
 };
 
 size_t dns_packet_query(const struct dns_question *q, uint16_t id, bool edns, uint8_t out[static DNS_QUERY_MAX]);

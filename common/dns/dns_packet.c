@@ -110,9 +110,36 @@ void dns_answer_unref(struct dns_answer **ap)
     *ap = NULL;
     /* acq_rel: what every holder read happens before the free by the last one */
     if (b && atomic_fetch_sub_explicit(&b->refs, 1, memory_order_acq_rel) == 1) {
+        if (b->base != NULL)
+            dns_answer_unref(&b->base); /* never a selection itself: one step deep */
         arena_free(&b->arena);
         free(b);
     }
+}
+
+struct dns_answer *dns_answer_select(struct dns_answer *a, dns_keep_fn *keep, void *arg, const char *why_none)
+{
+    struct dns_box *b = box_new(a->qname);
+    struct dns_rr *rr = arena_alloc(b->arena, (a->count + 1) * sizeof *rr);
+    size_t n = 0;
+    for (size_t i = 0; a->status == DNS_OK && i < a->count; i++)
+        if (keep(arg, &a->rr[i]))
+            rr[n++] = a->rr[i];
+    struct dns_answer *out = &b->pub;
+    if (n == a->count || a->status != DNS_OK) {
+        dns_answer_unref(&out);
+        return dns_answer_ref(a);
+    }
+    struct dns_box *from = (struct dns_box *)a;
+    b->ttl_s = from->ttl_s;
+    b->base = dns_answer_ref(from->base != NULL ? from->base : a);
+    b->pub.secure = a->secure;
+    b->pub.final_name = a->final_name;
+    b->pub.rr = rr;
+    b->pub.count = n;
+    b->pub.status = n > 0 ? DNS_OK : DNS_TEMPFAIL;
+    b->pub.why = n > 0 ? "" : arena_strdup(b->arena, why_none);
+    return out;
 }
 
 /* ---- reading records ---- */

@@ -1,5 +1,6 @@
 noinst_LIBRARIES += libtable.a
 libtable_a_SOURCES = \
+	common/table/dns_filter.c common/table/dns_filter.h \
 	common/table/fold.c common/table/fold.h \
 	common/table/lines.c common/table/lines.h \
 	common/table/maps.c common/table/maps.h \

@@ -7,6 +7,8 @@
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 #include "common/net/dest.h"
+#include "common/table/dns_filter.h"
+#include "daemon/deliver/tables.h"
 #include "daemon/deliver/trace_headers.h"
 #include "daemon/smtp/hosts.h"
 #include "daemon/smtp/request.h"
@@ -162,6 +164,11 @@ static void forgive_configuration(struct smtp_request *r, struct span text, bool
     r->fail.dsn[0] = '4';
 }
 
+static struct dns_answer *filter_dns(const void *arg, struct dns_answer *a)
+{
+    return dns_filter_apply(arg, a);
+}
+
 static void try_named(struct smtp_request *r, const struct dest *d, struct span text, bool is_fallback)
 {
     struct hosts_options o;
@@ -171,6 +178,12 @@ static void try_named(struct smtp_request *r, const struct dest *d, struct span 
         log_warn(&r->log, "next hop %.*s: %s", SPAN_ARG(text), e.text);
         fail_words(r, "4.3.5", "mail system configuration error: %s", e.text);
         return;
+    }
+    struct dns_filter filter = { NULL, &r->log };
+    if (*r->cp->dns_reply_filter != '\0') {
+        filter.maps = deliver_tables_get(r->env->tables, r->cp->dns_reply_filter);
+        o.filter = filter_dns;
+        o.filter_arg = &filter;
     }
     hosts_find(r->env->dns, d, &o, &h);
     r->found_self |= h.found_self;

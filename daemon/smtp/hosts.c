@@ -164,7 +164,7 @@ static void finish(struct finder *f)
 static void find_by_mx(struct finder *f)
 {
     const char *domain = f->out->domain;
-    struct dns_answer *a = dns_query_wait(f->dns, span_cstr(domain), DNS_MX, CLOCK_NEVER);
+    struct dns_answer *a = finder_ask(f, domain, DNS_MX);
     struct names l = { .n = NULL };
     switch (a->status) {
     case DNS_OK:

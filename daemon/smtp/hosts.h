@@ -53,6 +53,9 @@ struct hosts_options {
     bool ignore_srv_lookup_error, allow_srv_lookup_fallback;
     /* who we are, for loop_check; may be NULL */
     const char *inet_interfaces, *proxy_interfaces, *myhostname;
+    /* smtp_dns_reply_filter: returns a reference to what is left of a; NULL: nothing is filtered */
+    struct dns_answer *(*filter)(const void *arg, struct dns_answer *a);
+    const void *filter_arg;
     uint64_t seed;             /* of the random choices; 0: from the system */
 };
 

@@ -39,6 +39,8 @@ void finder_fail_dns(struct finder *f, const char *name, const char *type, const
 void hosts_prefetch(struct finder *f, const struct host_name *n, size_t count);
 /* Adds the addresses of a name. False when there are none; the reason is noted. */
 bool hosts_add_addresses(struct finder *f, const struct host_name *n);
+/* Asks and waits; what smtp_dns_reply_filter leaves. */
+struct dns_answer *finder_ask(struct finder *f, const char *name, enum dns_type type) MUST_CHECK;
 void hosts_add_address(struct finder *f, const struct host_name *n, const char *name, struct ip_addr a, bool secure);
 
 /* ---- hosts_search.c ---- */

@@ -53,6 +53,16 @@ static bool add_localhost(struct finder *f, const struct host_name *n)
     return f->count > before;
 }
 
+struct dns_answer *finder_ask(struct finder *f, const char *name, enum dns_type type)
+{
+    struct dns_answer *all = dns_query_wait(f->dns, span_cstr(name), type, CLOCK_NEVER);
+    if (f->o->filter == NULL)
+        return all;
+    struct dns_answer *left = f->o->filter(f->o->filter_arg, all);
+    dns_answer_unref(&all);
+    return left;
+}
+
 enum found { FOUND, NOT_FOUND, FAILED };
 
 static void add_answer(struct finder *f, const struct host_name *n, const struct dns_answer *a)
@@ -73,7 +83,7 @@ static enum found ask_dns(struct finder *f, const struct host_name *n, const cha
     for (size_t i = 0; i < ARRAY_LEN(types); i++) {
         if (!(types[i].type == DNS_A ? f->o->v4 : f->o->v6))
             continue;
-        struct dns_answer *a = dns_query_wait(f->dns, span_cstr(name), types[i].type, CLOCK_NEVER);
+        struct dns_answer *a = finder_ask(f, name, types[i].type);
         if (a->status == DNS_OK)
             add_answer(f, n, a);
         /* The first failure is told, unless a later one is temporary. */
