@@ -50,8 +50,10 @@ void pipe_free(struct content_pipe *p)
 
 static void put(struct content_pipe *p, struct span s)
 {
-    if (s.n > 0 && !p->is_stopped)
-        p->o.put(p->o.arg, s);
+    if (s.n == 0 || p->is_stopped)
+        return;
+    p->is_mid_line = s.p[s.n - 1] != '\n';
+    p->o.put(p->o.arg, s);
 }
 
 /* Text of one or more lines with '\n' between them, of our own making. */
@@ -273,10 +275,25 @@ static void pass_boundary(struct content_pipe *p, size_t level, struct span line
     p->state = p->wants_lines || p->stack.count > 0 ? BODY : PASS;
 }
 
+/* A piece that goes on with a line whose beginning was changed or left out may begin one itself. */
+static void keep_body_line(struct content_pipe *p, struct span raw, bool is_beginning)
+{
+    p->made_dot_line |= !is_beginning && !p->is_mid_line && *raw.p == '.';
+    put(p, raw);
+}
+
+/* What is before a piece that is left out must not run into the next line, or end the message without a line end. */
+static void drop_body_line(struct content_pipe *p, struct span raw)
+{
+    if (p->is_mid_line && raw.p[raw.n - 1] == '\n')
+        put(p, SPAN_LIT("\r\n"));
+}
+
 /* A whole body line with its end, or a piece of one. */
 static void take_body_line(struct content_pipe *p, struct span raw)
 {
     struct span line = without_end(raw), text = line;
+    bool is_beginning = p->at_line_start;
     size_t level = p->at_line_start ? mime_stack_find(&p->stack, line) : p->stack.count;
     if (level < p->stack.count) /* what a closing boundary belongs to is over before it */
         pass_boundary(p, level, line);
@@ -285,8 +302,10 @@ static void take_body_line(struct content_pipe *p, struct span raw)
     if (got == PIPE_STOP)
         p->is_stopped = true;
     else if (got == PIPE_KEEP)
-        put(p, raw);
-    else if (got == PIPE_REPLACE)
+        keep_body_line(p, raw, is_beginning);
+    else if (got == PIPE_DROP)
+        drop_body_line(p, raw);
+    else
         put_text(p, text);
 }
 

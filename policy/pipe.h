@@ -80,6 +80,7 @@ struct content_pipe {
     bool is_stopped;
     bool wants_lines, wants_parts; /* of the stages */
     bool made_8bit, made_long_line, made_dot_line; /* what stages made has such */
+    bool is_mid_line;         /* what was written last has no line end yet */
     bool is_known_field;      /* the line that is being put together in a part's header is one */
     bool is_cut;              /* the line, at header_bytes */
     bool is_nested;           /* this header is that of a message in a message */

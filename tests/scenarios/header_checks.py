@@ -10,6 +10,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import cases
 from hub import MASTER, Hub, wait_for
+from sink import Sink
 
 # Subject: what the table says; then what comes of it: reply, log word, log text. "-": nothing is logged.
 ACTIONS = [
@@ -268,6 +269,20 @@ def test_whose_values_hold():
     master = MASTER.replace("smtpd\n", "smtpd -o receive_override_options=no_header_body_checks\n", 1)
     with Hub({"header_checks": table([("^Subject: first", "REJECT")])}, master=master) as hub, hub.client() as c:
         c.send_mail("a@example.org", ["user@example.com"], b"Subject: first\r\n\r\nx\r\n")
+
+
+def test_rest_of_a_line_is_no_end_of_data():
+    """A long line is looked at in pieces. What stays when its beginning goes must not end the message at the next hop."""
+    long = b"DROP".ljust(2048, b"x")
+    inner = b"MAIL FROM:<evil@example.org>\r\nRCPT TO:<user@relay.example>\r\nDATA\r\nevil\r\n"
+    with Sink(keywords=()) as sink, Hub({"body_checks": table([("^DROP", "IGNORE")])},
+                                        routes={"relay.example": f"smtp:[127.0.0.1]:{sink.port}"}) as hub, hub.client() as c:
+        for body in (b"x\r\n" + long + b".\r\n" + inner + b"last\r\n", b"x\r\n" + b"y" * 2048 + b"DROP\r\n"):
+            c.send_mail("a@example.org", ["user@relay.example"], b"Subject: s\r\n\r\n" + body)
+        hub.wait_log("status=sent", count=2)
+        assert [m["sender"] for m in sink.mails] == ["a@example.org"] * 2, sink.mails
+        assert sorted(m["data"].endswith(b"last\r\n") for m in sink.mails) == [False, True], sink.mails
+        assert b"\r\n.\r\nMAIL FROM" in b"".join(m["data"] for m in sink.mails)
 
 
 if __name__ == "__main__":

@@ -174,6 +174,36 @@ static void test_cases(void **state)
     }
 }
 
+/* Pieces of one line, of which some go: what follows them may begin a line, and no line stays without an end. */
+static void test_pieces_of_a_line(void **state)
+{
+    static const struct { const char *body, *out; bool has_dot_line; } rows[] = {
+        { "\r\n0DROP.\r\ny\r\n", "\r\n.\r\ny\r\n", true },
+        { "\r\n0DROPx.\r\ny\r\n", "\r\nx.\r\ny\r\n", false },
+        { "\r\n01234.5\r\ny\r\n", "\r\n01234.5\r\ny\r\n", false },
+        { "\r\n01234.DROP\r\n", "\r\n01234\r\n", false },
+        { "\r\n0DROP1DROP\r\ny\r\n", "\r\ny\r\n", false },
+    };
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct run r = { .seen = BUF_INIT(0), .out = BUF_INIT(0) };
+        struct arena *a = arena_new(0);
+        struct content_pipe p;
+        struct pipe_options o = { .header_bytes = 1000, .line_bytes = 5, .drop = "", .stage_count = 1, .put = on_put, .arg = &r,
+                                  .stages[0] = { .arg = &r, .field = on_field, .line = on_line } };
+        pipe_init(&p, &o, a);
+        pipe_end_header(&p);
+        pipe_feed(&p, span_cstr(rows[i].body));
+        pipe_end(&p);
+        assert_true(span_eq(buf_span(&r.out), span_cstr(rows[i].out)));
+        assert_int_equal(p.made_dot_line, rows[i].has_dot_line);
+        pipe_free(&p);
+        arena_free(&a);
+        buf_free(&r.seen);
+        buf_free(&r.out);
+    }
+}
+
 /* What the message's own header has, as it is written. */
 static void test_header_facts(void **state)
 {
@@ -199,6 +229,7 @@ static void test_header_facts(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_cases), cmocka_unit_test(test_header_facts) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_cases), cmocka_unit_test(test_pieces_of_a_line),
+                                       cmocka_unit_test(test_header_facts) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
