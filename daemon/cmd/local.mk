@@ -8,7 +8,7 @@ libctl_a_SOURCES = \
 	daemon/cmd/sendmail_options.c daemon/cmd/sendmail_options.h \
 	daemon/cmd/submit.c daemon/cmd/submit.h
 EXTRA_DIST += daemon/cmd/README.md
-dist_man_MANS += man/mailq.1 man/posthouse-sendmail.1 man/posthousectl.8
+dist_man_MANS += man/mailq.1 man/posthouse-sendmail.1 man/posthouse-tables.5 man/posthousectl.8
 
 # The parts in the order of their layers: each uses those behind it.
 CTL_LIBS = libctl.a libcontrol.a libsched.a libspool.a libpolicy.a libtable.a libconf.a libdns.a libmail.a libnet.a libbase.a \
