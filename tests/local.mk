@@ -33,6 +33,7 @@ SCENARIOS = \
 	tests/scenarios/dns_restrictions.py \
 	tests/scenarios/policy_service.py \
 	tests/scenarios/access_actions.py \
+	tests/scenarios/rewriting.py \
 	tests/scenarios/routing.py \
 	tests/scenarios/scale.py \
 	tests/scenarios/sendmail.py \

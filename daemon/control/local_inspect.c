@@ -67,6 +67,11 @@ static void add_checks(struct local_inspect *i, const struct local_inspect_optio
     i->checks = checks_begin(c, &i->message, a, &i->o.stages[i->o.stage_count++]);
 }
 
+bool local_inspect_maps_addresses(const struct params *p)
+{
+    return !has_word(p->receive_override_options, "no_address_mappings");
+}
+
 void local_inspect_begin(struct local_inspect *i, const struct local_inspect_options *o, struct msg *m)
 {
     const struct params *p = o->p;
@@ -79,6 +84,9 @@ void local_inspect_begin(struct local_inspect *i, const struct local_inspect_opt
     } };
     i->bcc_end = &i->bcc;
     add_checks(i, o);
+    i->rewrite = rewrite_stage_new(o->policy, REWRITE_LOCAL, local_inspect_maps_addresses(p));
+    if (i->rewrite != NULL)
+        i->o.stages[i->o.stage_count++] = rewrite_stage_of(i->rewrite);
 }
 
 int local_inspect_verdict(const struct local_inspect *i, struct err *e)
@@ -86,6 +94,10 @@ int local_inspect_verdict(const struct local_inspect *i, struct err *e)
     int code = 0;
     const char *dsn = "";
     struct span text = SPAN_LIT("");
+    if (i->rewrite != NULL && i->rewrite->has_failed) {
+        *e = i->rewrite->e;
+        return EX_TEMPFAIL;
+    }
     switch (i->checks != NULL ? checks_status(i->checks, &code, &dsn, &text) : CHECKS_OK) {
     case CHECKS_OK:
         return 0;
@@ -102,4 +114,5 @@ int local_inspect_verdict(const struct local_inspect *i, struct err *e)
 void local_inspect_end(struct local_inspect *i)
 {
     checks_end(&i->checks);
+    rewrite_stage_free(&i->rewrite);
 }

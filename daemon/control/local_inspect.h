@@ -12,6 +12,7 @@
 #include "common/conf/params.h"
 #include "policy/checks.h"
 #include "policy/pipe.h"
+#include "policy/rewrite/rewrite_stage.h"
 #include "queue/spool.h"
 
 struct local_inspect_address {
@@ -30,6 +31,7 @@ struct local_inspect {
     struct log_src log;
     struct checks_message message;
     struct checks_run *checks;   /* owned */
+    struct rewrite_stage *rewrite; /* owned */
 };
 
 struct local_inspect_options {
@@ -40,6 +42,8 @@ struct local_inspect_options {
     const char *queue_id;
 };
 
+/* receive_override_options lets addresses be changed. */
+bool local_inspect_maps_addresses(const struct params *p);
 /* All that is given is borrowed until local_inspect_end(), and the envelope is complete. */
 void local_inspect_begin(struct local_inspect *i, const struct local_inspect_options *o, struct msg *m);
 /* After the content: 0, or an exit status of sysexits with *e. */

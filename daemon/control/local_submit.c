@@ -14,7 +14,7 @@
 #include "common/mail/maildate.h"
 #include "daemon/control/local_content.h"
 #include "daemon/control/local_inspect.h"
-#include "policy/route.h"
+#include "policy/rewrite/rewrite.h"
 
 struct run {
     const struct local_env *env;
@@ -24,6 +24,7 @@ struct run {
     struct policy *policy; /* NULL: none */
     const struct conf_service *pickup; /* NULL: master.cf has none */
     const struct params *pickup_p;     /* its values */
+    bool has_maps;                     /* receive_override_options lets addresses be changed */
     struct msg *m;
     char id[QID_TEXT_MAX];
     uid_t uid;
@@ -46,30 +47,60 @@ static struct span complete_address(const struct params *p, struct arena *a, str
     return arena_dup_span(a, s);
 }
 
-static void add_rcpt(struct run *r, struct span addr, struct span orig, uint8_t notify)
+/* A duplicate differs in nothing but case; without enable_original_recipient the address alone counts. */
+static bool is_there(const struct run *r, struct span addr, struct span orig, uint8_t notify)
 {
     const struct envelope *env = &r->m->env;
     int64_t filter = r->p->duplicate_filter_limit; /* 0: no limit */
     for (uint32_t i = 0; i < env->rcpt_count && (filter == 0 || i < filter); i++) {
-        if (span_ieq(env->rcpts[i].addr, addr))
-            return;
+        const struct msg_rcpt *x = &env->rcpts[i];
+        if (span_ieq(x->addr, addr) && (!r->p->enable_original_recipient || (span_ieq(x->orig, orig) && x->notify == notify)))
+            return true;
     }
+    return false;
+}
+
+static void add_rcpt(struct run *r, struct span addr, struct span orig, uint8_t notify)
+{
+    if (is_there(r, addr, orig, notify))
+        return;
     struct msg_rcpt *rc = msg_add_rcpt(r->m);
     rc->addr = addr;
     rc->orig = orig;
     rc->notify = notify;
 }
 
-/* The address and what aliases make of it. */
-static int add_expanded(struct run *r, struct span address, uint8_t notify, struct err *e)
+static int add_bcc(struct run *r, enum rewrite_bcc which, struct span address, struct err *e);
+
+/* The address as it is to be written, and what aliases make of it. */
+static int add_expanded(struct run *r, struct span address, uint8_t notify, bool is_copy, struct err *e)
 {
     struct arena *a = r->m->arena;
     struct span addr = complete_address(r->p, a, address), *list = &addr;
     size_t n = 1;
-    if (r->policy != NULL && route_expand(r->policy, addr, a, &list, &n, e) == LOOKUP_TEMPFAIL)
+    if (r->policy != NULL && rewrite_envelope(r->policy, REWRITE_ENV_RCPT, r->has_maps, address, a, &addr, NULL, e) == LOOKUP_TEMPFAIL)
+        return EX_TEMPFAIL;
+    if (r->policy != NULL && r->has_maps && route_expand(r->policy, addr, a, &list, &n, e) == LOOKUP_TEMPFAIL)
         return EX_TEMPFAIL;
     for (size_t k = 0; k < n; k++)
         add_rcpt(r, list[k], addr, notify);
+    return is_copy ? 0 : add_bcc(r, REWRITE_BCC_RCPT, addr, e);
+}
+
+/* The blind copy that the address causes; nobody is told of it. */
+static int add_bcc(struct run *r, enum rewrite_bcc which, struct span address, struct err *e)
+{
+    struct span to;
+    if (r->policy == NULL || !r->has_maps || !rewrite_has_bcc(r->policy))
+        return 0;
+    switch (rewrite_bcc(r->policy, which, address, true, r->m->arena, &to, e)) {
+    case LOOKUP_FOUND:
+        return add_expanded(r, to, NOTIFY_NEVER, true, e);
+    case LOOKUP_NONE:
+        break;
+    case LOOKUP_TEMPFAIL:
+        return EX_TEMPFAIL;
+    }
     return 0;
 }
 
@@ -77,7 +108,11 @@ static int add_rcpts(struct run *r, struct err *e)
 {
     int status = 0;
     for (size_t i = 0; i < r->s->rcpt_count && status == 0; i++)
-        status = add_expanded(r, r->s->rcpts[i], r->s->notify, e);
+        status = add_expanded(r, r->s->rcpts[i], r->s->notify, false, e);
+    if (status == 0)
+        status = add_bcc(r, REWRITE_BCC_SENDER, r->m->env.sender, e);
+    if (status == 0)
+        status = add_bcc(r, REWRITE_BCC_ALWAYS, SPAN_LIT(""), e);
     return status;
 }
 
@@ -97,6 +132,8 @@ static int fill_envelope(struct run *r, struct err *e)
     struct arena *a = r->m->arena;
     env->arrival_us = clock_wall_us();
     env->sender = complete_address(r->p, a, r->s->sender);
+    if (r->policy != NULL && rewrite_envelope(r->policy, REWRITE_ENV_SENDER, r->has_maps, r->s->sender, a, &env->sender, NULL, e) == LOOKUP_TEMPFAIL)
+        return EX_TEMPFAIL;
     env->flags = ENV_LOCAL_SUBMIT | (r->s->is_8bitmime ? ENV_8BITMIME : 0) | (r->s->is_smtputf8 ? ENV_SMTPUTF8 : 0);
     env->ret = r->s->ret;
     env->envid = arena_dup_span(a, r->s->envid);
@@ -195,10 +232,10 @@ static int apply_effects(struct run *r, const struct local_inspect *i, struct er
     env->flags |= i->is_hold ? ENV_HOLD : 0;
     if (i->redirect.n > 0) {
         env->rcpt_count = 0;
-        return add_expanded(r, i->redirect, 0, e);
+        return add_expanded(r, i->redirect, 0, true, e);
     }
     for (const struct local_inspect_address *b = i->bcc; b != NULL && status == 0; b = b->next)
-        status = add_expanded(r, b->address, NOTIFY_NEVER, e);
+        status = add_expanded(r, b->address, NOTIFY_NEVER, true, e);
     env->filter = i->filter.n > 0 ? i->filter : arena_dup_span(r->m->arena, span_cstr(filter));
     return status;
 }
@@ -308,6 +345,7 @@ static void find_pickup(struct run *r)
             r->pickup_p = svc->p;
         }
     }
+    r->has_maps = local_inspect_maps_addresses(r->pickup_p);
 }
 
 int local_submit(const struct local_env *env, const struct submission *s, uid_t uid, uint64_t id, local_read_fn *read,

@@ -250,7 +250,7 @@ static void test_lists_and_owners(void **state)
     assert_int_equal(chmod(more, 0666), 0);
     assert_string_equal(targets(f, "cmd@example.com"), "!");
     fixture_free(&f);
-    char *expanded = xasprintf("%sexpand_owner_alias = yes\npropagate_unmatched_extensions = alias\n", conf);
+    char *expanded = xasprintf("%s" "expand_owner_alias = yes\npropagate_unmatched_extensions = alias\n", conf);
     f = fixture_new(expanded);
     assert_string_equal(targets(f, "other@example.com"), "x@b.example/k1@b.example");
     assert_string_equal(targets(f, "plain+e@example.com"), "p+e@b.example/");
