@@ -5,10 +5,13 @@
 #include "common/mail/address.h"
 #include "policy/restrict_internal.h"
 
-static void doubt(struct eval *ev, const char *why)
+static void doubt(struct eval *ev, const char *cause)
 {
+    const char *why = arena_printf(ev->a, "Unable to look up mail exchanger information: %s", cause);
     eval_later(ev, &ev->reject, SUBJECT_RECIPIENT, 450, "4.4.4", why);
 }
+
+#define NOT_FOUND_NOW "Host not found, try again"
 
 enum mine { MINE_NO, MINE_YES, MINE_UNKNOWN };
 
@@ -81,10 +84,10 @@ static enum mine primaries_fit(struct eval *ev, const struct dns_answer *mx)
     return got;
 }
 
-static enum answer answer_of(struct eval *ev, enum mine m)
+static enum answer answer_of(struct eval *ev, enum mine m, const char *cause)
 {
     if (m == MINE_UNKNOWN)
-        doubt(ev, "Unable to look up mail exchanger information");
+        doubt(ev, cause);
     return m == MINE_YES ? ANSWER_PERMIT : ANSWER_DUNNO;
 }
 
@@ -103,11 +106,11 @@ STEP_FN(step_permit_mx_backup)
     if (mx == NULL || (mx->status == DNS_OK && (mx->rr[0].mx.host[0] == '\0' || mx->count > EVAL_SERVERS_MAX)))
         return ANSWER_DUNNO;
     if (mx->status == DNS_NODATA || mx->status == DNS_NXDOMAIN)
-        return answer_of(ev, any_address(ev, domain, false, is_own));
+        return answer_of(ev, any_address(ev, domain, false, is_own), NOT_FOUND_NOW);
     if (mx->status != DNS_OK)
-        return answer_of(ev, MINE_UNKNOWN);
+        return answer_of(ev, MINE_UNKNOWN, mx->why);
     enum mine got = am_among(ev, mx);
     if (got == MINE_YES && *ev->s->p->permit_mx_backup_networks != '\0')
         got = primaries_fit(ev, mx);
-    return answer_of(ev, got);
+    return answer_of(ev, got, NOT_FOUND_NOW);
 }

@@ -170,13 +170,13 @@ static enum answer reject_name(struct eval *ev, const struct step *s, enum subje
 }
 
 /* A friend's permission does not make an open relay of us. */
-static enum answer permit_friend(struct eval *ev, const struct dnsbl *d, struct span name)
+static enum answer permit_friend(struct eval *ev, const struct dnsbl *d, struct span name, struct span what)
 {
     switch (is_listed(ev, d, name)) {
     case LISTED_YES:
         return ev->route == NULL || eval_auth_destination(ev) == ANSWER_PERMIT ? ANSWER_PERMIT : ANSWER_DUNNO;
     case LISTED_UNKNOWN:
-        eval_later(ev, &ev->reject, SUBJECT_CLIENT, 450, "4.7.1", "Service unavailable");
+        eval_later_for(ev, &ev->reject, SUBJECT_CLIENT, what, 450, "4.7.1", "Service unavailable");
         break;
     case LISTED_NO:
     case LISTED_WAIT:
@@ -194,13 +194,13 @@ STEP_FN(step_reject_rhsbl_recipient) { return reject_name(ev, s, SUBJECT_RECIPIE
 
 STEP_FN(step_permit_dnswl_client)
 {
-    return permit_friend(ev, s->dnsbl, dnsbl_name_of_addr(s->dnsbl, &ev->c->addr, ev->a));
+    return permit_friend(ev, s->dnsbl, dnsbl_name_of_addr(s->dnsbl, &ev->c->addr, ev->a), ev->c->addr_text);
 }
 
 STEP_FN(step_permit_rhswl_client)
 {
     struct span what, name;
-    return name_of(ev, s->dnsbl, SUBJECT_CLIENT, &what, &name) ? permit_friend(ev, s->dnsbl, name) : ANSWER_DUNNO;
+    return name_of(ev, s->dnsbl, SUBJECT_CLIENT, &what, &name) ? permit_friend(ev, s->dnsbl, name, what) : ANSWER_DUNNO;
 }
 
 /* The lists of maps_rbl_domains. */

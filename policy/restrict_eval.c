@@ -210,11 +210,10 @@ enum answer eval_config_error(struct eval *ev, const char *fmt, ...)
     return reject_with(ev, 451, SPAN_LIT("4.3.5"), SPAN_LIT("Server configuration error"));
 }
 
-void eval_later(struct eval *ev, struct pending *which, enum subject_kind k, int code, const char *dsn, const char *why)
+void eval_later_for(struct eval *ev, struct pending *which, enum subject_kind k, struct span name, int code, const char *dsn, const char *why)
 {
     if (which->active)
         return;
-    struct span name = eval_subject_name(ev, k);
     char *text = arena_printf(ev->a, "<%.*s>: %s rejected: %s", SPAN_ARG(name), eval_subject_class(k), why);
     struct span d = eval_fix_dsn(ev->a, k, code, arena_dup_span(ev->a, span_cstr(dsn)));
     if (ev->warn_only) {
@@ -225,6 +224,12 @@ void eval_later(struct eval *ev, struct pending *which, enum subject_kind k, int
     eval_said(ev, OUTCOME_POSTPONED);
     if (ev->c->trace != NULL)
         trace_later(ev, which, code, d, span_cstr(text));
+}
+
+void eval_later(struct eval *ev, struct pending *which, enum subject_kind k, int code, const char *dsn, const char *why)
+{
+    if (!which->active)
+        eval_later_for(ev, which, k, eval_subject_name(ev, k), code, dsn, why);
 }
 
 enum answer eval_doubt(struct eval *ev, const char *action, enum subject_kind k, const char *dsn, const char *why)

@@ -113,6 +113,9 @@ struct policy_note *eval_note(struct eval *ev, const char *what, int code, struc
 /* A mistake in the configuration that leaves the verdict alone; says nothing while is_waiting. */
 void eval_warn(struct eval *ev, const char *fmt, ...) PRINTF_FMT(2, 3);
 void eval_later(struct eval *ev, struct pending *which, enum subject_kind k, int code, const char *dsn, const char *why);
+/* The same with another name than the subject's in <>. */
+void eval_later_for(struct eval *ev, struct pending *which, enum subject_kind k, struct span name, int code, const char *dsn,
+                    const char *why);
 /* What a *_tempfail_action says ("defer", or defer_if_permit): now, or when nothing rejects. */
 enum answer eval_doubt(struct eval *ev, const char *action, enum subject_kind k, const char *dsn, const char *why);
 /*
