@@ -55,6 +55,10 @@ tests_unit_test_smtpd_content_LDADD = libsmtpd.a libmail.a libnet.a libbase.a $(
 endif
 
 if FUZZERS
+noinst_PROGRAMS += tests/fuzz/fuzz_upstream
+tests_fuzz_fuzz_upstream_SOURCES = tests/fuzz/fuzz_upstream.c
+tests_fuzz_fuzz_upstream_LDADD = libsmtpd.a libmail.a libnet.a libbase.a $(IDN2_LIBS)
+tests_fuzz_fuzz_upstream_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
 if HAVE_CMOCKA
 noinst_PROGRAMS += tests/fuzz/fuzz_smtp_command
 tests_fuzz_fuzz_smtp_command_SOURCES = tests/fuzz/fuzz_smtp_command.c $(SMTPD_FIXTURE)

@@ -20,7 +20,8 @@ static struct fixture *the_fixture(void)
     if (f == NULL) {
         f = fixture_new("smtpd_client_connection_count_limit = 0\nsmtpd_forbid_unauth_pipelining = no\n"
                         "message_size_limit = 5000\nhopcount_limit = 5\nsmtpd_hard_error_limit = 1000\n"
-                        "smtpd_error_sleep_time = 0\nsmtpd_recipient_limit = 3\n");
+                        "smtpd_authorized_xclient_hosts = 10.0.0.1\nsmtpd_authorized_xforward_hosts = 10.0.0.1\n"
+                        "smtpd_reject_footer = \\c ($client_name, $helo_name)\\nsecond line\nsmtpd_error_sleep_time = 0\nsmtpd_recipient_limit = 3\n");
         f->env.log = NULL;
     }
     return f;
