@@ -40,7 +40,7 @@ EXTRA_DIST += daemon/smtpd/README.md
 SMTPD_LIBS = libsmtpd.a libpolicy.a libtable.a libconf.a libdns.a libmail.a libnet.a libbase.a $(IDN2_LIBS) $(PCRE2_LIBS)
 
 if HAVE_CMOCKA
-SMTPD_TESTS = tests/unit/test_client_count tests/unit/test_smtpd_content tests/unit/test_smtpd_dialog tests/unit/test_smtpd_session
+SMTPD_TESTS = tests/unit/test_client_count tests/unit/test_smtpd_content tests/unit/test_smtpd_dialog tests/unit/test_smtpd_session tests/unit/test_xattr
 check_PROGRAMS += $(SMTPD_TESTS)
 TESTS += $(SMTPD_TESTS)
 SMTPD_FIXTURE = tests/unit/smtpd_fixture.c tests/unit/smtpd_fixture.h
@@ -48,6 +48,8 @@ tests_unit_test_smtpd_dialog_SOURCES = tests/unit/test_smtpd_dialog.c $(SMTPD_FI
 tests_unit_test_smtpd_dialog_LDADD = libsmtpd.a libsched.a libspool.a $(SMTPD_LIBS) $(TEST_LIBS)
 tests_unit_test_smtpd_session_SOURCES = tests/unit/test_smtpd_session.c $(SMTPD_FIXTURE) tests/unit/dns_responder.c tests/unit/dns_responder.h
 tests_unit_test_smtpd_session_LDADD = libsmtpd.a libsched.a libspool.a $(SMTPD_LIBS) $(DNS_TEST_LIBS)
+tests_unit_test_xattr_SOURCES = tests/unit/test_xattr.c
+tests_unit_test_xattr_LDADD = libsmtpd.a libmail.a libnet.a libbase.a $(IDN2_LIBS) $(TEST_LIBS)
 tests_unit_test_client_count_SOURCES = tests/unit/test_client_count.c
 tests_unit_test_client_count_LDADD = libsmtpd.a libnet.a libbase.a $(TEST_LIBS)
 tests_unit_test_smtpd_content_SOURCES = tests/unit/test_smtpd_content.c

@@ -18,7 +18,11 @@ struct dialogue {
 #define EHLO_REPLY \
     "250-mx.example.com\n250-PIPELINING\n250-SIZE 10240000\n250-VRFY\n250-ETRN\n250-ENHANCEDSTATUSCODES\n250-8BITMIME\n" \
     "250-DSN\n250-SMTPUTF8\n250 CHUNKING\n"
-#define BANNER { "", "220 mx.example.com ESMTP Posthouse\n" }
+#define GREETING "220 mx.example.com ESMTP Posthouse\n"
+#define BANNER { "", GREETING }
+#define EHLO_XCLIENT { "EHLO x\r\n", "250-mx.example.com\n250-PIPELINING\n250-SIZE 10240000\n250-VRFY\n250-ETRN\n" \
+    "250-XCLIENT NAME ADDR PROTO HELO REVERSE_NAME PORT LOGIN DESTADDR DESTPORT\n250-ENHANCEDSTATUSCODES\n250-8BITMIME\n" \
+    "250-DSN\n250-SMTPUTF8\n250 CHUNKING\n" }
 #define EHLO_SIZE(n) { "EHLO x\r\n", "250-mx.example.com\n250-PIPELINING\n250-SIZE " n "\n250-VRFY\n250-ETRN\n" \
     "250-ENHANCEDSTATUSCODES\n250-8BITMIME\n250-DSN\n250-SMTPUTF8\n250 CHUNKING\n" }
 #define HELLO BANNER, { "EHLO client.example\r\n", EHLO_REPLY }
@@ -213,6 +217,38 @@ static const struct dialogue dialogues[] = {
         { "DATA\r\n", "554 5.7.1 <DATA>: Data command rejected: Access denied\n" }, END }, NULL },
     { "end of data refused", "smtpd_end_of_data_restrictions = reject\n", T{ HELLO, MAIL, RCPT, DATA,
         { ".\r\n", "554 5.7.1 <END-OF-MESSAGE>: End-of-data rejected: Access denied\n" }, MAIL, END }, NULL },
+    { "XCLIENT replies", "smtpd_authorized_xclient_hosts = 127.0.0.1, 10.1.1.1\n", T{ BANNER,
+        { "XCLIENT\r\n", "501 5.5.4 Syntax: XCLIENT attribute=value...\n" }, { "XCLIENT foo\r\n", "501 5.5.4 Error: attribute=value expected\n" },
+        { "XCLIENT FOO=bar\r\n", "501 5.5.4 Bad XCLIENT attribute name: FOO\n" }, { "XCLIENT NAME=a..b\r\n", "501 5.5.4 Bad NAME syntax: a..b\n" },
+        MAIL, { "XCLIENT NAME=a.example\r\n", "503 5.5.1 Error: MAIL transaction in progress\n" }, { "RSET\r\n", "250 2.0.0 Ok\n" },
+        { "XCLIENT NAME=a.example ADDR=10.1.1.1\r\n", GREETING }, { "XCLIENT ADDR=192.0.2.1\r\n", GREETING },
+        { "XCLIENT ADDR=10.1.1.1\r\n", "550 5.7.0 Error: insufficient authorization\n" }, END }, NULL },
+    { "XCLIENT of a stranger", "smtpd_authorized_xclient_hosts = 10.1.1.1\n", T{ HELLO,
+        { "XCLIENT NAME=a.example\r\n", "550 5.7.0 Error: insufficient authorization\n" },
+        { "XFORWARD NAME=a.example\r\n", "550 5.7.0 Error: insufficient authorization\n" }, END }, NULL },
+    { "XCLIENT and HELO", "smtpd_authorized_xclient_hosts = 127.0.0.1\nsmtpd_helo_required = yes\n", T{ BANNER, EHLO_XCLIENT,
+        { "XCLIENT HELO=x.example\r\n", GREETING }, { "XCLIENT NAME=a.example\r\n", GREETING },
+        { "MAIL FROM:<a@b.example>\r\n", "503 5.5.1 Error: send HELO/EHLO first\n" }, { "XCLIENT HELO=x.example\r\n", GREETING }, MAIL, END }, NULL },
+    { "XCLIENT and restrictions", "smtpd_authorized_xclient_hosts = 127.0.0.1\nsmtpd_delay_reject = no\nunknown_client_reject_code = 550\n"
+        "smtpd_client_restrictions = check_client_access inline:{ {192.0.2.1=REJECT no}, {192.0.2.2=521 gone}, {127.0.0.1=OK} }, reject_unknown_client_hostname\n",
+        T{ BANNER, { "XCLIENT NAME=[TEMPUNAVAIL] ADDR=192.0.2.9\r\n", "450 4.7.25 Client host rejected: cannot find your hostname, [192.0.2.9]\n" },
+        { "EHLO x\r\n", "503 5.7.0 Error: access denied for unknown[192.0.2.9]\n" },
+        { "XCLIENT ADDR=127.0.0.1\r\n", "503 5.7.0 Error: access denied for unknown[192.0.2.9]\n" }, END }, NULL },
+    { "XCLIENT and disconnection", "smtpd_authorized_xclient_hosts = 127.0.0.1\nsmtpd_delay_reject = no\n"
+        "smtpd_client_restrictions = check_client_access inline:{ {192.0.2.2=521 gone} }\n", T{ BANNER,
+        { "XCLIENT NAME=a.example ADDR=192.0.2.2\r\n", "521 5.7.1 <a.example[192.0.2.2]>: Client host rejected: gone\n" }, { "NOOP\r\n", "" }, END }, NULL },
+    { "XCLIENT with more behind it", "smtpd_authorized_xclient_hosts = 127.0.0.1\n", T{ BANNER, EHLO_XCLIENT,
+        { "RSET\r\nXCLIENT NAME=a.example\r\n", "250 2.0.0 Ok\n" GREETING },
+        { "XCLIENT NAME=a.example\r\nEHLO x\r\n", "554 5.5.0 Error: SMTP protocol synchronization\n" }, { "NOOP\r\n", "" }, END }, NULL },
+    { "XFORWARD replies", "smtpd_authorized_xforward_hosts = 127.0.0.1\n", T{ BANNER,
+        { "XFORWARD\r\n", "501 5.5.4 Syntax: XFORWARD attribute=value...\n" }, { "XFORWARD ADDR=::1\r\n", "501 5.5.4 Bad ADDR syntax: ::1\n" },
+        { "XFORWARD NAME=a.example IDENT=x SOURCE=LOCAL\r\n", "250 2.0.0 Ok\n" }, MAIL,
+        { "XFORWARD NAME=a.example\r\n", "503 5.5.1 Error: MAIL transaction in progress\n" }, END }, NULL },
+    { "footer", "smtpd_reject_footer = \\c. Help: $server_name\n", T{ BANNER, { "BOGUS\r\n",
+        "500 5.5.2 Error: command not recognized. Help: mx.example.com\n" }, { "ETRN a..b\r\n", "501 Error: invalid parameter syntax. Help: mx.example.com\n" },
+        { "NOOP\r\n", "250 2.0.0 Ok\n" }, END }, NULL },
+    { "footer of lines", "smtpd_reject_footer = one\\ntwo\n", T{ BANNER, { "BOGUS\r\n",
+        "500-5.5.2 Error: command not recognized\n500-5.5.2 one\n500 5.5.2 two\n" }, END }, NULL },
 };
 
 /* Compares line by line; NULL when equal, else the first expected line that differs. */
