@@ -47,7 +47,7 @@ EXTRA_DIST += policy/README.md policy/rewrite/README.md
 POLICY_LIBS = libpolicy.a libmail.a $(TABLE_LIBS) $(DNS_LIBS) $(SQLITE_LIBS)
 
 if HAVE_CMOCKA
-POLICY_TESTS = tests/unit/test_pipe tests/unit/test_policy_dns tests/unit/test_policy_relay tests/unit/test_policy_restrictions tests/unit/test_rewrite tests/unit/test_route_resolve
+POLICY_TESTS = tests/unit/test_pipe tests/unit/test_policy_dns tests/unit/test_policy_relay tests/unit/test_policy_restrictions tests/unit/test_rewrite tests/unit/test_route_resolve tests/unit/test_verify
 POLICY_FIXTURE = tests/unit/policy_fixture.c tests/unit/policy_fixture.h
 check_PROGRAMS += $(POLICY_TESTS)
 TESTS += $(POLICY_TESTS)
@@ -63,4 +63,6 @@ tests_unit_test_rewrite_SOURCES = tests/unit/test_rewrite.c tests/unit/rewrite_h
 tests_unit_test_rewrite_LDADD = $(POLICY_LIBS) $(TEST_LIBS)
 tests_unit_test_route_resolve_SOURCES = tests/unit/test_route_resolve.c $(POLICY_FIXTURE)
 tests_unit_test_route_resolve_LDADD = $(POLICY_LIBS) $(TEST_LIBS)
+tests_unit_test_verify_SOURCES = tests/unit/test_verify.c $(POLICY_FIXTURE)
+tests_unit_test_verify_LDADD = $(POLICY_LIBS) $(TEST_LIBS)
 endif
