@@ -93,8 +93,8 @@ static struct span without_end(struct span line)
 /* Asks the stages; *text becomes what is to be written. */
 static enum pipe_answer ask(struct content_pipe *p, struct pipe_field *f, bool is_field, struct span *text)
 {
-    enum pipe_answer all = PIPE_KEEP;
-    for (unsigned i = 0; i < p->o.stage_count; i++) {
+    enum pipe_answer all = p->is_stopped ? PIPE_STOP : PIPE_KEEP;
+    for (unsigned i = 0; i < p->o.stage_count && !p->is_stopped; i++) {
         const struct pipe_stage *s = &p->o.stages[i];
         struct buf *out = &p->out[i % 2];
         if (is_field ? s->own_header_only && !f->is_own : s->line == NULL)

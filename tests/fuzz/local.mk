@@ -13,7 +13,10 @@ if FUZZERS
 FUZZERS_ARE_ON = yes
 FUZZ_LINK = $(AM_LDFLAGS) -fsanitize=fuzzer
 noinst_PROGRAMS += tests/fuzz/fuzz_content tests/fuzz/fuzz_encodings tests/fuzz/fuzz_net_text tests/fuzz/fuzz_dsn \
-	tests/fuzz/fuzz_master_cf tests/fuzz/fuzz_expand tests/fuzz/fuzz_command_line tests/fuzz/fuzz_smtp_client
+	tests/fuzz/fuzz_master_cf tests/fuzz/fuzz_expand tests/fuzz/fuzz_command_line tests/fuzz/fuzz_smtp_client tests/fuzz/fuzz_pipe
+tests_fuzz_fuzz_pipe_SOURCES = tests/fuzz/fuzz_pipe.c
+tests_fuzz_fuzz_pipe_LDADD = libsmtpd.a libpolicy.a libmail.a libnet.a libbase.a $(IDN2_LIBS)
+tests_fuzz_fuzz_pipe_LDFLAGS = $(FUZZ_LINK)
 tests_fuzz_fuzz_content_SOURCES = tests/fuzz/fuzz_content.c
 tests_fuzz_fuzz_content_LDADD = libsmtpd.a libmail.a libnet.a libbase.a $(IDN2_LIBS)
 tests_fuzz_fuzz_content_LDFLAGS = $(FUZZ_LINK)
@@ -36,7 +39,7 @@ tests_fuzz_fuzz_command_line_SOURCES = tests/fuzz/fuzz_command_line.c
 tests_fuzz_fuzz_command_line_LDADD = libctl.a libbase.a
 tests_fuzz_fuzz_command_line_LDFLAGS = $(FUZZ_LINK)
 tests_fuzz_fuzz_smtp_client_SOURCES = tests/fuzz/fuzz_smtp_client.c tests/unit/client_fake.c tests/unit/client_fake.h
-tests_fuzz_fuzz_smtp_client_LDADD = libdeliver.a libclient.a libdeliver.a libhosts.a libsched.a libtable.a libconf.a libdns.a libmail.a \
+tests_fuzz_fuzz_smtp_client_LDADD = libdeliver.a libclient.a libdeliver.a libhosts.a libsched.a libpolicy.a libtable.a libconf.a libdns.a libmail.a \
 	libnet.a libbase.a $(PCRE2_LIBS) $(IDN2_LIBS)
 tests_fuzz_fuzz_smtp_client_LDFLAGS = $(FUZZ_LINK)
 if HAVE_CMOCKA

@@ -59,6 +59,8 @@ static const struct pipe_case cases[] = {
     { "not dropped by name in a message inside", "Content-Type: message/rfc822\r\n", "\r\nBcc: x\r\n\r\n", NO_LINES,
       "i:Content-Type: message/rfc822\np:M7\nn:Bcc: x\np:l7\n", NULL, 0, 0 },
     { "stop", "A: b\r\nB: STOP\r\nC: d\r\n", "\r\nx\r\n", 0, "m:A: b\nm:B: STOP\n", "A: b\r\n", 0, 0 },
+    { "stop in a part's header that ends without an empty line", MULTI("a"), "\r\n--a\r\nX: STOP\r\nno field\r\n", 0,
+      SEEN_MULTI("a") "p:m7\nb:--a\ni:X: STOP\n", MULTI("a") "\r\n--a\r\n", 0, 0 },
     { "stop in the body", "A: b\r\n", "\r\nx\r\nSTOP\r\ny\r\n", 0, "m:A: b\np:l7\nb:x\nb:STOP\n", "A: b\r\n\r\nx\r\n", 0, 0 },
 };
 
