@@ -317,6 +317,32 @@ static void compile_expansion_filter(struct policy_service *s)
     }
 }
 
+/* content_filter of main.cf, and of a listener or pickup line where it is another. */
+static void check_filter(struct compiler *c, const struct params *v)
+{
+    if (*v->content_filter == '\0')
+        return;
+    struct xport x = split_xport(v->content_filter);
+    c->parameter = "content_filter";
+    if (strchr(v->content_filter, ':') == NULL)
+        compile_finding(c, CONF_WARNING, "\"%s\": expected transport:nexthop; it is taken for a transport", v->content_filter);
+    check_transport(c, "content_filter", &x, true);
+}
+
+static void check_filters(struct compiler *c)
+{
+    struct policy *p = c->policy;
+    check_filter(c, p->p);
+    for (size_t i = 0; i < conf_service_count(p->conf); i++) {
+        const struct conf_service *svc = conf_service(p->conf, i);
+        bool receives = svc->role == SVC_LISTENER || strcmp(svc->command, "pickup") == 0;
+        c->svc = svc;
+        if (receives && strcmp(svc->p->content_filter, p->p->content_filter) != 0)
+            check_filter(c, svc->p);
+    }
+    c->svc = NULL;
+}
+
 static void compile_service(struct compiler *c, struct policy_service *s)
 {
     struct policy *p = c->policy;
@@ -422,6 +448,7 @@ struct policy *policy_compile(const struct policy_options *o)
     rewrite_compile(&c);
     compile_services(&c);
     checks_compile(&c);
+    check_filters(&c);
     p->has_routing_tables = !maps_is_empty(p->transport_maps) || !maps_is_empty(p->sender_relayhost_maps)
                             || !maps_is_empty(p->sender_transport_maps);
     compile_probes(&c);

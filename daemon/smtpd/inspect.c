@@ -10,6 +10,17 @@ static void effect_cb(void *arg, enum policy_effect effect, struct span value)
     smtpd_action_add(S->tx, effect, value);
 }
 
+/* A proxy in front of us may have said whose mail it is (XFORWARD). */
+static void tell_forwarded(struct smtpd_sess *S, struct checks_message *m)
+{
+    struct span name = smtpd_forwarded(S, XATTR_NAME), addr = smtpd_forwarded(S, XATTR_ADDR);
+    struct span proto = smtpd_forwarded(S, XATTR_PROTO), helo = smtpd_forwarded(S, XATTR_HELO);
+    if (addr.n > 0)
+        m->origin = span_cstr(arena_printf(S->tx->msg->arena, "%.*s[%.*s]", SPAN_ARG(name.n > 0 ? name : SPAN_LIT("unknown")), SPAN_ARG(addr)));
+    m->proto = proto.n > 0 ? proto : m->proto;
+    m->helo = helo.n > 0 ? helo : m->helo;
+}
+
 static const struct checks_message *checks_message(struct smtpd_sess *S)
 {
     struct smtpd_tx *tx = S->tx;
@@ -31,6 +42,8 @@ static const struct checks_message *checks_message(struct smtpd_sess *S)
         .effect = effect_cb,
         .arg = S,
     };
+    if (S->forward != NULL)
+        tell_forwarded(S, m);
     return m;
 }
 

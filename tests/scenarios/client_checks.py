@@ -58,14 +58,17 @@ def test_actions():
 
 def test_classes():
     content = b"Subject: s\r\nContent-Type: multipart/mixed; boundary=a\r\n\r\npre\r\n--a\r\nContent-Type: message/rfc822\r\n\r\nSubject: nested\r\n\r\nx\r\n--a--\r\nepi\r\n"
-    with Sink() as sink, relay(sink, {"smtp_header_checks": table([("^(Subject|Content)", "WARN H")]), "smtp_mime_header_checks": table([(".", "WARN M")]),
-                                      "smtp_nested_header_checks": table([(".", "WARN N")]), "smtp_body_checks": table([(".", "WARN B")])}) as hub:
-        qid = send(hub, content)
-        assert got(sink).endswith(content[content.index(b"\r\n\r\n"):]), "nothing was changed"
-        hub.wait_log("body epi: B$")
-        assert re.findall(rf"{qid}: warning: (?:header|body) (.*): ([HMNB])$", hub.log(), re.M) == [
-            ("Subject: s", "H"), ("Content-Type: multipart/mixed; boundary=a", "M"), ("pre", "B"), ("--a", "B"), ("Content-Type: message/rfc822", "M"),
-            ("Subject: nested", "N"), ("x", "B"), ("--a--", "B"), ("epi", "B")], hub.log()
+    of_smtp = ("smtp_header_checks", "smtp_mime_header_checks", "smtp_nested_header_checks", "smtp_body_checks")
+    of_lmtp = ("lmtp_header_checks", "lmtp_mime_header_checks", "lmtp_nested_header_checks", "lmtp_body_checks")
+    for names in of_smtp, of_lmtp:
+        rules = [("^(Subject|Content)", "WARN H")], [(".", "WARN M")], [(".", "WARN N")], [(".", "WARN B")]
+        with Sink(lmtp=names is of_lmtp) as sink, relay(sink, dict(zip(names, map(table, rules))), names is of_lmtp) as hub:
+            qid = send(hub, content)
+            assert got(sink).endswith(content[content.index(b"\r\n\r\n"):]), "nothing was changed"
+            hub.wait_log("body epi: B$")
+            assert re.findall(rf"{qid}: warning: (?:header|body) (.*): ([HMNB])$", hub.log(), re.M) == [
+                ("Subject: s", "H"), ("Content-Type: multipart/mixed; boundary=a", "M"), ("pre", "B"), ("--a", "B"), ("Content-Type: message/rfc822", "M"),
+                ("Subject: nested", "N"), ("x", "B"), ("--a--", "B"), ("epi", "B")], hub.log()
     with Sink() as sink, relay(sink, {"smtp_header_checks": table([("^Subject", "WARN H")])}) as hub: # the other tables are none, unless they are set
         send(hub, content)
         got(sink)

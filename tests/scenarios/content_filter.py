@@ -173,6 +173,14 @@ def test_next_hop_of_a_filter_that_names_none():
             wait_for("one mail for both", lambda: len(sink.mails) == 1)
 
 
+def test_what_check_says():
+    """A filter that does not exist, or that runs a program, is found before mail waits for it."""
+    pipe = "simple unix - n n - 10 pipe flags=Rq user=nobody argv=/bin/true\n"
+    with Hub({"content_filter": "simple:x"}, master=MASTER + pipe, start=False) as hub:
+        said = hub.ctl("check", check=False)
+        assert re.search(r'content_filter: "simple": no usable transport of that name in master\.cf', said.stdout + said.stderr), said
+
+
 def test_each_listener_its_own():
     """By -o for a listener and for pickup."""
     master = MASTER.replace("smtpd\n", "smtpd -o content_filter=smtp:[127.0.0.1]:PORT\n", 1) + BACK + "pickup unix n - n 60 1 pickup -o content_filter=discard:\n"

@@ -249,6 +249,13 @@ def test_strict():
                 hub.wait_log(rf"cleanup\[\d+\]: [0-9A-F]+: reject: mime-error {re.escape(fault)}: {where} from unknown\[127\.0\.0\.1\]; from=<a@example\.org> to=<user@example\.com>$")
 
 
+def test_origin_that_was_forwarded():
+    with Hub({"header_checks": table([("^Subject", "WARN")]), "smtpd_authorized_xforward_hosts": "127.0.0.1"}) as hub, hub.client() as c:
+        c.cmd("XFORWARD NAME=spike.example ADDR=10.1.2.3 HELO=fwd.helo PROTO=SMTP", 250)
+        c.send_mail("a@example.org", ["user@example.com"], b"Subject: w\r\n\r\nx\r\n")
+        hub.wait_log(r"warning: header Subject: w from spike\.example\[10\.1\.2\.3\]; from=<a@example\.org> to=<user@example\.com> proto=SMTP helo=<fwd\.helo>$")
+
+
 def test_a_broken_table_defers():
     with Hub({"header_checks": "fail:no such table"}) as hub, hub.client() as c:
         c.envelope()
