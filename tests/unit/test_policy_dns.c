@@ -91,7 +91,7 @@ static const struct kase cases[] = {
     { "friend", CLIENT("permit_dnswl_client wl.test, reject"), { 0 }, "250" },
     { "friend is no relay", RELAY("permit_dnswl_client wl.test"), { .recipient = "a@b.example" }, "554 5.7.1 <a@b.example>: Relay access denied" },
     { "no friend", CLIENT("permit_dnswl_client wl.test, reject"), { .client = "192.0.2.10" }, "554 5.7.1 " },
-    { "friends' list is down", CLIENT("permit_dnswl_client illbl.test, reject"), { 0 }, "450 4.7.1 <unknown[192.0.2.9]>: Client host rejected: Service unavailable" },
+    { "friends' list is down", CLIENT("permit_dnswl_client illbl.test, reject"), { 0 }, "450 4.7.1 <192.0.2.9>: Client host rejected: Service unavailable" },
     { "friend by name", CLIENT("permit_rhswl_client rhs.test, reject"), { .client_name = "a.client.test" }, "250" },
     /* servers */
     { "MX by name", SENDER("check_sender_mx_access inline:{evil.mx.test=REJECT}"), { 0 }, "554 5.7.1 <someone@elsewhere.example>: Sender address rejected: Access denied" },
