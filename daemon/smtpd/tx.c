@@ -16,7 +16,8 @@ struct smtpd_tx *smtpd_tx_begin(struct smtpd_sess *S)
 void smtpd_tx_drop(struct smtpd_sess *S)
 {
     struct smtpd_tx *tx = S->tx;
-    smtpd_forward_forget(S);
+    if (!S->is_asking) /* MAIL is done again with the answers: the message that XFORWARD is about has not even begun */
+        smtpd_forward_forget(S);
     if (tx == NULL)
         return;
     S->tx = NULL;

@@ -193,6 +193,16 @@ def test_xforward_is_stored_logged_and_sent_on():
         assert "ADDR=127.0.0.1" in said and "SOURCE=LOCAL" in said and "HELO=client.example.org" in said, said
 
 
+def test_xforward_holds_while_a_restriction_waits():
+    with Hub({"smtpd_authorized_xforward_hosts": "127.0.0.1", "smtpd_delay_reject": "no", "smtpd_sender_restrictions": "sleep 1"}) as hub, \
+            hub.client() as c:
+        c.cmd("XFORWARD ADDR=192.0.2.77 IDENT=3CF6B2AAE8", 250)
+        c.send_mail("a@example.org", ["user@example.com"], MAIL)
+        hub.wait_log(r"client=unknown\[127\.0\.0\.1\], orig_queue_id=3CF6B2AAE8, orig_client=unknown\[192\.0\.2\.77\]$")
+        c.send_mail("a@example.org", ["user@example.com"], MAIL)
+        hub.wait_log(r"client=unknown\[127\.0\.0\.1\]$")
+
+
 def test_xforward_of_what_is_not_known():
     """The first command makes the rest unavailable; nothing of the session stands in."""
     said = []
