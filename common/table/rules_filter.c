@@ -76,8 +76,10 @@ static bool skip_class(struct reading *r)
         char c = r->s.p[r->i], d = peek(r, 1);
         if (c == '[' && (d == ':' || d == '.' || d == '=')) {
             r->i += 2;
-            while (r->i < r->s.n && !(r->s.p[r->i] == d && peek(r, 1) == ']'))
-                r->i++;
+            while (r->i < r->s.n && !(r->s.p[r->i] == d && peek(r, 1) == ']')) {
+                if (r->s.p[r->i++] == ']')
+                    return false; /* where such a class ends is not what the libraries agree on */
+            }
             r->i++;
         } else if (r->is_pcre && c == '\\') {
             if (d == 'Q' || d == 'E')
