@@ -243,7 +243,7 @@ void verify_threads_wake(struct verifier *v)
             v->keeper.state = SLOT_USED;
         if (v->idle_probes > 0)
             cond_signal(&v->wake_probe);
-        else if (v->todo != NULL)
+        if (v->todo_count > v->idle_probes) /* who was woken for another address counts as idle until it is awake */
             s = free_slot_locked(v);
         if (s != NULL) {
             was_used = s->state == SLOT_ENDED;

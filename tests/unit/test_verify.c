@@ -271,6 +271,23 @@ static void test_limits(void **state)
     world_free(w);
 }
 
+/* Questions that come at once are probed at once, though a thread is idle that can take only one of them. */
+static void test_slow_probe_holds_nobody_up(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 5; round++) {
+        struct world *w = world_new(MEMORY);
+        ask(w, "first@a.example", WAIT_MS);
+        wait_for(w, &w->answers[VERIFY_OK], 1);
+        usleep(50000); /* the thread becomes idle; if it is late the test shows less */
+        set(w, VERIFY_OK, true);
+        ask(w, "second@b.example", 3 * WAIT_MS);
+        ask(w, "third@c.example", 3 * WAIT_MS);
+        wait_for(w, &w->probes, 3);
+        world_free(w);
+    }
+}
+
 static void test_stop_answers_who_waits(void **state)
 {
     (void)state;
@@ -409,6 +426,7 @@ int main(void)
         cmocka_unit_test(test_one_probe_for_many), cmocka_unit_test(test_patience),     cmocka_unit_test(test_ages),
         cmocka_unit_test(test_failures_not_kept),  cmocka_unit_test(test_limits),       cmocka_unit_test(test_stop_answers_who_waits),
         cmocka_unit_test(test_file),               cmocka_unit_test(test_many_threads), cmocka_unit_test(test_probe_sender),
+        cmocka_unit_test(test_slow_probe_holds_nobody_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
