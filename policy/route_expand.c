@@ -146,7 +146,8 @@ static enum lookup expand_virtual(struct expansion *x, struct span addr, int par
 static void emit(struct expansion *x, struct span addr, struct span owner)
 {
     struct route_targets *o = x->out;
-    for (size_t i = 0; i < o->count; i++)
+    int64_t filter = x->p->p->duplicate_filter_limit; /* 0: no limit */
+    for (size_t i = 0; i < o->count && (filter == 0 || i < (size_t)filter); i++) /* a list may have a hundred thousand members */
         if (span_ieq(o->list[i].addr, addr) && span_eq(o->list[i].sender, owner))
             return;
     if (o->count == x->out_cap) {
