@@ -46,6 +46,12 @@ void pipe_free(struct content_pipe *p)
     mime_stack_free(&p->stack);
 }
 
+size_t pipe_bytes(const struct content_pipe *p)
+{
+    return p->field.cap + p->text.cap + p->out[0].cap + p->out[1].cap + p->content_type.cap + p->encoding_text.cap + p->stack.names.cap +
+           p->stack.cap * sizeof *p->stack.levels;
+}
+
 /* ---- writing ---- */
 
 static void put(struct content_pipe *p, struct span s)

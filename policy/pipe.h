@@ -109,3 +109,5 @@ void pipe_end(struct content_pipe *p);
 void pipe_put_line(struct content_pipe *p, struct span text);
 /* A stage said PIPE_STOP: what was written is worth nothing. */
 static inline bool pipe_is_stopped(const struct content_pipe *p) { return p->is_stopped; }
+/* Memory that it holds. */
+size_t pipe_bytes(const struct content_pipe *p);

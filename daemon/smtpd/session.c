@@ -269,7 +269,7 @@ size_t smtpd_envelope_bytes(const struct smtpd_sess *S)
 /* The session is going to wait for its client. False: not with so much in its hands. */
 static bool may_wait(struct smtpd_sess *S)
 {
-    size_t buffers = S->in.n - S->in_pos + S->out.n;
+    size_t buffers = S->in.n - S->in_pos + S->out.n + (S->tx != NULL && S->tx->pipe != NULL ? pipe_bytes(S->tx->pipe) : 0);
     /* An envelope that grew too large has what it has; its next recipient is refused. */
     return smtpd_may_hold(S, smtpd_envelope_bytes(S) + buffers) || buffers <= SESS_FREE_BYTES;
 }

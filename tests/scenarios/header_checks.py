@@ -5,6 +5,7 @@ What is expected was seen of Postfix 3.7 with the same tables and messages.
 """
 import os
 import re
+import select
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
@@ -290,6 +291,23 @@ def test_rest_of_a_line_is_no_end_of_data():
         assert [m["sender"] for m in sink.mails] == ["a@example.org"] * 2, sink.mails
         assert sorted(m["data"].endswith(b"last\r\n") for m in sink.mails) == [False, True], sink.mails
         assert b"\r\n.\r\nMAIL FROM" in b"".join(m["data"] for m in sink.mails)
+
+
+def test_unfinished_headers_count_against_the_memory_limit():
+    """A header field is kept until it is complete: that is memory that clients can ask for."""
+    with Hub({"header_checks": table([("^X", "WARN")]), "spool_memory_limit": "1M", "smtpd_client_connection_count_limit": "0"}) as hub:
+        clients = [hub.client() for _ in range(25)]
+        for c in clients:
+            c.envelope("a@example.org", ["user@example.com"])
+            c.cmd("DATA", 354)
+        for c in clients:
+            c.sock.sendall(b"X: " + b"y" * 90000)
+        wait_for("a refusal", lambda: any(select.select([c.sock], [], [], 0)[0] for c in clients))
+        refused = [c for c in clients if select.select([c.sock], [], [], 0)[0]]
+        assert refused[0].reply().code == 421
+        assert len(refused) < len(clients)
+        for c in clients:
+            c.close()
 
 
 if __name__ == "__main__":
