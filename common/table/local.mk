@@ -90,4 +90,4 @@ modules_pgsql_so_CFLAGS = $(table_module_cflags) $(PGSQL_CFLAGS)
 modules_pgsql_so_LDFLAGS = $(table_module_ldflags)
 modules_pgsql_so_LDADD = $(PGSQL_LIBS)
 endif
-EXTRA_DIST += common/table/modules/README.md
+EXTRA_DIST += common/table/modules/README.md common/table/net/README.md

@@ -113,35 +113,35 @@ static void check_marks(struct span out, struct span key)
     CHECK(!inside);
 }
 
+/* Without \\XX, which is the key again; none of `forbidden` stands there by itself. */
+static void check_unquoted(struct span quoted, const char *forbidden, struct span key)
+{
+    struct buf back = BUF_INIT(0);
+    for (size_t i = 0; i < quoted.n; i++) {
+        char c = quoted.p[i];
+        CHECK((unsigned char)c >= ' ' && strchr(forbidden, c) == NULL);
+        if (c == '\\') {
+            CHECK(quoted.n - i > 2);
+            int high = ascii_hex_value(quoted.p[i + 1]), low = ascii_hex_value(quoted.p[i + 2]);
+            CHECK(high >= 0 && low >= 0);
+            c = (char)(high * 16 + low);
+            i += 2;
+        }
+        buf_putc(&back, c);
+    }
+    CHECK(span_eq(buf_span(&back), key));
+    buf_free(&back);
+}
+
 static void check_ldap_quotes(struct span key)
 {
-    struct buf filter = BUF_INIT(0), name = BUF_INIT(0), back = BUF_INIT(0);
+    struct buf filter = BUF_INIT(0), name = BUF_INIT(0);
     ldap_quote_filter(key, &filter);
     ldap_quote_name(key, &name);
-    for (size_t i = 0; i < filter.n; i++) {
-        CHECK(strchr("*()", filter.p[i]) == NULL && (unsigned char)filter.p[i] >= ' ');
-        unsigned v = (unsigned char)filter.p[i];
-        if (filter.p[i] == '\\') {
-            CHECK(filter.n - i > 2 && sscanf(filter.p + i + 1, "%2x", &v) == 1);
-            i += 2;
-        }
-        buf_putc(&back, (char)v);
-    }
-    CHECK(span_eq(buf_span(&back), key));
-    buf_reset(&back);
-    for (size_t i = 0; i < name.n; i++) {
-        CHECK(strchr(",+\"<>;=", name.p[i]) == NULL);
-        unsigned v = (unsigned char)name.p[i];
-        if (name.p[i] == '\\') {
-            CHECK(name.n - i > 2 && sscanf(name.p + i + 1, "%2x", &v) == 1);
-            i += 2;
-        }
-        buf_putc(&back, (char)v);
-    }
-    CHECK(span_eq(buf_span(&back), key));
+    check_unquoted(buf_span(&filter), "*()", key);
+    check_unquoted(buf_span(&name), ",+\"<>;=", key);
     buf_free(&filter);
     buf_free(&name);
-    buf_free(&back);
 }
 
 static bool has_marks(struct span s)
