@@ -17,6 +17,7 @@
 
 struct wheel {
     struct sess *slot[WHEEL_SLOTS]; /* doubly linked through wheel_prev and wheel_next */
+    uint64_t occupied[WHEEL_SLOTS / 64]; /* a bit for each slot that is not empty */
     int64_t now_tick;               /* every tick up to this one has been expired */
     uint64_t count;
 };

@@ -358,6 +358,26 @@ static void bulk_goes_last(void **state)
     lock_destroy(&r.q);
 }
 
+static void wheel_waits_for_the_next_slot_wherever_the_hand_is(void **state)
+{
+    (void)state;
+    static struct wheel w;
+    struct sess near = { 0 }, far = { 0 };
+    for (int64_t hand = 0; hand < WHEEL_SLOTS; hand += 7) {
+        int64_t t0 = (100 * WHEEL_SLOTS + hand) * WHEEL_TICK_MS;
+        wheel_init(&w, t0);
+        for (int64_t ticks = 1; ticks < WHEEL_SLOTS; ticks += 13) {
+            wheel_insert(&w, &near, t0 + (ticks - 1) * WHEEL_TICK_MS);
+            wheel_insert(&w, &far, t0 + (WHEEL_SLOTS - 1) * WHEEL_TICK_MS);
+            assert_int_equal(wheel_wait_ms(&w, t0), ticks * WHEEL_TICK_MS);
+            wheel_remove(&w, &near);
+            assert_int_equal(wheel_wait_ms(&w, t0), WHEEL_SLOTS * WHEEL_TICK_MS);
+            wheel_remove(&w, &far);
+            assert_int_equal(wheel_wait_ms(&w, t0), -1);
+        }
+    }
+}
+
 static void wheel_fires_in_time_and_keeps_later_turns(void **state)
 {
     (void)state;
@@ -387,6 +407,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bulk_goes_last),
         cmocka_unit_test(wheel_fires_in_time_and_keeps_later_turns),
+        cmocka_unit_test(wheel_waits_for_the_next_slot_wherever_the_hand_is),
         cmocka_unit_test(every_wait_comes_back),
         cmocka_unit_test(many_clients),
         cmocka_unit_test(blocking_step_delays_nobody),
