@@ -258,6 +258,7 @@ struct sched {
     struct rates rates;             /* its counters are atomic, its samples guarded by m */
     uint32_t sync_epoch;            /* thread: what a sync under way writes */
     struct wall_watch wall;
+    int64_t set_forward_us, set_back_us; /* jumps of the clock that were seen and not yet acted upon; 0: none */
     uint64_t rng;
     bool want_walk;                 /* queued messages are to be resolved anew */
     uint32_t parked_gen;            /* gen of the last park_forget_routes() */
@@ -394,6 +395,9 @@ void ms_recompute_due_locked(struct sched *s, struct msg_sched *ms);
 void ms_wait_locked(struct sched *s, struct msg_sched *ms, int64_t due_us);
 /* How many more messages may become active. */
 uint64_t sched_room_locked(const struct sched *s, bool is_backlog);
+/* The time (us), after a look whether the clock was set: whoever asks for the age of a message takes it from here, so that none
+ * looks old because the clock was set a moment ago. */
+int64_t sched_now_locked(struct sched *s);
 void sched_kick_locked(struct sched *s);
 
 /* ---- sched_job.c ---- */

@@ -168,6 +168,7 @@ static void judge(struct sched *s, const struct sjob *j, const struct delivery_r
     case OUTCOME_DEFERRED: v->status = "deferred"; break;
     }
     lock_take(&s->m);
+    v->now_us = sched_now_locked(s);
     int64_t age_us = wall_watch_age_us(&s->wall, e->arrival_us, v->now_us);
     struct retry_times t = { p->minimal_backoff_time, p->maximal_backoff_time, p->queue_run_delay };
     v->due_us = v->now_us + 1000 * retry_backoff_ms(&t, age_us / 1000, &s->rng);

@@ -229,7 +229,7 @@ static bool wants_warning(struct sched *s, const struct msg_sched *ms)
     int64_t after_ms = sched_params_locked(s)->delay_warning_time;
     if (after_ms <= 0 || ms->is_delay_warned || ms->is_warning || ms->m->env.sender.n == 0)
         return false;
-    return wall_watch_age_us(&s->wall, ms->m->env.arrival_us, clock_wall_us()) / 1000 >= after_ms;
+    return wall_watch_age_us(&s->wall, ms->m->env.arrival_us, sched_now_locked(s)) / 1000 >= after_ms;
 }
 
 void ms_settle_locked(struct sched *s, struct msg_sched *ms, struct after *a)

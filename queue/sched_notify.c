@@ -83,12 +83,12 @@ void notify_success(struct sched *s, struct sjob *j)
 static void failed_answered(struct sched *s, struct notice *n)
 {
     struct after a = AFTER_INIT;
-    int64_t now_us = clock_wall_us();
     bool ok = n->status == 0;
     struct spool_result *rec = xcalloc(n->n, sizeof *rec);
     struct result_token token;
     lock_take(&s->m);
     const struct params *p = sched_params_locked(s);
+    int64_t now_us = sched_now_locked(s);
     struct retry_times t = { p->minimal_backoff_time, p->maximal_backoff_time, p->queue_run_delay };
     int64_t age_us = wall_watch_age_us(&s->wall, n->m->env.arrival_us, now_us);
     int64_t due_us = ok ? 0 : now_us + 1000 * retry_backoff_ms(&t, age_us / 1000, &s->rng);

@@ -368,18 +368,31 @@ static void pull_in(struct sched *s, int64_t now_us)
     lock_drop(&s->m);
 }
 
-static void note_clock(struct sched *s, int64_t now_us, int64_t now_ms)
+int64_t sched_now_locked(struct sched *s)
+{
+    int64_t now_us = clock_wall_us(), jump_us = wall_watch_note(&s->wall, now_us, clock_mono_ms());
+    if (jump_us > 0)
+        s->set_forward_us += jump_us;
+    else
+        s->set_back_us -= jump_us;
+    return now_us;
+}
+
+static int64_t note_clock(struct sched *s, int64_t now_ms)
 {
     lock_take(&s->m);
-    int64_t jump_us = wall_watch_note(&s->wall, now_us, now_ms);
+    int64_t now_us = sched_now_locked(s), forward_us = s->set_forward_us, back_us = s->set_back_us;
+    s->set_forward_us = s->set_back_us = 0;
     lock_drop(&s->m);
-    if (jump_us < 0)
+    if (back_us > 0) {
         pull_in(s, now_us);
-    if (jump_us != 0) {
-        log_warn(&s->log, "the clock was set %s by %lld seconds", jump_us > 0 ? "forward" : "back",
-                 (long long)(jump_us > 0 ? jump_us : -jump_us) / 1000000);
-        s->next_far_scan_ms = now_ms;
+        log_warn(&s->log, "the clock was set back by %lld seconds", (long long)back_us / 1000000);
     }
+    if (forward_us > 0)
+        log_warn(&s->log, "the clock was set forward by %lld seconds", (long long)forward_us / 1000000);
+    if (back_us > 0 || forward_us > 0)
+        s->next_far_scan_ms = now_ms;
+    return now_us;
 }
 
 static int64_t next_time_ms(struct sched *s, int64_t now_us, int64_t now_ms)
@@ -414,9 +427,8 @@ int64_t sched_run_once(struct sched *s)
     int64_t now_us = 0, now_ms = 0;
     for (int turns = 0; busy && turns < 100000; turns++) {
         struct after a = AFTER_INIT;
-        now_us = clock_wall_us();
         now_ms = clock_mono_ms();
-        note_clock(s, now_us, now_ms);
+        now_us = note_clock(s, now_ms);
         lock_take(&s->m);
         s->is_kicked = false;
         sched_timers_locked(s, now_ms, &a);
