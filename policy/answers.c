@@ -9,6 +9,8 @@
 #include "common/base/mem.h"
 #include "common/table/dns_filter.h"
 
+#define SPARE_MAX 4     /* a session may live long between two questions: a few hundred bytes */
+#define SPARE_NAME 96
 #define WAIT_MS 60000 /* policy_answers_wait(): more than the resolver's own limits */
 
 struct question {
@@ -46,6 +48,8 @@ struct policy_answers {
     struct verifier *verifier; /* NULL: none */
     struct verify_question *addresses; /* owned */
     struct question *list;     /* owned; a few dozen, of a hostile command a few hundred (EVAL_SERVERS_MAX) */
+    struct question *spare;    /* owned; to be used again, each with room for SPARE_NAME bytes of name */
+    unsigned spare_count;
     struct memo *memos;        /* owned */
     atomic_uint open;          /* questions under way, and the asker itself */
     void (*done)(void *arg);
@@ -71,7 +75,13 @@ void policy_answers_clear(struct policy_answers *a)
         struct question *q = a->list;
         a->list = q->next;
         dns_answer_unref(&q->answer);
-        free(q);
+        if (a->spare_count < SPARE_MAX && q->name_n < SPARE_NAME) {
+            q->next = a->spare;
+            a->spare = q;
+            a->spare_count++;
+        } else {
+            free(q);
+        }
     }
     while (a->addresses != NULL) {
         struct verify_question *q = a->addresses;
@@ -92,6 +102,11 @@ void policy_answers_free(struct policy_answers **a)
     if (*a == NULL)
         return;
     policy_answers_clear(*a);
+    while ((*a)->spare != NULL) {
+        struct question *q = (*a)->spare;
+        (*a)->spare = q->next;
+        free(q);
+    }
     free(*a);
     *a = NULL;
 }
@@ -113,6 +128,23 @@ static const struct dns_answer *filtered(const struct policy_answers *a, struct 
     return q->answer;
 }
 
+/* In memory that an earlier question has left, when there is some. */
+static struct question *question_new(struct policy_answers *a, struct span name, enum dns_type type)
+{
+    struct question *q = a->spare;
+    if (q != NULL && name.n < SPARE_NAME) {
+        a->spare = q->next;
+        a->spare_count--;
+    } else {
+        q = xmalloc(sizeof *q + (name.n < SPARE_NAME ? SPARE_NAME : name.n + 1));
+    }
+    *q = (struct question){ .owner = a, .type = type, .name_n = name.n };
+    if (name.n > 0)
+        memcpy(q->name, name.p, name.n);
+    q->name[name.n] = '\0';
+    return q;
+}
+
 const struct dns_answer *policy_answers_get(struct policy_answers *a, struct span name, enum dns_type type)
 {
     if (a == NULL || a->dns == NULL)
@@ -121,13 +153,11 @@ const struct dns_answer *policy_answers_get(struct policy_answers *a, struct spa
     for (; *end != NULL; end = &(*end)->next)
         if ((*end)->type == type && span_eq(name, span_of((*end)->name, (*end)->name_n)))
             return filtered(a, *end);
-    struct question *q = xcalloc(1, sizeof *q + name.n + 1);
-    q->owner = a;
-    q->type = type;
-    q->name_n = name.n;
-    if (name.n > 0)
-        memcpy(q->name, name.p, name.n);
+    struct question *q = question_new(a, name, type);
     *end = q;
+    q->answer = dns_query_cached(a->dns, name, type); /* what is known need not be waited for */
+    if (q->answer != NULL)
+        return filtered(a, q);
     return NULL;
 }
 

@@ -47,12 +47,15 @@ EXTRA_DIST += policy/README.md policy/rewrite/README.md
 POLICY_LIBS = libpolicy.a libmail.a $(TABLE_LIBS) $(DNS_LIBS) $(SQLITE_LIBS)
 
 if HAVE_CMOCKA
-POLICY_TESTS = tests/unit/test_pipe tests/unit/test_policy_dns tests/unit/test_policy_relay tests/unit/test_policy_restrictions tests/unit/test_rewrite tests/unit/test_route_resolve tests/unit/test_verify
+POLICY_TESTS = tests/unit/test_policy_alloc tests/unit/test_pipe tests/unit/test_policy_dns tests/unit/test_policy_relay tests/unit/test_policy_restrictions tests/unit/test_rewrite tests/unit/test_route_resolve tests/unit/test_verify
 POLICY_FIXTURE = tests/unit/policy_fixture.c tests/unit/policy_fixture.h
 check_PROGRAMS += $(POLICY_TESTS)
 TESTS += $(POLICY_TESTS)
 tests_unit_test_pipe_SOURCES = tests/unit/test_pipe.c
 tests_unit_test_pipe_LDADD = libpolicy.a libmail.a libnet.a libbase.a $(IDN2_LIBS) $(TEST_LIBS)
+tests_unit_test_policy_alloc_SOURCES = tests/unit/test_policy_alloc.c $(POLICY_FIXTURE)
+tests_unit_test_policy_alloc_LDADD = $(POLICY_LIBS) $(TEST_LIBS)
+tests_unit_test_policy_alloc_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 tests_unit_test_policy_dns_SOURCES = tests/unit/test_policy_dns.c tests/unit/dns_responder.c tests/unit/dns_responder.h $(POLICY_FIXTURE)
 tests_unit_test_policy_dns_LDADD = $(POLICY_LIBS) $(DNS_TEST_LIBS)
 tests_unit_test_policy_relay_SOURCES = tests/unit/test_policy_relay.c $(POLICY_FIXTURE)
