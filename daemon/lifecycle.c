@@ -417,7 +417,7 @@ bool daemon_start_control(struct daemon *d, struct err *e)
     const struct params *p = conf_global(d->conf);
     struct control_options o = {
         .socket_path = p->control_socket, .queue_dir = p->queue_directory, .conf_dir = d->conf_dir,
-        .started_us = d->started_us, .sched = d->sched, .spool = d->spool, .reactor = d->reactor, .limits = d->limits,
+        .started_us = d->started_us, .sched = d->sched, .spool = d->spool, .verifier = d->verifier, .reactor = d->reactor, .limits = d->limits,
         .limit_count = limit_count, .log = &d->src,
         .conf = conf_cb, .policy = policy_cb, .reload = reload_cb, .stop = stop_cb, .arg = d,
     };
@@ -499,10 +499,10 @@ bool daemon_stop(struct daemon *d)
 {
     bool all_ended = true;
     refuse_reloads(d);
-    control_stop(&d->control);
-    pickup_stop(d->pickup);
     if (d->verifier != NULL)
         verifier_halt(d->verifier); /* who waits for a probe is answered without it */
+    control_stop(&d->control);
+    pickup_stop(d->pickup);
     if (d->dns != NULL)
         dns_hurry(d->dns); /* neither sessions nor deliveries wait for dead resolvers now */
     if (d->reactor != NULL && !reactor_drain(d->reactor, clock_mono_ms() + SMTPD_DRAIN_MS))

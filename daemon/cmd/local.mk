@@ -32,6 +32,7 @@ posthousectl_SOURCES = \
 	daemon/cmd/cmd_restrictions.c \
 	daemon/cmd/cmd_spool.c \
 	daemon/cmd/cmd_sql.c \
+	daemon/cmd/cmd_verify.c \
 	daemon/cmd/cmd_stats.c \
 	daemon/cmd/explain.c daemon/cmd/explain.h \
 	daemon/cmd/explain_log.c \

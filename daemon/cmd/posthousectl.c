@@ -38,6 +38,7 @@ static void usage(FILE *to)
           "  explain [-j] --client ADDRESS [--helo N] [--from A] [--to A]... | --from-log ID   what would become of it, and why\n"
           "  tables [-j]                  how often each lookup table was asked, and with what outcome\n"
           "  restrictions [-j] [--never]  how often each restriction was evaluated and matched\n"
+          "  verify list [-j] | forget ADDRESS... | forget --all | probe ADDRESS...   address verification\n"
           "  status [-j]                  what the daemon is doing\n"
           "  reload                       read the configuration again\n"
           "  stop                         stop the daemon and wait until it is gone\n"
@@ -130,7 +131,7 @@ static const struct {
     { "queue", ctl_cmd_queue },   { "status", ctl_cmd_status }, { "reload", ctl_cmd_reload },
     { "stop", ctl_cmd_stop },     { "check", ctl_cmd_check },   { "conf", cmd_conf },
     { "explain", ctl_cmd_explain }, { "restrictions", ctl_cmd_restrictions }, { "tables", ctl_cmd_tables },
-    { "map", ctl_cmd_map },
+    { "map", ctl_cmd_map },       { "verify", ctl_cmd_verify },
 };
 
 static int run_command(struct ctl *ctl, int argc, char **argv)

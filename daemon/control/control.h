@@ -39,6 +39,7 @@ struct control_options {
     int64_t started_us;            /* wall clock */
     struct sched *sched;
     struct spool *spool;
+    struct verifier *verifier;     /* policy/verify.h */
     struct reactor *reactor;       /* NULL: no sessions to count */
     const struct limit *const *limits; /* borrowed: those that are counted */
     size_t limit_count;

@@ -91,4 +91,5 @@ ctl_command_fn ctl_queue_export, ctl_queue_import;                              
 ctl_command_fn ctl_queue_sync;                                                    /* ctl_sync.c */
 ctl_command_fn ctl_queue_compact;                                                 /* ctl_compact.c */
 ctl_command_fn ctl_restrictions, ctl_status, ctl_tables, ctl_reload, ctl_stop;                                /* ctl_daemon.c */
+ctl_command_fn ctl_verify_list, ctl_verify_forget, ctl_verify_probe;              /* ctl_verify.c */
 ctl_command_fn ctl_submit, ctl_smtp;                                              /* ctl_submit.c */

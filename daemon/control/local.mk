@@ -8,6 +8,7 @@ libcontrol_a_SOURCES = \
 	daemon/control/ctl_daemon.c \
 	daemon/control/ctl_export.c \
 	daemon/control/ctl_pause.c \
+	daemon/control/ctl_verify.c \
 	daemon/control/ctl_queue.c \
 	daemon/control/ctl_reply.c \
 	daemon/control/ctl_select.c daemon/control/ctl_select.h \

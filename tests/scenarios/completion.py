@@ -31,7 +31,7 @@ def complete(line):
 def test_without_a_queue():
     if shutil.which("bash") is None:
         raise cases.Skip("there is no bash")
-    assert complete("posthousectl ") == ["queue", "status", "restrictions", "explain", "reload", "stop", "check", "conf", "map", "-c", "--help", "--version"]
+    assert complete("posthousectl ") == ["queue", "status", "restrictions", "explain", "reload", "stop", "check", "conf", "map", "verify", "-c", "--help", "--version"]
     assert complete("posthousectl re") == ["restrictions", "reload"]
     assert complete("posthousectl explain --client 192.0.2.1 --h") == ["--helo"] and complete("posthousectl explain --helo ") == []
     assert complete("posthousectl queue re") == ["release", "requeue", "readdress", "resume", "rebuild"]

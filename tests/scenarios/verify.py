@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Address verification: what a probe hears decides, the session waits without a thread, and nothing is delivered."""
+import json
 import os
 import re
 import sqlite3
@@ -297,6 +298,27 @@ def test_cleanup():
             rcpt(hub, "good@relay.example")
             rcpt(hub, "bad@relay.example")
             hub.wait_log(r"verify\[\d+\]: cache \S+ full cleanup: retained=1 dropped=1 entries")
+
+
+def test_commands():
+    with Sink() as sink:
+        heard = watch(sink)
+        with hub_with(sink) as hub:
+            rcpt(hub, "good@relay.example")
+            rcpt(hub, "bad@relay.example")
+            items = {i["address"]: i for i in map(json.loads, hub.ctl("verify", "list", "-j").stdout.splitlines())}
+            assert items["good@relay.example"]["status"] == "deliverable" and items["bad@relay.example"]["status"] == "undeliverable", items
+            assert re.search(r"^bad@relay\.example +undeliverable +.* 550 5\.1\.1 no such user", hub.ctl("verify", "list").stdout, re.M)
+            hub.ctl("verify", "forget", "bad@relay.example")
+            assert hub.ctl("verify", "forget", "bad@relay.example", check=False).returncode == 1
+            assert "bad@" not in hub.ctl("verify", "list").stdout
+            r = hub.ctl("verify", "probe", "good@relay.example", "later@relay.example", check=False)
+            assert r.returncode == 75 and r.stdout.startswith("good@relay.example: deliverable (250 2.1.5 Ok)\nlater@relay.example: deferred ("), r
+            assert hub.ctl("verify", "probe", "bad@relay.example", check=False).returncode == 67
+            assert probes(heard, "good@relay.example") == 2, heard
+            hub.ctl("verify", "forget", "--all")
+            assert hub.ctl("verify", "list").stdout == ""
+            assert hub.ctl("verify", "forget", check=False).returncode == 64
 
 
 def test_pending_limit():
