@@ -62,6 +62,8 @@ struct groups {
 enum lookup rules_match_regex(const struct rule *u, struct span key, struct groups *g);
 /* m: made by the caller for r->groups pairs. */
 enum lookup rules_match_pcre(const struct rule *u, struct span key, pcre2_match_data *m, struct groups *g, struct err *e);
+/* Nothing would be left of the result: it takes only what has not matched. */
+bool rules_result_is_empty(const struct rule *u, const struct groups *g);
 struct span rules_expand_result(const struct rule *u, struct span key, const struct groups *g, struct arena *a);
 
 /* ---- rules_filter.c: which rules cannot match ---- */

@@ -163,6 +163,19 @@ bool rules_check_result(enum rules_type type, struct rule *u, bool may_refer, ch
     return true;
 }
 
+bool rules_result_is_empty(const struct rule *u, const struct groups *g)
+{
+    size_t length;
+    for (size_t i = 0; i < u->result.n; i += length) {
+        int group = 0;
+        if (u->result.p[i] != '$' || !parse_reference(span_from(u->result, i), &group, &length) || group < 0)
+            return false;
+        if (group < g->count && g->to[group] > g->from[group])
+            return false;
+    }
+    return true;
+}
+
 struct span rules_expand_result(const struct rule *u, struct span key, const struct groups *g, struct arena *a)
 {
     if (!u->has_references)

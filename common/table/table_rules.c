@@ -78,12 +78,11 @@ static enum lookup match_rule(struct search *s, const struct rule *u, struct err
 
 static enum lookup answer(const struct search *s, const struct rule *u, struct arena *a, struct span *value, struct err *e)
 {
-    if (u->result.n > 0 && value == NULL)
+    if (!rules_result_is_empty(u, &s->groups)) {
+        if (value != NULL)
+            *value = rules_expand_result(u, s->key, &s->groups, a);
         return LOOKUP_FOUND;
-    if (u->result.n > 0)
-        *value = rules_expand_result(u, s->key, &s->groups, a);
-    if (u->result.n > 0 && value->n > 0)
-        return LOOKUP_FOUND;
+    }
     err_set(e, "line %d: the result is empty", u->line);
     return LOOKUP_TEMPFAIL;
 }

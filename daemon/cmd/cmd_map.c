@@ -87,9 +87,7 @@ int ctl_cmd_map(struct ctl *ctl, int argc, char **argv)
         return usage();
     const struct conf *conf = ctl_config(ctl); /* without one, the defaults serve */
     o.conf = ctl->conf;
-    o.default_type = conf != NULL ? conf_text(conf, NULL, SPAN_LIT("default_database_type")) : NULL;
-    if (o.default_type == NULL)
-        o.default_type = "hash";
+    o.default_type = conf != NULL ? conf_global(conf)->default_database_type : "hash";
     if ((conf != NULL && !conf_global(conf)->smtputf8_enable) || ((o.header || o.body) && !force_utf8))
         o.rows.is_bytes = true;
     argv += optind;

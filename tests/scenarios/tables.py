@@ -275,6 +275,11 @@ def test_map_makes_databases():
         assert ctl("map", "-q", "k", f"cdb:{d}/files").stdout == "Zmlyc3QKCnNlY29uZP8K\n"
         assert ctl("map", f"pcre:{d}/one", check=False).returncode == 64
         assert ctl("map", f"lmdb:{d}/absent", check=False).returncode == 66
+        s.hub.main["default_database_type"] = "cdb"
+        s.hub.write_conf()
+        s.put("plain", "k v\n")
+        ctl("map", f"{d}/plain")
+        assert (d / "plain.cdb").exists() and ctl("map", "-q", "k", f"{d}/plain").stdout == "v\n"
         # sqlite, with a file that says how it is asked
         s.put("sq", "k1 v1\nk2 v'2\n")
         ctl("map", f"sqlite:{d}/sq")

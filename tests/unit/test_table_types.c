@@ -53,6 +53,41 @@ static const struct kase cases[] = {
       .note = "6:expected: name, colon, value",
       .q = { { "postmaster", "root" }, { "quoted key", "a" }, { "Root", "a@b,  \"c d\"@x" }, { "x y", "foo" },
              { "list", ":include:/etc/foo" }, { "nocolon", NULL } } },
+    { .name = "an alias with a domain", .spec = "hash:%s", .flags = TABLE_ALIASES, .file = "a@b: c\n\"a@b\": d\ne, f: g\n",
+      .note = "1:an alias is a local name", .q = { { "a@b", "d" }, { "e, f", NULL } } },
+    { .name = "backslashes and quotes in keys", .spec = "hash:%s", .file = "a\\ b 1\n\"c d\" 2\n\"e 3\n",
+      .note = "3:a double quote", .q = { { "a\\ b", "1" }, { "\"c d\"", "2" }, { "\"e", NULL } } },
+    { .name = "an alias file?", .spec = "hash:%s", .file = "a: b\n", .note = "1:the key ends with a colon", .q = { { "a:", "b" } } },
+    { .name = "UTF-8", .spec = "hash:%s", .file = "J\xc3\x96RG@x 1\n\xc4\xb0stanbul 2\nstra\xc3\x9f" "e 3\n",
+      .q = { { "j\xc3\xb6rg@x", "1" }, { "J\xc3\x96rg@X", "1" }, { "\xc4\xb0STANBUL", "2" }, { "STRASSE", "3" },
+             { "j\xf6rg@x", NULL }, { "\xff", NULL } } },
+    { .name = "no UTF-8", .spec = "hash:%s", .file = "a\xff 1\nb \xfe\nc 3\n", .note = "1:the key is not valid UTF-8",
+      .q = { { "a\xff", NULL }, { "b", NULL }, { "c", "3" } } },
+    { .name = "bytes", .spec = "hash:%s", .flags = TABLE_BYTES, .file = "A\xff 1\nb \xfe\n\xc3\x84 4\n",
+      .q = { { "a\xff", "1" }, { "A\xff", "1" }, { "b", "\xfe" }, { "\xc3\xa4", NULL }, { "\xc3\x84", "4" } } },
+    { .name = "case kept", .spec = "hash:%s", .flags = TABLE_KEEP_CASE, .file = "A 1\n", .q = { { "A", "1" }, { "a", NULL } } },
+    { .name = "lmdb that is none", .spec = "lmdb:/nonexistent/x", .status = TABLE_BROKEN, .error = "neither /nonexistent/x.lmdb nor",
+      .q = { { "a", "!" } } },
+    { .name = "debug", .spec = "debug:inline:{a=1}", .q = { { "a", "1" }, { "b", NULL } } },
+    { .name = "debug failing", .spec = "debug:fail:x", .q = { { "a", "!" } } },
+    { .name = "debug of nothing", .spec = "debug:inline", .status = TABLE_BAD, .error = "debug:type:name", .q = { { "a", "!" } } },
+    { .name = "unix folds", .spec = "unix:passwd.byname", .q = { { "Root", "root:" } } },
+    { .name = "pcre without a result", .spec = "pcre:%s", .file = "/a/\n/ab/ later\n/(x)?y/ $1\n", .note = "1:there is no result",
+      .q = { { "ab", "!" }, { "y", "!" }, { "xy", "x" } } },
+    { .name = "pcre negated with groups", .spec = "pcre:%s", .file = "!/(a)/ $1\n!/a/ $$\n", .note = "1:$1: nothing has matched",
+      .q = { { "b", "$" } } },
+    { .name = "odd dollars", .spec = "pcre:%s", .file = "/(a)/ $x\n/(a)/ ${1\n/(a)/ $1x\n/(a)/ end$\n/(a)/ ${1}x$$\n", .note = "4:a $",
+      .q = { { "a", "ax$" } } },
+    { .name = "text behind if and endif", .spec = "cidr:%s", .file = "if 10.0.0.0/8 more\n10.0.0.1 x\nendif too\n",
+      .note = "1:text behind if", .q = { { "10.0.0.1", "x" } } },
+    { .name = "cidr without a result", .spec = "cidr:%s", .file = "10.0.0.0/8\n10.0.0.1 x\n", .note = "1:there is no result",
+      .q = { { "10.0.0.1", "x" }, { "10.0.0.2", NULL } } },
+    { .name = "sqlite without a query", .spec = "sqlite:%s", .file = "dbpath = /nonexistent/x\n", .status = TABLE_BROKEN,
+      .error = "query is not set", .q = { { "a", "!" } } },
+    { .name = "sqlite settings", .spec = "sqlite:%s", .file = "dbpath = /nonexistent/x\nquery = SELECT 1\nqurey = x\n",
+      .note = "3:\"qurey\" means nothing", .q = { { "a", "!" } } },
+    { .name = "sqlite, no settings", .spec = "sqlite:%s", .file = "dbpath\n", .status = TABLE_BROKEN, .error = "line 1: expected name = value",
+      .q = { { "a", "!" } } },
     { .name = "no file", .spec = "hash:/nonexistent/x", .status = TABLE_BROKEN, .error = "No such file", .q = { { "a", "!" } } },
     { .name = "inline", .spec = "inline:{ A=1, { b = 2 3 }, c=x=y, a=4 }",
       .q = { { "a", "4" }, { "B", "2 3" }, { "c", "x=y" }, { "d", NULL } } },
@@ -209,9 +244,56 @@ static void test_many_rows(void **state)
     buf_free(&b);
 }
 
+/* A table that is only made of patterns is asked for whole keys, as they are. */
+static void test_is_fixed(void **state)
+{
+    (void)state;
+    static const struct { const char *spec; bool is_fixed; } specs[] = {
+        { "inline:{a=1}", true }, { "regexp:{{/a/ b}}", false }, { "cidr:{{10.0.0.1 b}}", false }, { "unionmap:{regexp:{{/a/ b}}}", false },
+        { "unionmap:{regexp:{{/a/ b}},static:c}", true }, { "debug:pcre:{{/a/ b}}", false }, { "debug:static:a", true },
+        { "pipemap:{static:a,debug:pcre:{{/a/ b}}}", true }, { "randmap:{a}", false }, { "nosuch:x", true },
+    };
+    struct table_registry *r = table_registry_new(NULL);
+    for (size_t i = 0; i < ARRAY_LEN(specs); i++) {
+        enum table_status st;
+        struct table *t = table_open(r, span_cstr(specs[i].spec), 0, NULL, &st, NULL);
+        if (table_is_fixed(t) != specs[i].is_fixed)
+            fail_msg("%s", specs[i].spec);
+        table_close(&t);
+    }
+    table_registry_unref(&r);
+}
+
+static bool keep_row(void *arg, struct span key, struct span value)
+{
+    buf_printf(arg, "%.*s=%.*s ", SPAN_ARG(key), SPAN_ARG(value));
+    return true;
+}
+
+static void test_listing(void **state)
+{
+    (void)state;
+    struct table_registry *r = table_registry_new(NULL);
+    struct buf b = BUF_INIT(0);
+    struct err e = ERR_INIT;
+    enum table_status st;
+    struct table *t = table_open(r, SPAN_LIT("debug:inline:{B=1,a=2}"), 0, NULL, &st, NULL);
+    assert_true(table_each(t, keep_row, &b, &e));
+    assert_string_equal(buf_cstr(&b), "b=1 a=2 ");
+    table_close(&t);
+    t = table_open(r, SPAN_LIT("static:x"), 0, NULL, &st, NULL);
+    assert_false(table_each(t, keep_row, &b, &e));
+    assert_non_null(strstr(e.text, "cannot be listed"));
+    table_close(&t);
+    table_registry_unref(&r);
+    buf_free(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_is_fixed),
+        cmocka_unit_test(test_listing),
         cmocka_unit_test(test_types),
         cmocka_unit_test(test_sharing),
         cmocka_unit_test(test_many_rows),
