@@ -266,11 +266,16 @@ unsigned responder_tcp(struct responder *r) { return atomic_load(&r->by_tcp); }
 
 struct dns *responder_dns(struct responder *r)
 {
+    return responder_dns_patient(r, 200);
+}
+
+struct dns *responder_dns_patient(struct responder *r, int timeout_ms)
+{
     char server[64];
     struct err e = ERR_INIT;
     if (snprintf(server, sizeof server, "127.0.0.1:%u", r->port) < 0)
         abort();
-    struct dns *d = dns_start(&(struct dns_options){ .resolvers = server, .timeout_ms = 200, .tries = 2 }, &e);
+    struct dns *d = dns_start(&(struct dns_options){ .resolvers = server, .timeout_ms = timeout_ms, .tries = 2 }, &e);
     must(d != NULL, e.text);
     return d;
 }

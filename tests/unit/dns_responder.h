@@ -29,6 +29,8 @@ unsigned responder_tcp(struct responder *r);
 /* Starts dns on this responder alone; 200 ms a try, 2 tries. */
 struct dns;
 struct dns *responder_dns(struct responder *r);
+/* The same with another time-out for each of the two tries. */
+struct dns *responder_dns_patient(struct responder *r, int timeout_ms);
 
 /* A cmocka fixture: the two started in *state, for these rows. */
 struct responder_state {
