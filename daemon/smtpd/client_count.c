@@ -38,6 +38,7 @@ enum metric { METRIC_RATE, METRIC_COUNT, METRIC_EVENT, METRICS = METRIC_EVENT + 
 
 struct worst {
     uint32_t value; /* 0: nobody */
+    struct count_key key;
     int64_t when_s; /* wall clock */
     char who[WHO_TEXT_MAX];
 };
@@ -233,28 +234,37 @@ static void print_client(const struct count_key *k, char out[static IP_TEXT_MAX 
         snprintf(out, IP_TEXT_MAX + 8, "%s/%u", text, k->bits);
 }
 
-static void note_worst_locked(struct shard *s, const struct count_who *w, enum metric m, uint32_t value)
+static void print_who(const struct count_who *w, char out[static WHO_TEXT_MAX])
 {
     char client[IP_TEXT_MAX + 8];
-    struct worst *x = &s->worst[w->key.kind][m];
-    if (LIKELY(value <= x->value))
-        return;
-    x->value = value;
-    x->when_s = clock_wall_s();
     switch ((enum count_kind)w->key.kind) {
     case COUNT_CLIENT:
         print_client(&w->key, client);
-        snprintf(x->who, sizeof x->who, "%.30s:%s", w->service, client);
+        snprintf(out, WHO_TEXT_MAX, "%.30s:%s", w->service, client);
         break;
     case COUNT_ACCOUNT:
-        snprintf(x->who, sizeof x->who, "%.30s:sasl_username=%.*s", w->service, SPAN_ARG(w->text));
+        snprintf(out, WHO_TEXT_MAX, "%.30s:sasl_username=%.*s", w->service, SPAN_ARG(w->text));
         break;
     case COUNT_SENDER_DOMAIN:
-        snprintf(x->who, sizeof x->who, "%.30s:sender_domain=%.*s", w->service, SPAN_ARG(w->text));
+        snprintf(out, WHO_TEXT_MAX, "%.30s:sender_domain=%.*s", w->service, SPAN_ARG(w->text));
         break;
     case COUNT_KINDS:
         break;
     }
+}
+
+/* Whoever is the worst mostly was before: then there is no text to be made. */
+static void note_worst_locked(struct shard *s, const struct count_who *w, enum metric m, uint32_t value)
+{
+    struct worst *x = &s->worst[w->key.kind][m];
+    if (LIKELY(value <= x->value))
+        return;
+    if (x->value == 0 || !same_key(&x->key, &w->key)) {
+        x->key = w->key;
+        print_who(w, x->who);
+    }
+    x->value = value;
+    x->when_s = clock_wall_s();
 }
 
 static void print_time(int64_t s, char out[static 32])

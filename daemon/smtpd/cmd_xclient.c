@@ -11,16 +11,19 @@
 
 /* ---- who may ---- */
 
+/* Also asked before the client has a name (limits under stress): that answer is not kept. */
 static enum lookup look_up(struct smtpd_sess *S, const char *parameter, const char *list, uint8_t *known)
 {
-    struct policy_client c;
+    char addr[IP_TEXT_MAX];
     if (*list == '\0' || S->out_fd >= 0)
         return LOOKUP_NONE;
-    if (*known == 0) {
-        smtpd_policy_client(S, &c);
-        *known = (uint8_t)(1 + policy_match_addr(S->svc->policy, S->svc->svc, parameter, &c.addr, c.addr_text, c.name));
-    }
-    return (enum lookup)(*known - 1);
+    if (*known != 0)
+        return (enum lookup)(*known - 1);
+    enum lookup got = policy_match_addr(S->svc->policy, S->svc->svc, parameter, &S->s.peer, span_cstr(ip_print(&S->s.peer, addr)),
+                                        span_cstr(S->client_name ? S->client_name : "unknown"));
+    if (S->is_connected)
+        *known = (uint8_t)(1 + got);
+    return got;
 }
 
 enum lookup smtpd_may_xclient(struct smtpd_sess *S)

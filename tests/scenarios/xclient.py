@@ -41,6 +41,15 @@ def test_announced_to_the_authorized():
             assert c.cmd(verb, 501).text == f"5.5.4 Syntax: {verb} attribute=value..."
 
 
+def test_authorized_by_name():
+    with hub_for({"smtpd_authorized_xclient_hosts": "localhost", "smtpd_peername_lookup": "yes"}) as hub, hub.client() as c:
+        assert XCLIENT in keywords(c)
+        c.cmd("XCLIENT ADDR=192.0.2.9", 220)  # still of that name
+        assert XCLIENT in keywords(c)
+        c.cmd("XCLIENT NAME=x.example", 220)
+        assert XCLIENT not in keywords(c)
+
+
 def test_discarded_keyword_is_only_not_announced():
     with hub_for({"smtpd_discard_ehlo_keywords": "xclient"}) as hub, hub.client() as c:
         assert XCLIENT not in keywords(c)

@@ -538,7 +538,8 @@ static bool is_stressed(void *arg)
 static void test_client_limits_under_stress(void **state)
 {
     (void)state;
-    struct fixture *f = fixture_new("smtpd_client_connection_count_limit = 2\nsmtpd_peername_lookup = no\n");
+    struct fixture *f = fixture_new("smtpd_client_connection_count_limit = 2\nsmtpd_peername_lookup = no\n"
+                                    "smtpd_authorized_xclient_hosts = 198.51.100.1\n");
     struct ip_addr a;
     bool stressed = true;
     int fd[2];
