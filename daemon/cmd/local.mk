@@ -52,6 +52,7 @@ sendmail_SOURCES = \
 	daemon/cmd/sendmail_aliases.c \
 	daemon/cmd/sendmail_deliver.c \
 	daemon/cmd/sendmail_queue.c \
+	daemon/cmd/sendmail_verify.c \
 	daemon/cmd/sendmail_smtp.c
 sendmail_LDADD = $(CTL_LIBS)
 

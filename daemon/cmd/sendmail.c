@@ -74,6 +74,8 @@ static int run(struct sendmail *sm)
         return sendmail_deliver(sm);
     case SM_LIST:
         return sendmail_list(sm);
+    case SM_VERIFY:
+        return sendmail_verify(sm);
     case SM_SMTP:
         return sendmail_smtp(sm);
     case SM_FLUSH:

@@ -23,5 +23,6 @@ int sendmail_fail(const struct sendmail *sm, int status, const char *fmt, ...) P
 int sendmail_deliver(struct sendmail *sm); /* sendmail_deliver.c */
 int sendmail_list(struct sendmail *sm);    /* sendmail_queue.c */
 int sendmail_flush(struct sendmail *sm);
+int sendmail_verify(struct sendmail *sm);  /* sendmail_verify.c */
 int sendmail_smtp(struct sendmail *sm);    /* sendmail_smtp.c */
 int sendmail_aliases(struct sendmail *sm); /* sendmail_aliases.c */

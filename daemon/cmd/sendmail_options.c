@@ -42,10 +42,10 @@ static int set_mode(struct cursor *c, const char *v)
 {
     static const struct { char letter; enum sendmail_mode mode; } modes[] = {
         { 'm', SM_DELIVER }, { 'p', SM_LIST }, { 's', SM_SMTP }, { 'i', SM_ALIASES }, { 'd', SM_DAEMON }, { 'l', SM_DAEMON },
+        { 'v', SM_VERIFY },
     };
-    if (v[0] == 'v' || v[0] == 'h' || v[0] == 'H' || v[0] == 'D')
-        return v[0] == 'v' ? bad(c, EX_UNAVAILABLE, "-bv (verification report by mail) is not available", NULL)
-                           : bad(c, EX_UNAVAILABLE, "mode not available", v);
+    if (v[0] == 'h' || v[0] == 'H' || v[0] == 'D')
+        return bad(c, EX_UNAVAILABLE, "mode not available", v);
     for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
         if (modes[i].letter == v[0]) {
             c->o->mode = modes[i].mode;

@@ -15,6 +15,7 @@
 enum sendmail_mode {
     SM_DELIVER,     /* -bm, the default */
     SM_LIST,        /* -bp, mailq */
+    SM_VERIFY,      /* -bv */
     SM_SMTP,        /* -bs */
     SM_FLUSH,       /* -q */
     SM_FLUSH_ID,    /* -qI; arg */

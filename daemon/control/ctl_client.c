@@ -41,7 +41,7 @@ static const struct command commands[] = {
     { "restrictions", RIGHT_OWNER, ctl_restrictions },
     { "verify-list", RIGHT_OWNER, ctl_verify_list },
     { "verify-forget", RIGHT_OWNER, ctl_verify_forget },
-    { "verify-probe", RIGHT_OWNER, ctl_verify_probe },
+    { "verify-probe", RIGHT_SUBMIT, ctl_verify_probe },
     { "status", RIGHT_OWNER, ctl_status },
     { "tables", RIGHT_OWNER, ctl_tables },
     { "reload", RIGHT_OWNER, ctl_reload },

@@ -1,7 +1,7 @@
 /*
  * verify-list {}: a line per result of address verification, the newest first: {"address", "status", "text", "updated", "probing"}
  * verify-forget {"address": ".."}, or without one all: {"forgotten": n} in the last line
- * verify-probe {"address": ".."}: finds out anew, and waits for it: {"status", "text"} in the last line
+ * verify-probe {"address": ".."}: finds out (the owner of the mail system: anew), and waits for it: {"status", "text"} in the last line
  */
 #include "daemon/control/control_internal.h"
 
@@ -89,12 +89,14 @@ bool ctl_verify_probe(struct ctl_client *cl, json_t *request)
 {
     const char *address = json_string_value(json_object_get(request, "address"));
     struct wait w = { .is_done = false };
+    struct err e = ERR_INIT;
     if (address == NULL || *address == '\0')
         return ctl_fail(cl, EX_PROTOCOL, "verify-probe needs \"address\"");
     struct conf *c = begin(cl);
     lock_init(&w.m, LOCK_VERIFY_WAIT);
     cond_init(&w.done);
-    (void)verifier_forget(cl->c->o.verifier, span_cstr(address));
+    if (ctl_is_allowed(cl, RIGHT_OWNER, &e)) /* others get what is known */
+        (void)verifier_forget(cl->c->o.verifier, span_cstr(address));
     verifier_ask(cl->c->o.verifier, conf_global(c), span_cstr(address), PROBE_WAIT_MS, probed_cb, &w);
     lock_take(&w.m);
     while (!w.is_done) /* bounded by PROBE_WAIT_MS, and by the end of the daemon */

@@ -155,5 +155,16 @@ def test_client_ignores_dns_records():
             assert "127.0.0.99]" not in hub.log() and "127.0.0.98]" not in hub.log()
 
 
+def test_lmtp_client_ignores_dns_records():
+    with Sink(lmtp=True) as sink:
+        with DnsStub({"store.test": {"A": ["127.0.0.98", "127.0.0.1"]}}) as stub:
+            drop = "regexp:{ {/ A 127\\.0\\.0\\.98$$/ IGNORE} }"
+            with hub_with_dns(stub, mynetworks="127.0.0.0/8", smtpd_relay_restrictions="permit_mynetworks, reject", lmtp_dns_reply_filter=drop,
+                              relay_domains="r.test", relay_transport=f"lmtp:store.test:{sink.port}") as hub, hub.client() as c:
+                c.send_mail("a@b.example", ["u@r.test"], MAIL)
+                hub.wait_log(r"to=<u@r\.test>, relay=store\.test\[127\.0\.0\.1\]:\d+, .*status=sent")
+                assert "127.0.0.98]" not in hub.log() and "ignoring DNS RR: store.test." in hub.log()
+
+
 if __name__ == "__main__":
     cases.main(globals())

@@ -113,7 +113,7 @@ def test_virtual_aliases():
 def test_errors():
     with Hub({"message_size_limit": "5000"}) as hub:
         body = b"Subject: x\n\nhi\n"
-        for args, stdin, status in ((["-t"], body, 64), ([], body, 64), (["-Z"], body, 64), (["-bv", "x"], body, 69),
+        for args, stdin, status in ((["-t"], body, 64), ([], body, 64), (["-Z"], body, 64), (["-bh", "x"], body, 69),
                                     (["not an address"], body, 65), (["-f", "bad sender", "user@example.com"], body, 65),
                                     (["-t"], b"To: x y z\n\nhi\n", 65), (["user@example.com"], b"x" * 6000, 65)):
             r = hub.sendmail(*args, stdin=stdin, check=False)

@@ -186,6 +186,18 @@ def test_target_data():
         assert len(data) == 2 and not sink.mails, heard
 
 
+def test_lmtp_target_data():
+    with Sink(lmtp=True) as sink:
+        watch(sink)
+        sink.on["DATA"] = lambda s, arg: "550 5.7.1 not with me"
+        hub = Hub({"smtpd_recipient_restrictions": "reject_unverified_recipient", "unverified_recipient_reject_code": "550",
+                   "lmtp_address_verify_target": "data"}, start=False, routes={"relay.example": f"lmtp:[127.0.0.1]:{sink.port}"})
+        hub.write_conf()
+        with hub.start():
+            r = rcpt(hub, "one@relay.example")
+            assert r.code == 550 and r.text.endswith("550 5.7.1 not with me (in reply to DATA command)"), r
+
+
 def test_lmtp_and_maildir_and_alias():
     with Sink(lmtp=True) as sink:
         heard = watch(sink)
@@ -319,6 +331,18 @@ def test_commands():
             hub.ctl("verify", "forget", "--all")
             assert hub.ctl("verify", "list").stdout == ""
             assert hub.ctl("verify", "forget", check=False).returncode == 64
+
+
+def test_sendmail_bv():
+    with Sink() as sink:
+        heard = watch(sink)
+        with hub_with(sink) as hub:
+            r = hub.sendmail("-bv", "-f", "user@example.com", "good@relay.example", "bad@relay.example")
+            assert r.stdout == b"A report will be mailed to <user@example.com>.\n", r
+            text = hub.wait_mails(1)[0].decode().replace("\r\n", "\n")
+            assert "<good@relay.example>: deliverable\n    250 2.1.5 Ok\n" in text and "<bad@relay.example>: undeliverable\n    host" in text, text
+            assert "Return-Path: <>" in text and "Auto-Submitted: auto-generated" in text, text
+            assert "DATA" not in heard
 
 
 def test_pending_limit():

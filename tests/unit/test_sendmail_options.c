@@ -57,7 +57,7 @@ static const struct row rows[] = {
     { "-oem", { "sendmail", "-oem", "x" }, 0, { .rcpt_count = 1 } },
     { "-o x value", { "sendmail", "-o", "e", "m", "x" }, 0, { .rcpt_count = 1 } },
     { "-o7 apart", { "sendmail", "-o", "7", "x" }, 0, { .rcpt_count = 1 } },
-    { "-bv", { "sendmail", "-bv", "x" }, EX_UNAVAILABLE, { 0 } },
+    { "-bh", { "sendmail", "-bh", "x" }, EX_UNAVAILABLE, { 0 } },
     { "-bz", { "sendmail", "-bz" }, EX_USAGE, { 0 } },
     { "-XV", { "sendmail", "-XV" }, EX_UNAVAILABLE, { 0 } },
     { "-X file", { "sendmail", "-X", "/tmp/x" }, 0, { 0 } },
