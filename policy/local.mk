@@ -69,3 +69,10 @@ tests_unit_test_route_resolve_LDADD = $(POLICY_LIBS) $(TEST_LIBS)
 tests_unit_test_verify_SOURCES = tests/unit/test_verify.c $(POLICY_FIXTURE)
 tests_unit_test_verify_LDADD = $(POLICY_LIBS) $(TEST_LIBS)
 endif
+
+if FUZZERS
+noinst_PROGRAMS += tests/fuzz/fuzz_rewrite
+tests_fuzz_fuzz_rewrite_SOURCES = tests/fuzz/fuzz_rewrite.c
+tests_fuzz_fuzz_rewrite_LDADD = $(POLICY_LIBS)
+tests_fuzz_fuzz_rewrite_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer
+endif

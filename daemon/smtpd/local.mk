@@ -19,6 +19,7 @@ libsmtpd_a_SOURCES = \
 	daemon/smtpd/footer.c \
 	daemon/smtpd/hosts_file.c \
 	daemon/smtpd/inspect.c \
+	daemon/smtpd/lists.c \
 	daemon/smtpd/limits.c daemon/smtpd/limits.def \
 	daemon/smtpd/mapping.c \
 	daemon/smtpd/message.c \

@@ -27,20 +27,26 @@ void smtpd_map_sender(struct smtpd_sess *S)
         note_fault(S, S->tx->mail_arg, MAP_FAULT_TABLE, &e);
 }
 
-static void add(struct smtpd_sess *S, const struct rcpt_ctx *x, struct span addr, const struct route *route)
+/* owner: of the mailing list that the recipient is a member of; who wrote to it hears nothing of its members. */
+static void add(struct smtpd_sess *S, const struct rcpt_ctx *x, struct span addr, const struct route *route, struct span owner)
 {
     struct smtpd_tx *tx = S->tx;
     struct arena *a = tx->msg->arena;
-    struct msg_rcpt r = { .addr = addr, .orig = x->addr.text, .orcpt = x->params.orcpt, .notify = x->params.notify };
+    bool is_list = owner.n > 0;
+    struct span orcpt = is_list ? SPAN_LIT("") : x->params.orcpt;
+    uint8_t notify = is_list ? 0 : x->params.notify;
+    uint32_t count = tx->msg->env.rcpt_count;
+    const struct msg_rcpt *others = is_list ? smtpd_list_members(tx, owner, &count) : tx->msg->env.rcpts;
+    struct msg_rcpt r = { .addr = addr, .orig = x->addr.text, .orcpt = orcpt, .notify = notify };
     if (!S->p->enable_original_recipient) /* the one who stays keeps what was asked for it */
         r = (struct msg_rcpt){ .addr = addr };
-    if (smtpd_tx_is_duplicate(tx, &r, S->p->duplicate_filter_limit))
+    if (smtpd_tx_is_duplicate(tx, others, count, &r, S->p->duplicate_filter_limit))
         return;
-    struct msg_rcpt *to = msg_add_rcpt(tx->msg);
+    struct msg_rcpt *to = is_list ? smtpd_list_add(tx, owner) : msg_add_rcpt(tx->msg);
     to->addr = arena_dup_span(a, addr);
     to->orig = span_eq(addr, x->addr.text) ? to->addr : arena_dup_span(a, x->addr.text);
-    to->orcpt = arena_dup_span(a, x->params.orcpt);
-    to->notify = x->params.notify;
+    to->orcpt = arena_dup_span(a, orcpt);
+    to->notify = notify;
     to->route.transport = arena_dup_span(a, route->transport);
     to->route.nexthop = arena_dup_span(a, route->nexthop);
 }
@@ -58,7 +64,7 @@ static enum lookup add_all(struct smtpd_sess *S, const struct rcpt_ctx *x, const
             return LOOKUP_TEMPFAIL;
     }
     for (size_t i = 0; i < to->count; i++)
-        add(S, x, routes[i].recipient, &routes[i]);
+        add(S, x, routes[i].recipient, &routes[i], to->list[i].sender);
     return LOOKUP_FOUND;
 }
 
@@ -80,14 +86,14 @@ void smtpd_map_rcpt(struct smtpd_sess *S, const struct rcpt_ctx *x)
     struct arena *a = smtpd_scratch(S);
     const struct policy *pol = S->svc->policy;
     if (!smtpd_maps_addresses(S)) {
-        add(S, x, x->route.recipient, &x->route);
+        add(S, x, x->route.recipient, &x->route, span_of(NULL, 0));
         return;
     }
     if (rewrite_envelope(pol, REWRITE_ENV_RCPT, true, x->addr.text, a, &addr, NULL, &e) == LOOKUP_TEMPFAIL ||
         route_expand_to(pol, addr, a, &to, NULL, &e) == LOOKUP_TEMPFAIL || add_all(S, x, &to, &e) == LOOKUP_TEMPFAIL ||
         (!x->is_copy && note_bcc(S, addr, &e) == LOOKUP_TEMPFAIL)) {
         note_fault(S, x->as_given, to.is_alias_error ? MAP_FAULT_ALIAS : MAP_FAULT_TABLE, &e);
-        add(S, x, x->route.recipient, &x->route); /* stands for those who are not known; the message will be refused */
+        add(S, x, x->route.recipient, &x->route, span_of(NULL, 0)); /* stands for those who are not known; the message will be refused */
     }
 }
 

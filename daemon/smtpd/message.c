@@ -242,12 +242,15 @@ static bool has_fault(struct smtpd_sess *S)
     return true;
 }
 
-static void done_cb(void *arg, struct msg *m, int status)
+/* On the committer; the last of several answers. */
+void smtpd_committed_cb(void *arg, struct msg *m, int status)
 {
     struct smtpd_sess *S = arg;
     (void)m;
-    S->commit_status = (uint8_t)status;
-    smtpd_handoff_answer(S);
+    if (status != SPOOL_OK)
+        S->commit_status = (uint8_t)status;
+    if (--S->commit_open == 0)
+        smtpd_handoff_answer(S);
 }
 
 /* What the scanner says of the content as it came, and the pipe of what was made of it. */
@@ -297,7 +300,7 @@ static void complete_envelope(struct smtpd_sess *S)
         forward_envelope(S, env);
     env->message_id = smtpd_header(tx)->message_id.p ? smtpd_header(tx)->message_id : SPAN_LIT("");
     tx->msg->received_ms = clock_mono_ms();
-    tx->msg->done_cb = done_cb;
+    tx->msg->done_cb = smtpd_committed_cb;
     tx->msg->done_arg = S;
 }
 
@@ -310,10 +313,15 @@ static void submit(struct smtpd_sess *S)
     S->commit_bytes = tx->scan.taken;
     atomic_fetch_add_explicit(&n->recipients, m->env.rcpt_count, memory_order_relaxed);
     atomic_fetch_add_explicit(&n->bytes, m->env.content_bytes, memory_order_relaxed);
+    struct smtpd_list *lists = tx->lists;
+    S->commit_status = SPOOL_OK;
+    S->commit_open = 1 + smtpd_lists_submit(S, lists, true);
     tx->msg = NULL; /* the spool's from here on */
+    tx->lists = NULL;
     smtpd_tx_drop(S);
     smtpd_set_state(S, SMTPD_COMMIT);
     smtpd_handoff_begin(S);
+    smtpd_lists_submit(S, lists, false);
     spool_submit(S->env->spool, m);
 }
 
@@ -386,6 +394,8 @@ enum flow smtpd_message_judge(struct smtpd_sess *S)
     if (content_is_file(tx->writer) && S->env->will_block != NULL)
         S->env->will_block(&S->s);
     tx->failed = content_finish(&tx->writer, tx->msg);
+    if (tx->failed == SPOOL_OK && tx->lists != NULL)
+        tx->failed = smtpd_lists_copy(S);
     if (has_fault(S))
         return refuse(S);
     submit(S);

@@ -101,6 +101,7 @@ struct smtpd_tx {
     struct content_pipe *pipe;     /* owned; NULL: nobody wants to see the content */
     struct checks_run *checks;     /* owned; NULL: no header or body checks */
     enum rewrite_origin header_origin; /* whose header it is; known when content begins */
+    struct smtpd_list *lists;      /* in the message's arena */
     struct rewrite_stage *rewrite; /* owned; NULL: header addresses stay as they are */
     uint64_t size_param;
     unsigned accepted;             /* recipients */
@@ -185,6 +186,7 @@ struct smtpd_sess {
     struct transcript *transcript; /* owned; NULL unless notify_classes or debug_peer_list asks for one */
     unsigned notify_errors;        /* NOTIFY_BIT: what went wrong since the last notice */
     _Atomic uint8_t handoff;       /* enum handoff: a callback and the step that waits for it */
+    unsigned commit_open;          /* messages being committed; the committer's from submission on */
     uint8_t commit_status;         /* enum spool_status from the committer */
     unsigned errors, junk;
     int64_t begun_us;              /* wall clock, when the connection came */
@@ -379,14 +381,25 @@ void smtpd_rcpt_add(struct smtpd_sess *S, struct span address, uint8_t notify);
 /* Next "KEYWORD[=value]"; false at the end. */
 bool smtpd_param_next(struct span *rest, struct span *name, struct span *value, bool *has_value);
 
+/* lists.c: members of mailing lists with an owner */
+struct smtpd_list;
+const struct msg_rcpt *smtpd_list_members(struct smtpd_tx *tx, struct span owner, uint32_t *count);
+struct msg_rcpt *smtpd_list_add(struct smtpd_tx *tx, struct span owner);
+/* The content is complete: makes a message of its own for each owner, or gives the message itself to the only one. */
+enum spool_status smtpd_lists_copy(struct smtpd_sess *S);
+/* How many there are (and prepares them); then hands them to the spool, before the message itself. */
+unsigned smtpd_lists_submit(struct smtpd_sess *S, struct smtpd_list *l, bool just_count);
+void smtpd_lists_drop(struct smtpd_tx *tx);
+
 /* tx.c: the transaction */
 struct smtpd_tx *smtpd_tx_begin(struct smtpd_sess *S);
 void smtpd_tx_drop(struct smtpd_sess *S);
 void smtpd_tx_need_qid(struct smtpd_sess *S);
-/* True when this recipient with these DSN wishes is already there (and remembers it otherwise); without orig: this address. */
-bool smtpd_tx_is_duplicate(struct smtpd_tx *tx, const struct msg_rcpt *r, int64_t limit);
+/* True when this recipient with these DSN wishes is already among rcpts[count] (and remembers it otherwise); without orig: this address. */
+bool smtpd_tx_is_duplicate(struct smtpd_tx *tx, const struct msg_rcpt *rcpts, uint32_t count, const struct msg_rcpt *r, int64_t limit);
 
 /* message.c: content */
+void smtpd_committed_cb(void *arg, struct msg *m, int status);
 void smtpd_message_begin(struct smtpd_sess *S, bool dots);
 enum flow smtpd_data_run(struct smtpd_sess *S);
 enum flow smtpd_bdat_run(struct smtpd_sess *S);

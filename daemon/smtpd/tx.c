@@ -66,11 +66,10 @@ static void grow(struct smtpd_tx *tx)
 }
 
 /* Compares the recipients themselves only when hashes meet, so a collision cannot drop one. */
-static bool is_really_there(const struct smtpd_tx *tx, const struct msg_rcpt *r)
+static bool is_really_there(const struct msg_rcpt *rcpts, uint32_t count, const struct msg_rcpt *r)
 {
-    const struct envelope *env = &tx->msg->env;
-    for (uint32_t i = 0; i < env->rcpt_count; i++) {
-        const struct msg_rcpt *x = &env->rcpts[i];
+    for (uint32_t i = 0; i < count; i++) {
+        const struct msg_rcpt *x = &rcpts[i];
         if (r->orig.p == NULL && span_ieq(x->addr, r->addr))
             return true;
         if (x->notify == r->notify && span_ieq(x->addr, r->addr) && span_ieq(x->orig, r->orig) && span_ieq(x->orcpt, r->orcpt))
@@ -79,13 +78,13 @@ static bool is_really_there(const struct smtpd_tx *tx, const struct msg_rcpt *r)
     return false;
 }
 
-bool smtpd_tx_is_duplicate(struct smtpd_tx *tx, const struct msg_rcpt *r, int64_t limit)
+bool smtpd_tx_is_duplicate(struct smtpd_tx *tx, const struct msg_rcpt *rcpts, uint32_t count, const struct msg_rcpt *r, int64_t limit)
 {
     uint64_t h = mix(mix(mix(r->orig.p == NULL ? 0 : r->notify + 1u, r->addr), r->orig), r->orcpt) | 1;
     if (tx->seen_cap > 0) {
         for (size_t i = h & (tx->seen_cap - 1); tx->seen[i] != 0; i = (i + 1) & (tx->seen_cap - 1))
             if (tx->seen[i] == h)
-                return is_really_there(tx, r);
+                return is_really_there(rcpts, count, r);
     }
     if (limit > 0 && tx->seen_count >= (size_t)limit)
         return false;

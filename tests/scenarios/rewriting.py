@@ -220,5 +220,28 @@ def test_lists():
         hub.wait_log(r'alias "staff": delivery to a command is not done here, ignored: \|/bin/false')
 
 
+def test_owners_of_lists():
+    with world({"mydestination": "here.example", "myorigin": "here.example", "local_transport": "local", "mailbox_transport": None}) as hub:
+        hub.stop()
+        (hub.dir / "aliases").write_text("staff: one@x, two@y\nowner-staff: keeper@z\nteam: staff, three@z\n")
+        hub.main["alias_maps"] = f"hash:{hub.dir}/aliases"
+        hub.write_conf()
+        hub.start()
+        assert envelope(hub, "a@q", ["staff@here.example", "staff@here.example"]) == ({"owner-staff@here.example"}, ["one@x", "two@y"])
+        big = MAIL + b"x" * 70 + b"\r\n" + b"yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n" * 8000
+        for mail in (MAIL, big):
+            n = len(hub.sink.mails)
+            got = {}
+            for sender, rcpts, _ in send(hub, "a@q", ["team@here.example", "four@x"], mail):
+                got.setdefault(sender, []).extend(r for r, _ in rcpts)
+            assert {s: sorted(r) for s, r in got.items()} == {"a@q": ["four@x", "three@z"], "owner-staff@here.example": ["one@x", "two@y"]}, got
+            assert all(m["data"].split(b"\r\n\r\n", 1)[1] == mail.split(b"\r\n\r\n", 1)[1] for m in hub.sink.mails[n:])
+        hub.wait_log(r"mail for a list of owner-staff@here\.example is queued as \w+", count=2)
+        hub.main["expand_owner_alias"] = "yes"
+        hub.write_conf()
+        hub.reload()
+        assert envelope(hub, "a@q", ["staff@here.example"]) == ({"keeper@z"}, ["one@x", "two@y"])
+
+
 if __name__ == "__main__":
     cases.main(globals())

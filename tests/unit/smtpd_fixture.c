@@ -106,6 +106,20 @@ enum spool_status content_finish(struct content_writer **w, struct msg *m)
     return f->finish;
 }
 
+/* What was finished last: that is what is copied for the members of a list. */
+bool content_acquire(struct spool *s, struct msg *m, struct content_view *v, struct err *e)
+{
+    (void)m;
+    (void)e;
+    *v = (struct content_view){ .p = s->f.content.p, .n = s->f.content.n };
+    return true;
+}
+
+void content_release(struct content_view *v)
+{
+    (void)v;
+}
+
 static void committed(struct fake_spool *f, struct msg *m)
 {
     msg_unref(&f->last);
