@@ -1,6 +1,7 @@
 /* A file that changes under its readers: noticed, swapped as a whole, kept when broken, found again when it returns. */
 #include "tests/unit/unit.h"
 #include <pthread.h>
+#include <sqlite3.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -189,6 +190,66 @@ static void test_swap_under_readers(void **state)
     end(&s);
 }
 
+/* ---- sqlite: connections of several threads, and another file in the database's place ---- */
+
+static void put_database(const struct site *s, const char *name, const char *value)
+{
+    char fresh[120], sql[200];
+    sqlite3 *db = NULL;
+    snprintf(fresh, sizeof fresh, "%s/fresh", s->dir);
+    snprintf(sql, sizeof sql, "CREATE TABLE t(k TEXT PRIMARY KEY, v TEXT); INSERT INTO t VALUES('key', '%s')", value);
+    assert_int_equal(sqlite3_open(fresh, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+    assert_int_equal(rename(fresh, name), 0);
+}
+
+static void test_sqlite_connections(void **state)
+{
+    (void)state;
+    struct site s;
+    char name[120], text[300];
+    snprintf(s.dir, sizeof s.dir, "/tmp/test_swap_XXXXXX");
+    assert_non_null(mkdtemp(s.dir));
+    snprintf(s.path, sizeof s.path, "%s/map", s.dir);
+    snprintf(s.next, sizeof s.next, "%s/map.new", s.dir);
+    snprintf(name, sizeof name, "%s/db", s.dir);
+    put_database(&s, name, "aaaaaaaaaaaaaaaa");
+    snprintf(text, sizeof text, "dbpath = %s\nquery = SELECT v FROM t WHERE k = '%%s'\n", name);
+    put(&s, text);
+    char *spec = xasprintf("sqlite:%s", s.path);
+    enum table_status st;
+    s.registry = table_registry_new(NULL);
+    s.table = table_open(s.registry, span_cstr(spec), 0, NULL, &st, NULL);
+    assert_int_equal(st, TABLE_OK);
+    struct readers r = { .table = s.table };
+    pthread_t t[4];
+    for (size_t i = 0; i < ARRAY_LEN(t); i++)
+        assert_int_equal(pthread_create(&t[i], NULL, read_on, &r), 0);
+    for (int turn = 0; turn < 3; turn++) {
+        char value[] = "bbbbbbbbbbbbbbbb";
+        memset(value, 'b' + turn, sizeof value - 1);
+        put_database(&s, name, value);
+        later();
+        unsigned before = atomic_load(&r.asked);
+        int64_t deadline = clock_mono_ms() + 5000;
+        while (atomic_load(&r.asked) < before + 50 && clock_mono_ms() < deadline)
+            usleep(100);
+        expect(&s, "key", value);
+        expect(&s, "none", "-");
+    }
+    atomic_store(&r.stop, true);
+    for (size_t i = 0; i < ARRAY_LEN(t); i++)
+        pthread_join(t[i], NULL);
+    assert_int_equal(atomic_load(&r.mixed), 0);
+    assert_int_equal(atomic_load(&r.failed), 0);
+    unlink(name);
+    later();
+    expect(&s, "key", "dddddddddddddddd"); /* a file that is gone stays open */
+    free(spec);
+    end(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -197,6 +258,7 @@ int main(void)
         cmocka_unit_test(test_missing_file_comes),
         cmocka_unit_test(test_reload_looks_at_once),
         cmocka_unit_test(test_swap_under_readers),
+        cmocka_unit_test(test_sqlite_connections),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
