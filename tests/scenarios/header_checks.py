@@ -264,6 +264,31 @@ def test_a_broken_table_defers():
         hub.wait_log("warning: [0-9A-F]+: header_checks map lookup problem -- message not accepted, try again later")
 
 
+def test_local_mail():
+    """From sendmail, while the daemon runs and from maildrop/."""
+    rows = [("^Subject: rej", "REJECT not here"), ("^Subject: hold", "HOLD"), ("^Subject: disc", "DISCARD"), ("^Subject: red", "REDIRECT third@example.com"),
+            ("^Subject: bcc", "BCC third@example.com"), ("^Subject: repl", "REPLACE Subject: new")]
+    with Hub({**USERS, "header_checks": table(rows), "body_checks": table([("^bad", "IGNORE")])}) as hub:
+        def submit(subject, check=True):
+            return hub.sendmail("-f", "a@example.org", "user@example.com", stdin=f"Subject: {subject}\n\nbad\ngood\n".encode(), check=check)
+        r = submit("rej", check=False)
+        assert r.returncode == 65 and b"5.7.1 not here" in r.stderr, r
+        hub.wait_log(r"cleanup\[\d+\]: [0-9A-F]+: reject: header Subject: rej from local; from=<a@example\.org> to=<user@example\.com>: 5\.7\.1 not here$")
+        for subject in "disc", "hold", "red", "bcc", "repl":
+            submit(subject)
+        wait_for("one held", lambda: [q["queue_name"] for q in hub.queue()] == ["hold"])
+        assert sorted(re.search(rb"^Subject: (.*)$", m, re.M)[1] for m in hub.wait_mails(2)) == [b"bcc", b"new"]
+        assert sorted(re.search(rb"^Subject: (.*)$", m, re.M)[1] for m in hub.wait_mails(2, "third")) == [b"bcc", b"red"]
+        assert all(m.endswith(b"\n\ngood\n") for m in hub.mails()) # after REDIRECT nothing is looked at
+        hub.stop()
+        submit("disc")
+        submit("last")
+        hub.start()
+        assert b"\nSubject: last\n" in hub.wait_mails(3)[-1]
+        hub.wait_log("discard: header Subject: disc from local", count=2)
+        wait_for("maildrop/ to be empty", lambda: not any(p.is_file() for p in (hub.dir / "spool" / "maildrop").rglob("*")))
+
+
 def test_whose_values_hold():
     """-o of a cleanup line, by cleanup_service_name; a listener's own -o header_checks is Postfix's cleanup's business, not its."""
     master = MASTER.replace("smtpd\n", "smtpd -o cleanup_service_name=other -o header_checks=\n", 1) + \
