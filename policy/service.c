@@ -1,8 +1,6 @@
 #include "policy/service.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netdb.h>
 #include <time.h>
 #include <utlist.h>
 
@@ -12,8 +10,7 @@
 #include "common/base/num.h"
 #include "common/conf/conf.h"
 #include "common/conf/param_value.h"
-#include "common/net/dest.h"
-#include "common/net/dial.h"
+#include "common/net/endpoint.h"
 #include "common/net/stream.h"
 
 #define LINE_MAX_BYTES 8192
@@ -27,9 +24,7 @@ struct connection {
 };
 
 struct policy_server {
-    char *name;                     /* owned */
-    const char *queue_directory;
-    struct dest dest;               /* spans of name */
+    struct endpoint place;
     struct policy_server_options o;
     struct lock m;
     struct connection *idle;        /* guarded by m; DL, the newest first */
@@ -85,7 +80,6 @@ struct policy_server *policy_server_open(struct span text, const char *queue_dir
 {
     struct policy_server_options o = *defaults;
     struct span rest = text, where;
-    struct dest d;
     bool braced;
     if (!conf_list_next(&rest, &where, &braced)) {
         err_set(e, "expected inet:host:port or unix:path");
@@ -93,19 +87,12 @@ struct policy_server *policy_server_open(struct span text, const char *queue_dir
     }
     if (!read_options(&o, rest, a, e))
         return NULL;
-    struct policy_server *s = xcalloc(1, sizeof *s);
-    s->name = xstrndup(where.p, where.n);
-    s->queue_directory = queue_directory;
-    s->o = o;
-    struct err why = ERR_INIT;
-    bool ok = dest_parse(span_cstr(s->name), &d, &why) && (d.is_unix || (d.has_inet_prefix && d.host.n > 0 && d.service.n > 0));
-    if (!ok) {
-        err_set(e, "\"%s\": expected inet:host:port or unix:path", s->name);
-        free(s->name);
-        free(s);
+    struct endpoint place;
+    if (!endpoint_parse(where, queue_directory, &place, e))
         return NULL;
-    }
-    s->dest = d;
+    struct policy_server *s = xcalloc(1, sizeof *s);
+    s->place = place;
+    s->o = o;
     lock_init(&s->m, LOCK_POLICY_SERVICE);
     return s;
 }
@@ -129,63 +116,28 @@ void policy_server_close(struct policy_server **sp)
         connection_free(&c);
     }
     lock_destroy(&s->m);
-    free(s->name);
+    endpoint_free(&s->place);
     free(s);
 }
 
 bool policy_server_same(const struct policy_server *a, const struct policy_server *b)
 {
     const struct policy_server_options *x = &a->o, *y = &b->o;
-    return strcmp(a->name, b->name) == 0 && x->timeout == y->timeout && x->max_idle == y->max_idle && x->max_ttl == y->max_ttl &&
+    return strcmp(a->place.text, b->place.text) == 0 && x->timeout == y->timeout && x->max_idle == y->max_idle && x->max_ttl == y->max_ttl &&
            x->retry_delay == y->retry_delay && x->request_limit == y->request_limit && x->try_limit == y->try_limit &&
            span_eq(x->default_action, y->default_action) && span_eq(x->policy_context, y->policy_context);
 }
 
 const struct policy_server_options *policy_server_options(const struct policy_server *s) { return &s->o; }
 
-const char *policy_server_name(const struct policy_server *s) { return s->name; }
+const char *policy_server_name(const struct policy_server *s) { return s->place.text; }
 
 /* ---- connections ---- */
-
-static int dial_host(const struct policy_server *s, int64_t deadline_ms, struct err *e)
-{
-    struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG }, *list = NULL;
-    uint16_t port;
-    char host[256];
-    int fd = -1;
-    if (!dest_port(s->dest.service, SPAN_LIT(""), &port, e))
-        return -1;
-    if (s->dest.ip.family != IP_NONE)
-        return dial_tcp(&s->dest.ip, port, NULL, deadline_ms, e);
-    snprintf(host, sizeof host, "%.*s", SPAN_ARG(s->dest.host));
-    int rc = getaddrinfo(host, NULL, &hints, &list);
-    if (rc != 0) {
-        err_set(e, "%s: %s", host, gai_strerror(rc));
-        return -1;
-    }
-    for (struct addrinfo *i = list; i != NULL && fd < 0; i = i->ai_next) {
-        struct ip_addr ip;
-        if (ip_from_sockaddr(i->ai_addr, &ip, NULL))
-            fd = dial_tcp(&ip, port, NULL, deadline_ms, e);
-    }
-    freeaddrinfo(list);
-    return fd;
-}
-
-static int dial_path(const struct policy_server *s, int64_t deadline_ms, struct err *e)
-{
-    if (s->dest.path.n > 0 && s->dest.path.p[0] == '/')
-        return dial_unix(s->dest.path, deadline_ms, e);
-    char *path = xasprintf("%s/%.*s", s->queue_directory, SPAN_ARG(s->dest.path));
-    int fd = dial_unix(span_cstr(path), deadline_ms, e);
-    free(path);
-    return fd;
-}
 
 static struct connection *dial(struct policy_server *s, struct err *e)
 {
     int64_t now = clock_mono_ms();
-    int fd = s->dest.is_unix ? dial_path(s, now + s->o.timeout, e) : dial_host(s, now + s->o.timeout, e);
+    int fd = endpoint_dial(&s->place, now + s->o.timeout, e);
     if (fd < 0)
         return NULL;
     struct connection *c = xcalloc(1, sizeof *c);
@@ -308,6 +260,6 @@ bool policy_server_ask(struct policy_server *s, struct span request, struct aren
         }
         connection_free(&c);
     }
-    err_prefix(e, "policy server %s", s->name);
+    err_prefix(e, "policy server %s", s->place.text);
     return false;
 }
