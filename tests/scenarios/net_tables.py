@@ -279,6 +279,19 @@ def test_answers_are_asked_for_again_unless_told_otherwise():
             sender(c, "good@example.org", 554)
 
 
+def test_posthousectl_map():
+    """The command asks the same servers, also by settings in main.cf."""
+    for kind in KINDS:
+        with Place(kind, {"good@example.org": "OK"}) as place, Hub({"mc_memcache": place.server.place}, start=False) as hub:
+            for spec in [place.spec] + (["memcache:mc"] if kind == "memcache" else []):
+                r = hub.ctl("map", "-q", "good@example.org", spec)
+                assert r.stdout == "OK\n", (spec, r)
+                assert hub.ctl("map", "-q", "none@example.org", spec, check=False).returncode == 1
+            place.server.stop()
+            r = hub.ctl("map", "-q", "good@example.org", place.spec, check=False)
+            assert r.returncode not in (0, 1) and "Connection refused" in r.stderr, (kind, r)
+
+
 def test_a_module_that_is_not_there():
     """table_module_directory: the table fails, temporarily, and says what it needs; the rest of the daemon works."""
     with Hub({**check("pgsql:nowhere"), "nowhere_query": "SELECT '%s'", "table_module_directory": "/nonexistent"}) as hub, hub.client() as c:
