@@ -40,7 +40,7 @@ static bool split_alias_line(const struct line *l, struct source_row *row)
     size_t i = 0;
     row->why = "expected: name, colon, value";
     for (; i < l->n && (quoted || l->p[i] != ':'); i++) {
-        if (quoted && l->p[i] == '\\' && i + 1 < l->n)
+        if (l->p[i] == '\\' && i + 1 < l->n)
             i++;
         else if (l->p[i] == '"')
             quoted = !quoted;
