@@ -12,7 +12,7 @@ static void copy_envelope(struct msg *to, const struct msg *from, struct span se
     uint64_t id = to->env.id;
     to->env = from->env;
     to->env.id = id;
-    to->env.sender = sender;
+    to->env.sender = sender; /* copied below */
     to->env.envid = SPAN_LIT("");
     to->env.ret = DSN_RET_UNSET;
     to->env.rcpts = NULL;
@@ -37,7 +37,7 @@ static enum spool_status copy_content(struct spool *s, struct msg *to, struct ms
     return st;
 }
 
-enum spool_status spool_copy(struct spool *s, struct msg *original, struct span sender, struct msg **out, struct err *e)
+static enum spool_status copy_message(struct spool *s, struct msg *original, struct span sender, struct msg **out, struct err *e)
 {
     struct msg *m = msg_new();
     m->env.id = qid_new(spool_qids(s));
@@ -48,4 +48,62 @@ enum spool_status spool_copy(struct spool *s, struct msg *original, struct span 
     else
         msg_unref(&m);
     return st;
+}
+
+struct mail_list *mail_list_of(struct mail_list **all, struct span owner, struct arena *a)
+{
+    for (; *all != NULL; all = &(*all)->next)
+        if (span_eq((*all)->owner, owner))
+            return *all;
+    *all = arena_alloc(a, sizeof **all);
+    (*all)->owner = arena_dup_span(a, owner);
+    return *all;
+}
+
+struct msg_rcpt *mail_list_add(struct mail_list *l, struct arena *a)
+{
+    if (l->count == l->cap) {
+        l->cap = l->cap ? l->cap * 2 : 8;
+        struct msg_rcpt *more = arena_alloc(a, l->cap * sizeof *more);
+        if (l->count > 0)
+            memcpy(more, l->rcpts, l->count * sizeof *more);
+        l->rcpts = more;
+    }
+    return &l->rcpts[l->count++];
+}
+
+static void move_members(struct msg *to, const struct mail_list *l)
+{
+    for (uint32_t i = 0; i < l->count; i++) {
+        struct msg_rcpt *r = msg_add_rcpt(to);
+        *r = l->rcpts[i];
+        struct span *const spans[] = { &r->addr, &r->orig, &r->orcpt, &r->route.transport, &r->route.nexthop };
+        for (size_t k = 0; k < sizeof spans / sizeof spans[0]; k++)
+            *spans[k] = arena_dup_span(to->arena, *spans[k]);
+    }
+}
+
+enum spool_status mail_lists_copy(struct spool *s, struct mail_list **all, struct msg *original, struct err *e)
+{
+    if (*all != NULL && original->env.rcpt_count == 0) {
+        original->env.sender = (*all)->owner;
+        original->env.envid = SPAN_LIT("");
+        original->env.ret = DSN_RET_UNSET;
+        move_members(original, *all);
+        *all = (*all)->next;
+    }
+    for (struct mail_list *l = *all; l != NULL; l = l->next) {
+        enum spool_status st = copy_message(s, original, l->owner, &l->copy, e);
+        if (st != SPOOL_OK)
+            return st;
+        move_members(l->copy, l);
+    }
+    return SPOOL_OK;
+}
+
+void mail_lists_drop(struct mail_list **all)
+{
+    for (struct mail_list *l = *all; l != NULL; l = l->next)
+        msg_unref(&l->copy);
+    *all = NULL;
 }

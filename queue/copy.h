@@ -2,12 +2,30 @@
  * copy: a message once more, for other recipients and with another sender
  *
  * Purpose    mail for a mailing list with an owner leaves with the owner as its sender, beside what the same message brings to
- *            others. The copy is a message of its own from then on
+ *            others. Who takes the message gathers such recipients here; the copies are messages of their own from then on
+ * Source     aliases(5), owner- aliases
  * Threads    the owner of the original, which is complete (content_finish) and not submitted
  * Errors     as content_finish(); nothing is left of a copy that failed
  */
 #pragma once
 #include "queue/spool.h"
 
-/* Envelope without recipients, DSN wishes and flags of the delivery to the original's sender; the content; a number of its own. */
-enum spool_status spool_copy(struct spool *s, struct msg *original, struct span sender, struct msg **out, struct err *e) MUST_CHECK;
+struct mail_list {
+    struct mail_list *next;
+    struct span owner;
+    struct msg_rcpt *rcpts; /* [count]; spans and array in the original's arena */
+    uint32_t count, cap;
+    struct msg *copy;       /* owned until submitted */
+};
+
+/* The list of that owner, made when there is none; in the arena of the original. */
+struct mail_list *mail_list_of(struct mail_list **all, struct span owner, struct arena *a);
+/* A zeroed member; spans are the caller's to fill with arena copies. */
+struct msg_rcpt *mail_list_add(struct mail_list *l, struct arena *a);
+/*
+ * Makes the copies: envelope without DSN wishes, content, a number of its own, the members. When the original has no recipient
+ * at all, it is given to the first list, which is taken off.
+ */
+enum spool_status mail_lists_copy(struct spool *s, struct mail_list **all, struct msg *original, struct err *e) MUST_CHECK;
+/* Of copies that were not submitted. */
+void mail_lists_drop(struct mail_list **all);

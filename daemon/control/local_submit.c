@@ -15,6 +15,7 @@
 #include "daemon/control/local_content.h"
 #include "daemon/control/local_inspect.h"
 #include "policy/rewrite/rewrite.h"
+#include "queue/copy.h"
 
 struct run {
     const struct local_env *env;
@@ -24,6 +25,7 @@ struct run {
     struct policy *policy; /* NULL: none */
     const struct conf_service *pickup; /* NULL: master.cf has none */
     const struct params *pickup_p;     /* its values */
+    struct mail_list *lists;           /* recipients whose sender is the owner of a list */
     bool has_maps;                     /* receive_override_options lets addresses be changed */
     struct msg *m;
     char id[QID_TEXT_MAX];
@@ -48,23 +50,26 @@ static struct span complete_address(const struct params *p, struct arena *a, str
 }
 
 /* A duplicate differs in nothing but case; without enable_original_recipient the address alone counts. */
-static bool is_there(const struct run *r, struct span addr, struct span orig, uint8_t notify)
+static bool is_there(const struct run *r, const struct msg_rcpt *rcpts, uint32_t count, struct span addr, struct span orig, uint8_t notify)
 {
-    const struct envelope *env = &r->m->env;
     int64_t filter = r->p->duplicate_filter_limit; /* 0: no limit */
-    for (uint32_t i = 0; i < env->rcpt_count && (filter == 0 || i < filter); i++) {
-        const struct msg_rcpt *x = &env->rcpts[i];
+    for (uint32_t i = 0; i < count && (filter == 0 || i < filter); i++) {
+        const struct msg_rcpt *x = &rcpts[i];
         if (span_ieq(x->addr, addr) && (!r->p->enable_original_recipient || (span_ieq(x->orig, orig) && x->notify == notify)))
             return true;
     }
     return false;
 }
 
-static void add_rcpt(struct run *r, struct span addr, struct span orig, uint8_t notify)
+/* owner: of the mailing list that it is a member of, or empty. */
+static void add_rcpt(struct run *r, struct span addr, struct span orig, uint8_t notify, struct span owner)
 {
-    if (is_there(r, addr, orig, notify))
+    struct mail_list *l = owner.n > 0 ? mail_list_of(&r->lists, owner, r->m->arena) : NULL;
+    if (l != NULL)
+        notify = 0;
+    if (is_there(r, l ? l->rcpts : r->m->env.rcpts, l ? l->count : r->m->env.rcpt_count, addr, orig, notify))
         return;
-    struct msg_rcpt *rc = msg_add_rcpt(r->m);
+    struct msg_rcpt *rc = l != NULL ? mail_list_add(l, r->m->arena) : msg_add_rcpt(r->m);
     rc->addr = addr;
     rc->orig = orig;
     rc->notify = notify;
@@ -76,14 +81,16 @@ static int add_bcc(struct run *r, enum rewrite_bcc which, struct span address, s
 static int add_expanded(struct run *r, struct span address, uint8_t notify, bool is_copy, struct err *e)
 {
     struct arena *a = r->m->arena;
-    struct span addr = complete_address(r->p, a, address), *list = &addr;
-    size_t n = 1;
+    struct span addr = complete_address(r->p, a, address);
+    struct route_targets to = { 0 };
     if (r->policy != NULL && rewrite_envelope(r->policy, REWRITE_ENV_RCPT, r->has_maps, address, a, &addr, NULL, e) == LOOKUP_TEMPFAIL)
         return EX_TEMPFAIL;
-    if (r->policy != NULL && r->has_maps && route_expand(r->policy, addr, a, &list, &n, e) == LOOKUP_TEMPFAIL)
+    if (r->policy == NULL || !r->has_maps)
+        add_rcpt(r, addr, addr, notify, span_of(NULL, 0));
+    else if (route_expand_to(r->policy, addr, a, &to, NULL, e) == LOOKUP_TEMPFAIL)
         return EX_TEMPFAIL;
-    for (size_t k = 0; k < n; k++)
-        add_rcpt(r, list[k], addr, notify);
+    for (size_t k = 0; k < to.count; k++)
+        add_rcpt(r, to.list[k].addr, addr, notify, to.list[k].sender);
     return is_copy ? 0 : add_bcc(r, REWRITE_BCC_RCPT, addr, e);
 }
 
@@ -232,6 +239,7 @@ static int apply_effects(struct run *r, const struct local_inspect *i, struct er
     env->flags |= i->is_hold ? ENV_HOLD : 0;
     if (i->redirect.n > 0) {
         env->rcpt_count = 0;
+        r->lists = NULL;
         return add_expanded(r, i->redirect, 0, true, e);
     }
     for (const struct local_inspect_address *b = i->bcc; b != NULL && status == 0; b = b->next)
@@ -276,7 +284,11 @@ static int take_content(struct run *r, local_read_fn *read, void *arg, struct er
     if (status == 0)
         status = apply_effects(r, &inspect, e);
     local_inspect_end(&inspect);
-    return status != 0 ? status : status_of(content_finish(&r->w, r->m), e);
+    if (status == 0)
+        status = status_of(content_finish(&r->w, r->m), e);
+    if (status == 0 && r->lists != NULL)
+        status = status_of(mail_lists_copy(r->env->spool, &r->lists, r->m, e), e);
+    return status;
 }
 
 /* ---- commit ---- */
@@ -294,19 +306,36 @@ static void committed_cb(void *arg, struct msg *m, int status)
     sem_post(&w->done);
 }
 
-static int commit(struct run *r, struct err *e)
+static int commit_one(struct run *r, struct msg *m, struct err *e)
 {
     struct waiter w = { .status = SPOOL_IO };
-    struct msg *m = r->m;
     sem_init(&w.done, 0, 0);
     m->done_cb = committed_cb;
     m->done_arg = &w;
     m->received_ms = clock_mono_ms();
-    r->m = NULL;
     spool_submit(r->env->spool, m);
     while (sem_wait(&w.done) != 0) { }
     sem_destroy(&w.done);
     return status_of((enum spool_status)w.status, e);
+}
+
+/* Mail for the lists first: if the end comes before the message itself is committed, it is brought in once more, never lost. */
+static int commit(struct run *r, struct err *e)
+{
+    struct msg *m = r->m;
+    int status = 0;
+    for (struct mail_list *l = r->lists; l != NULL && status == 0; l = l->next) {
+        struct msg *copy = l->copy;
+        char id[QID_TEXT_MAX];
+        qid_format(copy->env.id, r->p->enable_long_queue_ids, id);
+        log_info(r->env->log, "%s: mail for a list of %.*s is queued as %s", r->id, SPAN_ARG(l->owner), id);
+        l->copy = NULL;
+        status = commit_one(r, copy, e);
+    }
+    if (status != 0)
+        return status;
+    r->m = NULL;
+    return commit_one(r, m, e);
 }
 
 /* Before the commit, so that these lines stand before those of the delivery. */
@@ -363,6 +392,7 @@ int local_submit(const struct local_env *env, const struct submission *s, uid_t 
     if (status == 0)
         status = commit(&r, e);
     content_abort(&r.w);
+    mail_lists_drop(&r.lists);
     msg_unref(&r.m);
     policy_unref(&r.policy);
     conf_unref(&r.conf);

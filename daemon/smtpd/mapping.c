@@ -3,6 +3,7 @@
  * policy and log lines are told is what the client said. cleanup(8); receive_override_options.
  */
 #include "daemon/smtpd/smtpd_internal.h"
+#include "queue/copy.h"
 
 bool smtpd_maps_addresses(const struct smtpd_sess *S)
 {
@@ -35,14 +36,14 @@ static void add(struct smtpd_sess *S, const struct rcpt_ctx *x, struct span addr
     bool is_list = owner.n > 0;
     struct span orcpt = is_list ? SPAN_LIT("") : x->params.orcpt;
     uint8_t notify = is_list ? 0 : x->params.notify;
-    uint32_t count = tx->msg->env.rcpt_count;
-    const struct msg_rcpt *others = is_list ? smtpd_list_members(tx, owner, &count) : tx->msg->env.rcpts;
+    struct mail_list *list = is_list ? mail_list_of(&tx->lists, owner, a) : NULL;
+    const struct msg_rcpt *others = is_list ? list->rcpts : tx->msg->env.rcpts;
     struct msg_rcpt r = { .addr = addr, .orig = x->addr.text, .orcpt = orcpt, .notify = notify };
     if (!S->p->enable_original_recipient) /* the one who stays keeps what was asked for it */
         r = (struct msg_rcpt){ .addr = addr };
-    if (smtpd_tx_is_duplicate(tx, others, count, &r, S->p->duplicate_filter_limit))
+    if (smtpd_tx_is_duplicate(tx, others, is_list ? list->count : tx->msg->env.rcpt_count, &r, S->p->duplicate_filter_limit))
         return;
-    struct msg_rcpt *to = is_list ? smtpd_list_add(tx, owner) : msg_add_rcpt(tx->msg);
+    struct msg_rcpt *to = is_list ? mail_list_add(list, a) : msg_add_rcpt(tx->msg);
     to->addr = arena_dup_span(a, addr);
     to->orig = span_eq(addr, x->addr.text) ? to->addr : arena_dup_span(a, x->addr.text);
     to->orcpt = arena_dup_span(a, orcpt);

@@ -313,15 +313,15 @@ static void submit(struct smtpd_sess *S)
     S->commit_bytes = tx->scan.taken;
     atomic_fetch_add_explicit(&n->recipients, m->env.rcpt_count, memory_order_relaxed);
     atomic_fetch_add_explicit(&n->bytes, m->env.content_bytes, memory_order_relaxed);
-    struct smtpd_list *lists = tx->lists;
+    struct mail_list *lists = tx->lists;
     S->commit_status = SPOOL_OK;
-    S->commit_open = 1 + smtpd_lists_submit(S, lists, true);
+    S->commit_open = 1 + smtpd_lists_prepare(S, lists);
     tx->msg = NULL; /* the spool's from here on */
     tx->lists = NULL;
     smtpd_tx_drop(S);
     smtpd_set_state(S, SMTPD_COMMIT);
     smtpd_handoff_begin(S);
-    smtpd_lists_submit(S, lists, false);
+    smtpd_lists_submit(S, lists);
     spool_submit(S->env->spool, m);
 }
 

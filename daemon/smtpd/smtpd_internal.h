@@ -101,7 +101,7 @@ struct smtpd_tx {
     struct content_pipe *pipe;     /* owned; NULL: nobody wants to see the content */
     struct checks_run *checks;     /* owned; NULL: no header or body checks */
     enum rewrite_origin header_origin; /* whose header it is; known when content begins */
-    struct smtpd_list *lists;      /* in the message's arena */
+    struct mail_list *lists;       /* in the message's arena */
     struct rewrite_stage *rewrite; /* owned; NULL: header addresses stay as they are */
     uint64_t size_param;
     unsigned accepted;             /* recipients */
@@ -382,14 +382,12 @@ void smtpd_rcpt_add(struct smtpd_sess *S, struct span address, uint8_t notify);
 bool smtpd_param_next(struct span *rest, struct span *name, struct span *value, bool *has_value);
 
 /* lists.c: members of mailing lists with an owner */
-struct smtpd_list;
-const struct msg_rcpt *smtpd_list_members(struct smtpd_tx *tx, struct span owner, uint32_t *count);
-struct msg_rcpt *smtpd_list_add(struct smtpd_tx *tx, struct span owner);
-/* The content is complete: makes a message of its own for each owner, or gives the message itself to the only one. */
+struct mail_list;
+/* The content is complete: makes their messages. */
 enum spool_status smtpd_lists_copy(struct smtpd_sess *S);
-/* How many there are (and prepares them); then hands them to the spool, before the message itself. */
-unsigned smtpd_lists_submit(struct smtpd_sess *S, struct smtpd_list *l, bool just_count);
-void smtpd_lists_drop(struct smtpd_tx *tx);
+/* How many there are; then hands them to the spool, before the message itself. */
+unsigned smtpd_lists_prepare(struct smtpd_sess *S, struct mail_list *l);
+void smtpd_lists_submit(struct smtpd_sess *S, struct mail_list *l);
 
 /* tx.c: the transaction */
 struct smtpd_tx *smtpd_tx_begin(struct smtpd_sess *S);

@@ -1,5 +1,6 @@
 /* A transaction from MAIL on: the message being built, its queue ID, its recipients. */
 #include "daemon/smtpd/smtpd_internal.h"
+#include "queue/copy.h"
 
 struct smtpd_tx *smtpd_tx_begin(struct smtpd_sess *S)
 {
@@ -24,6 +25,7 @@ void smtpd_tx_drop(struct smtpd_sess *S)
     if (S->carry != NULL) /* what was postponed at MAIL goes with it */
         S->carry->permit[2].active = false;
     content_abort(&tx->writer);
+    mail_lists_drop(&tx->lists);
     smtpd_inspect_free(tx);
     msg_unref(&tx->msg);
     buf_free(&tx->carry);

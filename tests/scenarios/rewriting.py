@@ -237,6 +237,9 @@ def test_owners_of_lists():
             assert {s: sorted(r) for s, r in got.items()} == {"a@q": ["four@x", "three@z"], "owner-staff@here.example": ["one@x", "two@y"]}, got
             assert all(m["data"].split(b"\r\n\r\n", 1)[1] == mail.split(b"\r\n\r\n", 1)[1] for m in hub.sink.mails[n:])
         hub.wait_log(r"mail for a list of owner-staff@here\.example is queued as \w+", count=2)
+        got = {s: sorted(r) for s, r, _ in submit(hub, "a@q", ["staff", "four@x"], MAIL)}
+        assert got == {"a@q": ["four@x"], "owner-staff@here.example": ["one@x", "two@y"]}, got
+        assert submit(hub, "a@q", ["staff"], MAIL)[0][:2] == ("owner-staff@here.example", ["one@x", "two@y"])
         hub.main["expand_owner_alias"] = "yes"
         hub.write_conf()
         hub.reload()
