@@ -33,6 +33,10 @@ static enum answer judge(struct eval *ev, const struct unverified *u, struct spa
 {
     if (ev->is_waiting)
         return ANSWER_DUNNO; /* what is asked before may refuse: then nobody is probed */
+    if (ev->c->trace != NULL) { /* who only wants to know why sends no probes */
+        policy_trace_add(ev->c->trace, EVENT_SERVICE, SPAN_LIT("address verification"), SPAN_LIT(""), SPAN_LIT(""))->is_skipped = true;
+        return ANSWER_DUNNO;
+    }
     const struct verify_result *r;
     switch (policy_answers_verify(ev->c->answers, ev->p->p, address, patience_ms(ev->s->p), &r)) {
     case ANSWERS_WAIT:

@@ -237,7 +237,8 @@ static bool stage(struct explain *x, struct policy_client *c, enum policy_stage 
         json_object_set_new(j, "reply", explain_text(span_cstr(reply_text(x, &reply))));
     for (const struct policy_event *e = trace.first; e != NULL; e = e->next)
         if (e->kind == EVENT_SERVICE && e->is_skipped)
-            explain_note(x, "%.*s was not asked: what it would say is not known (--ask-services)", SPAN_ARG(e->name));
+            explain_note(x, "%.*s was not asked: what it would say is not known%s", SPAN_ARG(e->name),
+                         x->q->asks_services ? "" : " (--ask-services; posthousectl verify)");
     json_array_append_new(x->stages, j);
     c->trace = NULL;
     c->answers = NULL;

@@ -51,7 +51,7 @@ static void print_event(FILE *to, const json_t *e)
     else if (strcmp(kind, "dns") == 0)
         fprintf(to, "DNS %s %s: %s\n", text(e, "type"), text(e, "name"), text(e, "value"));
     else if (strcmp(kind, "service") == 0 && !json_is_true(json_object_get(e, "asked")))
-        fprintf(to, "policy server %s: not asked\n", text(e, "name"));
+        fprintf(to, "%s: not asked\n", text(e, "name"));
     else if (strcmp(kind, "service") == 0)
         fprintf(to, "policy server %s: %s\n", text(e, "name"), text(e, "value"));
     else if (strcmp(kind, "remark") == 0)

@@ -85,10 +85,12 @@ def test_stages_of_their_own():
 
 def test_services_are_asked_only_on_demand():
     with PolicyServer(lambda a: "REJECT no " + a["sender"]) as server:
-        with Hub({"smtpd_recipient_restrictions": f"check_policy_service {server.address}"}, start=False) as hub:
+        with Hub({"smtpd_sender_restrictions": "reject_unverified_sender",
+                  "smtpd_recipient_restrictions": f"check_policy_service {server.address}"}, start=False) as hub:
             ask = ["--client", "127.0.0.1", "--from", "u@x.test", "--to", "user@example.com"]
             a = explain(hub, *ask)
             assert last(a)["verdict"] == "ok" and any("was not asked" in n for n in a["notes"]), a["notes"]
+            assert any(n.startswith("address verification was not asked") for n in a["notes"]), a["notes"]
             assert server.requests == []
             a = explain(hub, *ask, "--ask-services")
             assert last(a)["reply"].endswith("Recipient address rejected: no u@x.test"), last(a)
