@@ -334,6 +334,7 @@ static int commit(struct run *r, struct err *e)
     }
     if (status != 0)
         return status;
+    r->lists = NULL; /* in the arena of the message */
     r->m = NULL;
     return commit_one(r, m, e);
 }
