@@ -1,5 +1,6 @@
 /* What access tables and policy servers want done with the message: access(5) HOLD, DISCARD, FILTER, REDIRECT, BCC, PREPEND. */
 #include "daemon/smtpd/smtpd_internal.h"
+#include "queue/copy.h"
 
 struct smtpd_action {
     struct smtpd_action *next;
@@ -62,13 +63,20 @@ static struct span last_value(const struct smtpd_tx *tx, enum policy_effect effe
     return value;
 }
 
+static void filter_all(struct smtpd_sess *S, struct span filter, struct msg_rcpt *r, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        route_filter(S->svc->policy, filter, r[i].addr, S->tx->msg->arena, &r[i].route.transport, &r[i].route.nexthop);
+}
+
 /* All recipients go by way of the content filter. */
 static void set_filter(struct smtpd_sess *S, struct span filter)
 {
     struct envelope *env = &S->tx->msg->env;
     env->filter = filter;
-    for (uint32_t i = 0; i < env->rcpt_count; i++)
-        route_filter(S->svc->policy, filter, env->rcpts[i].addr, S->tx->msg->arena, &env->rcpts[i].route.transport, &env->rcpts[i].route.nexthop);
+    filter_all(S, filter, env->rcpts, env->rcpt_count);
+    for (struct mail_list *l = S->tx->lists; l != NULL; l = l->next)
+        filter_all(S, filter, l->rcpts, l->count);
 }
 
 bool smtpd_action_apply(struct smtpd_sess *S)

@@ -242,14 +242,15 @@ static bool has_fault(struct smtpd_sess *S)
     return true;
 }
 
-/* On the committer; the last of several answers. */
+/* On the committer, or on the thread that submits when the spool has just ended; the last of several answers. */
 void smtpd_committed_cb(void *arg, struct msg *m, int status)
 {
     struct smtpd_sess *S = arg;
     (void)m;
     if (status != SPOOL_OK)
-        S->commit_status = (uint8_t)status;
-    if (--S->commit_open == 0)
+        atomic_store_explicit(&S->commit_status, (uint8_t)status, memory_order_relaxed);
+    /* acq_rel: the last one hands on what the others were told; after it the session may be gone */
+    if (atomic_fetch_sub_explicit(&S->commit_open, 1, memory_order_acq_rel) == 1)
         smtpd_handoff_answer(S);
 }
 
@@ -314,8 +315,8 @@ static void submit(struct smtpd_sess *S)
     atomic_fetch_add_explicit(&n->recipients, m->env.rcpt_count, memory_order_relaxed);
     atomic_fetch_add_explicit(&n->bytes, m->env.content_bytes, memory_order_relaxed);
     struct mail_list *lists = tx->lists;
-    S->commit_status = SPOOL_OK;
-    S->commit_open = 1 + smtpd_lists_prepare(S, lists);
+    atomic_store_explicit(&S->commit_status, SPOOL_OK, memory_order_relaxed);
+    atomic_store_explicit(&S->commit_open, 1 + smtpd_lists_prepare(S, lists), memory_order_relaxed);
     tx->msg = NULL; /* the spool's from here on */
     tx->lists = NULL;
     smtpd_tx_drop(S);

@@ -186,8 +186,8 @@ struct smtpd_sess {
     struct transcript *transcript; /* owned; NULL unless notify_classes or debug_peer_list asks for one */
     unsigned notify_errors;        /* NOTIFY_BIT: what went wrong since the last notice */
     _Atomic uint8_t handoff;       /* enum handoff: a callback and the step that waits for it */
-    unsigned commit_open;          /* messages being committed; the committer's from submission on */
-    uint8_t commit_status;         /* enum spool_status from the committer */
+    atomic_uint commit_open;       /* messages being committed */
+    _Atomic uint8_t commit_status; /* enum spool_status from the committer */
     unsigned errors, junk;
     int64_t begun_us;              /* wall clock, when the connection came */
     unsigned transactions;         /* begun so far; with begun_us the `instance` of policy servers */

@@ -134,6 +134,24 @@ def test_the_filter_is_down():
             assert not hub.mails()
 
 
+def test_members_of_lists():
+    """A list with an owner gets a message of its own, which visits the filter like any other."""
+    with Sink() as scan, Sink() as elsewhere:
+        to = f"smtp:[127.0.0.1]:{elsewhere.port}"
+        with Hub({"content_filter": f"smtp:[127.0.0.1]:{scan.port}", "mydestination": "here.example", "myorigin": "here.example",
+                  "local_recipient_maps": "", "default_transport": to}, start=False) as hub:
+            (hub.dir / "aliases").write_text("staff: one@x.example, two@x.example\nowner-staff: keeper@z.example\n")
+            hub.main["alias_maps"] = f"hash:{hub.dir}/aliases"
+            hub.write_conf()
+            hub.start()
+            with hub.client() as c:
+                for rcpts in (["staff@here.example"], ["staff@here.example", "user@example.com"]):
+                    c.send_mail("a@example.org", rcpts, MAIL % b"x")
+            wait_for("an empty queue", lambda: not hub.queue())
+            assert sorted(r for m in scan.mails for r in m["rcpts"]) == ["one@x.example"] * 2 + ["two@x.example"] * 2 + ["user@example.com"], scan.mails
+            assert not elsewhere.mails, "past the filter"
+
+
 def test_filter_actions():
     """FILTER of an access table goes before content_filter, that of header_checks before both, REDIRECT before all."""
     with Sink() as first, Sink() as second, Sink() as third:
