@@ -162,7 +162,7 @@ class MariaDb(Server):
         scripts = [pathlib.Path(program(f"/usr/share/mysql/{n}.sql")).read_text() for n in ("mysql_system_tables", "mysql_system_tables_data")]
         self.run("mkdir", "-p", "data/mysql")
         self.run(self.daemon, "--no-defaults", "--bootstrap", f"--datadir={self.dir}/data", "--innodb-log-file-size=4M", "--innodb-buffer-pool-size=16M",
-                 "--skip-name-resolve", stdin="CREATE DATABASE IF NOT EXISTS mysql;\nUSE mysql;\nSET @auth_root_socket=NULL;\n"
+                 "--skip-name-resolve", f"--tmpdir={self.dir}", stdin="CREATE DATABASE IF NOT EXISTS mysql;\nUSE mysql;\nSET @auth_root_socket=NULL;\n"
                  "SET @skip_auth_anonymous=1;\n" + "\n".join(scripts), timeout=120)
         self.init = self.write("init.sql", "SET NAMES utf8mb4;\nCREATE DATABASE IF NOT EXISTS mail CHARACTER SET utf8mb4;\nUSE mail;\n"
                                f"CREATE USER IF NOT EXISTS {self.user}@localhost IDENTIFIED BY '{PASSWORD}';\n"
@@ -171,7 +171,7 @@ class MariaDb(Server):
 
     def command(self):
         return [self.daemon, "--no-defaults", f"--datadir={self.dir}/data", f"--socket={self.socket}", f"--port={self.port}",
-                "--bind-address=127.0.0.1", f"--init-file={self.init}", "--skip-name-resolve", "--innodb-buffer-pool-size=16M",
+                "--bind-address=127.0.0.1", f"--tmpdir={self.dir}", f"--init-file={self.init}", "--skip-name-resolve", "--innodb-buffer-pool-size=16M",
                 "--innodb-log-file-size=4M", "--innodb-flush-log-at-trx-commit=0", "--max-connections=40"]
 
 

@@ -29,6 +29,8 @@ SHAPES = {
     "bounce": [rf"{QID}: sender non-delivery notification: {QID}$"],
     "master": [r"daemon started -- version \S+, configuration \S+$", r"listening on ", r"terminating on signal 15$", r"stopped$"],
     "spool": [r"spool "],
+    "anvil": [r"statistics: max (connection|message|recipient) (rate|count) \d+(/60s)? for \(smtp:[0-9.]+\) at ",
+              r"statistics: max cache size \d+ at "],
 }
 SHAPES["lmtp"] = SHAPES["smtp"]
 

@@ -266,14 +266,14 @@ static void test_check_tells_what_is_not_in_effect(void **state)
     struct fixture *f = *state;
     struct conf *c = NULL;
     write_text(f->dir, "main.cf",
-               "max_idle = 5\nmax_use=7\nmail_name = X\nqmgr_fudge_factor = 100\nalways_bcc = a\n"
+               "max_idle = 5\nmax_use=7\nmail_name = X\nqmgr_fudge_factor = 100\nsmtpd_sasl_path = a\n"
                "parent_domain_matches_subdomains = x\ncanonical_classes = envelope_sender envelope_recipient\n"
                "  header_sender,header_recipient\ndaemon_timeout = 18000s\n");
-    write_text(f->dir, "master.cf", "smtp inet n - y - - smtpd -o always_bcc=b\n");
+    write_text(f->dir, "master.cf", "smtp inet n - y - - smtpd -o smtpd_sasl_path=b\n");
     char *out = check(f, false, 0, &c);
     conf_unref(&c);
-    assert_non_null(strstr(out, "main.cf, line 5: warning: always_bcc: known, not in effect in this version"));
-    assert_non_null(strstr(out, "master.cf, line 1: warning: always_bcc: known, not in effect in this version"));
+    assert_non_null(strstr(out, "main.cf, line 5: warning: smtpd_sasl_path: known, not in effect in this version"));
+    assert_non_null(strstr(out, "master.cf, line 1: warning: smtpd_sasl_path: known, not in effect in this version"));
     assert_non_null(strstr(out, "note: 2 settings are without meaning here; check -v names them and says why"));
     assert_null(strstr(out, "max_idle"));
     assert_null(strstr(out, "qmgr_fudge_factor"));
