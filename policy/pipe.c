@@ -24,6 +24,12 @@
 
 enum pipe_state { HEADER, SEPARATOR, PART, BODY, PASS };
 
+/* One of 32: names that begin with different letters of any case mostly differ. */
+static uint32_t letter_bit(char c)
+{
+    return 1u << ((unsigned char)c & 31);
+}
+
 void pipe_init(struct content_pipe *p, const struct pipe_options *o, struct arena *a)
 {
     *p = (struct content_pipe){ .o = *o, .state = HEADER, .at_line_start = true };
@@ -32,6 +38,9 @@ void pipe_init(struct content_pipe *p, const struct pipe_options *o, struct aren
         p->wants_lines |= o->stages[i].line != NULL;
         p->wants_parts |= !o->stages[i].own_header_only;
     }
+    struct span rest = span_cstr(o->drop), name;
+    while (span_next_token(&rest, ", \t\r\n", &name))
+        p->drop_letters |= letter_bit(name.p[0]);
     hdr_scan_init(&p->hdr, a);
 }
 
@@ -178,6 +187,8 @@ static enum pipe_class class_of(const struct content_pipe *p, struct span name)
 static bool is_dropped(const struct content_pipe *p, struct span name)
 {
     struct span rest = span_cstr(p->o.drop), item;
+    if (name.n == 0 || (p->drop_letters & letter_bit(name.p[0])) == 0)
+        return false;
     while (span_next_token(&rest, ", \t\r\n", &item))
         if (span_ieq(item, name))
             return true;

@@ -78,6 +78,7 @@ struct content_pipe {
     uint8_t state;            /* enum pipe_state */
     bool at_line_start;
     bool is_stopped;
+    uint32_t drop_letters;     /* a bit for each first letter of o.drop */
     bool wants_lines, wants_parts; /* of the stages */
     bool made_8bit, made_long_line, made_dot_line; /* what stages made has such */
     bool is_mid_line;         /* what was written last has no line end yet */
