@@ -76,6 +76,29 @@ static bool wants(enum bounce_kind kind, const struct msg_rcpt *r)
     return true;
 }
 
+/* Failures and warnings come again while nobody was told of them. */
+static bool comes_again(enum bounce_kind kind, bool is_courtesy)
+{
+    return !is_courtesy && kind != BOUNCE_SUCCESS;
+}
+
+/* False: not now, and it comes again. */
+static bool add_rcpts(const struct bounce_options *o, struct msg *n, const struct own_mail *own, uint64_t original_id, bool comes)
+{
+    struct err e = ERR_INIT;
+    char id[QID_TEXT_MAX + 1];
+    if (own_rcpts_add(n, own->to, &o->expand, own->p->duplicate_filter_limit, &e))
+        return true;
+    format_id(id, comes ? original_id : own->id, own->p->enable_long_queue_ids);
+    if (comes) {
+        log_warn(o->log, "%s: the recipient of a notification cannot be mapped: %s", id, e.text);
+        return false;
+    }
+    own_rcpts_hold(n, own->to);
+    log_warn(o->log, "%s: a notification is put on hold, since its recipient cannot be mapped: %s", id, e.text);
+    return true;
+}
+
 /* ---- one notification ---- */
 
 static bool needs_utf8(const struct msg *m, const struct bounce_rcpt *r, size_t n)
@@ -106,8 +129,7 @@ static bool headers_only(const struct params *p, enum bounce_kind kind, const st
 static void fill_envelope(struct msg *n, const struct msg *original, const struct dsn_report *d, uint64_t bytes)
 {
     struct envelope *e = &n->env;
-    struct msg_rcpt *r = msg_add_rcpt(n);
-    e->flags = ENV_BOUNCE | (d->is_utf8 ? ENV_SMTPUTF8 | ENV_8BITMIME : 0);
+    e->flags |= ENV_BOUNCE | (d->is_utf8 ? ENV_SMTPUTF8 | ENV_8BITMIME : 0);
     /* The report's own lines have none of these (except 8-bit in the international form); the rest is the original's. */
     e->content_flags = original->env.content_flags & ~(uint32_t)(CONTENT_NO_FINAL_EOL | CONTENT_HAS_8BIT_HEADER);
     if (original->env.content_flags & CONTENT_HAS_8BIT_HEADER)
@@ -117,7 +139,6 @@ static void fill_envelope(struct msg *n, const struct msg *original, const struc
     if (e->content_flags & CONTENT_HAS_8BIT)
         e->flags |= ENV_8BITMIME;
     e->content_bytes = bytes;
-    r->addr = r->orig = d->own.to;
     n->received_ms = clock_mono_ms();
 }
 
@@ -154,7 +175,9 @@ static void send_one(const struct bounce_options *o, struct batch *b, enum bounc
         .is_headers_only = headers_only(p, kind, original) };
     d.is_utf8 = needs_utf8(original, r, count);
     atomic_fetch_add(&b->open, 1);
-    enum spool_status st = compose(o, &d, original, n);
+    enum spool_status st = SPOOL_IO;
+    if (add_rcpts(o, n, &own, original->env.id, comes_again(kind, is_courtesy)))
+        st = compose(o, &d, original, n);
     if (st != SPOOL_OK) {
         if (!is_courtesy)
             atomic_store(&b->status, st);
@@ -224,6 +247,8 @@ static void decide(const struct bounce_options *o, struct batch *b, enum bounce_
         return;
     }
     to_sender(o, b, kind, original, r, n);
+    if (atomic_load(&b->status) != SPOOL_OK)
+        return; /* it comes again, and the copy with it */
     if (kind == BOUNCE_FAILURE && has_class(p, NOTIFY_CLASS_BOUNCE))
         to_postmaster(o, b, BOUNCE_POSTMASTER_COPY, "postmaster non-delivery", p->bounce_notice_recipient, original, r, n);
     if (kind == BOUNCE_DELAY && has_class(p, NOTIFY_CLASS_DELAY))

@@ -39,6 +39,7 @@ struct notices {
     struct log_src log;                /* immutable */
     struct conf *(*conf)(void *arg);   /* immutable */
     void *arg;                         /* immutable */
+    struct own_expand expand;          /* immutable */
     struct spool *spool;               /* immutable once the thread runs */
     pthread_t thread;
     bool is_running;                   /* main only */
@@ -52,6 +53,8 @@ struct notices {
     struct class_limits limits[NOTIFY_CLASSES]; /* guarded by m */
     _Atomic int64_t said_ms;
     _Atomic uint64_t unsaid;
+    _Atomic int64_t failed_ms;         /* as said_ms, for recipients that cannot be mapped */
+    _Atomic uint64_t unfailed;
 };
 
 /* ---- coming in ---- */
@@ -175,17 +178,33 @@ static enum spool_status put_content(struct notices *n, struct msg *m, const str
     return st;
 }
 
-static struct msg *compose(struct notices *n, const struct params *p, const struct waiting *w, struct own_mail *own)
+/* False: to be tried again. At the end of the program there is no other time. */
+static bool add_rcpts(struct notices *n, struct msg *m, const struct own_mail *own, bool is_last)
+{
+    struct err e = ERR_INIT;
+    uint64_t before;
+    if (own_rcpts_add(m, own->to, &n->expand, own->p->duplicate_filter_limit, &e))
+        return true;
+    if (is_last) {
+        char id[QID_TEXT_MAX + 1];
+        id[qid_format(own->id, own->p->enable_long_queue_ids, id)] = '\0';
+        log_warn(&n->log, "%s: a notice to the postmaster is put on hold, since its recipient cannot be mapped: %s", id, e.text);
+        own_rcpts_hold(m, own->to);
+    } else if (log_once_a_minute(&n->failed_ms, &n->unfailed, &before)) {
+        log_warn(&n->log, "a notice to the postmaster waits, since its recipient cannot be mapped: %s", e.text);
+    }
+    return is_last;
+}
+
+static struct msg *compose(struct notices *n, const struct params *p, const struct waiting *w, struct own_mail *own, bool is_last)
 {
     struct arena *a = arena_new(512);
     struct msg *m = own_mail_new(own, p, n->spool, own_mail_address(a, p->double_bounce_sender, p),
                                  own_mail_address(a, w->to ? w->to : p->error_notice_recipient, p));
     arena_free(&a);
-    struct msg_rcpt *r = msg_add_rcpt(m);
-    r->addr = r->orig = own->to;
     m->env.flags = ENV_BOUNCE;
     m->received_ms = clock_mono_ms();
-    if (put_content(n, m, own, w) != SPOOL_OK)
+    if (!add_rcpts(n, m, own, is_last) || put_content(n, m, own, w) != SPOOL_OK)
         msg_unref(&m);
     return m;
 }
@@ -217,14 +236,14 @@ static int submit_and_wait(struct notices *n, struct msg *m)
 }
 
 /* True when there is nothing left to do for it. */
-static bool send_notice(struct notices *n, const struct waiting *w)
+static bool send_notice(struct notices *n, const struct waiting *w, bool is_last)
 {
     struct conf *c = n->conf(n->arg);
     const struct params *p = conf_global(c);
     struct own_mail own;
     bool done = true;
     if (!w->is_own || (notify_mask(p->notify_classes) & NOTIFY_BIT(w->cls))) {
-        struct msg *m = compose(n, p, w, &own);
+        struct msg *m = compose(n, p, w, &own, is_last);
         /* The message's arena goes when it is submitted. */
         char *message_id = m != NULL ? xstrndup(own.message_id.p, own.message_id.n) : NULL;
         own.message_id = span_cstr(message_id);
@@ -272,7 +291,7 @@ static void *notices_main(void *arg)
             break;
         bool was_stopping = n->is_stopping;
         lock_drop(&n->m);
-        bool done = send_notice(n, w); /* the first stays the first: others are put behind it */
+        bool done = send_notice(n, w, was_stopping); /* the first stays the first: others are put behind it */
         lock_take(&n->m);
         if (done) {
             take_first_locked(n);
@@ -289,12 +308,14 @@ static void *notices_main(void *arg)
 
 /* ---- life ---- */
 
-struct notices *notices_new(const struct log_src *log, struct conf *(*conf)(void *arg), void *arg)
+struct notices *notices_new(const struct log_src *log, struct conf *(*conf)(void *arg), void *arg, const struct own_expand *expand)
 {
     struct notices *n = xcalloc(1, sizeof *n);
     n->log = *log;
     n->conf = conf;
     n->arg = arg;
+    if (expand != NULL)
+        n->expand = *expand;
     n->tail = &n->list;
     lock_init(&n->m, LOCK_NOTICES);
     cond_init(&n->changed);
@@ -304,7 +325,7 @@ struct notices *notices_new(const struct log_src *log, struct conf *(*conf)(void
 int notices_start(struct notices *n, struct spool *s)
 {
     n->spool = s;
-    int rc = thread_start(&n->thread, "notices", 256 * 1024, notices_main, n);
+    int rc = thread_start(&n->thread, "notices", 0, notices_main, n); /* tables are asked on it */
     n->is_running = rc == 0;
     return rc;
 }

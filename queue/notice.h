@@ -3,7 +3,8 @@
  *
  * Purpose    takes what others noticed (a broken protocol with its transcript, a full disk), decides whether it is too much,
  *            and queues a message from the double-bounce address. Whoever posts never waits: a thread writes the mail, and
- *            tries again while the spool is what the notice is about.
+ *            tries again while the spool is what the notice is about, or a table
+ *            that is to say who gets it.
  * Source     postconf(5) notify_classes, error_notice_recipient; smtpd(8), smtp(8); DESIGN "The spool"
  * Threads    notices_post(): any, also before notices_start(). All else: main.
  * Locks      NOTICES (74), a leaf
@@ -17,7 +18,7 @@
 #include "common/base/log.h"
 #include "common/conf/notify_class.h"
 #include "common/conf/conf.h"
-#include "queue/spool.h"
+#include "queue/own_rcpts.h"
 
 #define NOTICES_PER_MINUTE  20
 #define NOTICES_WAITING     64
@@ -35,11 +36,11 @@ struct notice {
 };
 
 struct notices;
-/* conf: the current snapshot, counted; called on the thread. */
-struct notices *notices_new(const struct log_src *log, struct conf *(*conf)(void *arg), void *arg);
+/* conf: the current snapshot, counted. expand: who the mail goes to; NULL: to the address itself. Both are called on the thread. */
+struct notices *notices_new(const struct log_src *log, struct conf *(*conf)(void *arg), void *arg, const struct own_expand *expand);
 /* Returns errno. The spool must answer what is submitted until notices_stop() has returned. */
 int notices_start(struct notices *n, struct spool *s) MUST_CHECK;
-/* Tries what waits once more, then ends the thread. */
+/* Tries what waits once more, then ends the thread. What still cannot be mapped then is queued as it is, on hold. */
 void notices_stop(struct notices *n);
 void notices_free(struct notices **n);
 /* n may be NULL. */

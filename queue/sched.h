@@ -17,6 +17,7 @@
 #include "common/base/err.h"
 #include "common/base/log.h"
 #include "common/conf/conf.h"
+#include "queue/own_rcpts.h"
 #include "queue/pauses.h"
 #include "queue/rates.h"
 #include "queue/spool.h"
@@ -82,6 +83,7 @@ struct sched_options {
      */
     int (*resolve)(void *arg, struct conf *c, struct span sender, struct span filter, struct msg_rcpt *r, struct arena *a, struct span *dsn, struct span *why);
     void *resolve_arg;
+    struct own_expand expand;   /* who the notifications that it sends go to; called with no lock held */
     /* Called with no lock held when jobs became available and idle delivery threads should look: count = how many new ones may start. */
     void (*wake)(void *arg, unsigned count);
     void *wake_arg;

@@ -182,5 +182,107 @@ def test_international():
         assert "Final-Recipient: utf-8; ü@r.example".encode() in r.raw, r.raw
 
 
+ALIASES = {"virtual_alias_domains": "alias.example"}
+
+
+def test_a_sender_that_is_an_alias():
+    """A notification is mapped like other mail. It does not visit the content filter, which here refused the message itself."""
+    maps = "inline:{ { joe@alias.example = user@example.com, ann@alias.example }, { ann@alias.example = other@example.com, user@example.com } }"
+    with Sink() as scan, Hub({"virtual_alias_maps": maps, "content_filter": f"smtp:[127.0.0.1]:{scan.port}", **ALIASES}) as hub:
+        scan.on["RCPT"] = lambda s, a: REFUSE
+        qid = send(hub, "other@example.com", sender="joe@alias.example")
+        for user in ("user", "other"):
+            r = report(hub, user=user)
+            assert r.raw.startswith(b"Return-Path: <>\n") and r.mail["To"] == "joe@alias.example", r.raw
+            hub.wait_log(rf"to=<{user}@example\.com>, orig_to=<joe@alias\.example>, relay=virtual, .*status=sent")
+        hub.wait_log(rf"qmgr\[\d+\]: {qid}: removed$")
+        hub.wait_queue([])
+        assert len(hub.mails("user")) == len(hub.mails("other")) == 1 and scan.mails == []
+        assert hub.log().count("sender non-delivery notification") == 1
+
+
+def test_a_sender_that_is_written_otherwise():
+    """Completed and made canonical as any recipient; the report has the address that the original had."""
+    with Sink() as sink, hub_for(sink, {"recipient_canonical_maps": "inline:{ joe@old.example.net=user@example.com }"}) as hub:
+        sink.on["RCPT"] = lambda s, a: REFUSE
+        send(hub, sender="joe@old.example.net")
+        assert report(hub).mail["To"] == "joe@old.example.net"
+
+
+def bounce_when_mapping_fails(hub, sink, sender):
+    """A message whose failure cannot be told yet: it stays, as often as it is tried."""
+    sink.on["RCPT"] = lambda s, a: "450 4.2.0 later"
+    qid = send(hub, sender=sender)
+    hub.wait_log(rf"{qid}: to=<a@r\.example>.*status=deferred")
+    return qid
+
+
+def refused_now(hub, sink, qid):
+    sink.on["RCPT"] = lambda s, a: REFUSE
+    for count in (1, 2):
+        hub.ctl("queue", "flush", qid)
+        hub.wait_log(rf"bounce\[\d+\]: warning: {qid}: the recipient of a notification cannot be mapped: ", count=count)
+        hub.wait_log(rf"{qid}: the sender's notification cannot be queued; the failed recipients are tried again", count=count)
+        wait_for("the message to wait", lambda: hub.queue() and hub.queue()[0]["queue_id"] == qid)
+    assert not hub.mails() and "non-delivery notification: " not in hub.log()
+
+
+def test_a_table_that_fails():
+    with Sink() as sink, hub_for(sink, {"notify_classes": "bounce", "bounce_notice_recipient": "other@example.com", **ALIASES}) as hub:
+        qid = bounce_when_mapping_fails(hub, sink, "joe@alias.example")
+        hub.main["virtual_alias_maps"] = f"hash:{hub.dir}/virtual"
+        hub.write_conf()
+        hub.reload()
+        refused_now(hub, sink, qid)
+        (hub.dir / "virtual").write_text("joe@alias.example user@example.com\n")
+        hub.reload()
+        hub.ctl("queue", "flush", qid)
+        assert report(hub).rcpts[0]["Final-Recipient"] == "rfc822; a@r.example"
+        report(hub, user="other")
+        hub.wait_queue([])
+        assert len(hub.mails()) == 1 and len(hub.mails("other")) == 1
+
+
+def test_aliases_that_go_round():
+    with Sink() as sink, hub_for(sink, {"virtual_alias_maps": "inline:{ a@alias.example=b@alias.example, b@alias.example=a@alias.example }",
+                                        **ALIASES}) as hub:
+        qid = bounce_when_mapping_fails(hub, sink, "a@alias.example")
+        refused_now(hub, sink, qid)
+        assert "virtual_alias_recursion_limit" in hub.log()
+        hub.main["virtual_alias_maps"] = "inline:{ a@alias.example=user@example.com }"
+        hub.write_conf()
+        hub.reload()
+        hub.ctl("queue", "flush", qid)
+        report(hub)
+        hub.wait_queue([])
+
+
+def test_copies_that_cannot_be_mapped():
+    """The sender is told all the same; what will not be made a second time waits on hold."""
+    with Sink() as sink, hub_for(sink, {"notify_classes": "bounce", "bounce_notice_recipient": "pm@alias.example", "virtual_alias_maps":
+                                        "inline:{ pm@alias.example=mp@alias.example, mp@alias.example=pm@alias.example }", **ALIASES}) as hub:
+        sink.on["RCPT"] = lambda s, a: REFUSE
+        send(hub)
+        report(hub)
+        held = hub.wait_log(r"(\w+): a notification is put on hold, since its recipient cannot be mapped: ")[0]
+        wait_for("one message on hold", lambda: [(m["queue_id"], m["queue_name"]) for m in hub.queue()] == [(held, "hold")])
+
+
+def test_members_of_a_list():
+    """An owner does not become the sender: a notification has none, so that it never causes another."""
+    with Sink() as sink, hub_for(sink, {"mydestination": "here.example", "myorigin": "here.example", "local_recipient_maps": ""}) as hub:
+        (hub.dir / "aliases").write_text("staff: user@example.com, other@example.com\nowner-staff: keeper@example.com\nroot: staff\nround: square\nsquare: round\n")
+        hub.main["alias_maps"] = f"hash:{hub.dir}/aliases"
+        hub.write_conf()
+        hub.reload()
+        sink.on["RCPT"] = lambda s, a: REFUSE
+        send(hub, sender="root@here.example")
+        for user in ("user", "other"):
+            assert report(hub, user=user).raw.startswith(b"Return-Path: <>\n")
+        hub.wait_queue([])
+        send(hub, sender="round@here.example")
+        hub.wait_log("sender non-delivery notification", count=2)
+
+
 if __name__ == "__main__":
     cases.main(globals())

@@ -239,5 +239,48 @@ def test_a_notice_that_a_server_refuses():
     sink.close()
 
 
+def hub_with_aliases(text):
+    """Local names are aliases; the notice goes to the default recipient, postmaster."""
+    hub = Hub({"notify_classes": "protocol", "mydestination": "here.example", "myorigin": "here.example", "local_recipient_maps": "",
+               "smtpd_error_sleep_time": "0"}, start=False)
+    if text:
+        (hub.dir / "aliases").write_text(text)
+    hub.main["alias_maps"] = f"hash:{hub.dir}/aliases"
+    hub.write_conf()
+    hub.start()
+    with hub.client() as c:
+        c.cmd("BOGUS", 500)
+        c.quit()
+    return hub
+
+
+def test_postmaster_is_an_alias():
+    with hub_with_aliases("postmaster: root\nroot: user@example.com, other@example.com\n") as hub:
+        for user in ("user", "other"):
+            text = hub.wait_mails(1, user)[0].decode()
+            assert re.search(r"^To: postmaster@here\.example$", text, re.M), text
+            assert re.search(r"^Return-Path: <double-bounce@here\.example>$", text, re.M), text
+
+
+def test_postmaster_while_aliases_cannot_be_read():
+    with hub_with_aliases(None) as hub:
+        hub.wait_log(r"notice\[\d+\]: warning: a notice to the postmaster waits, since its recipient cannot be mapped: ")
+        assert not hub.queue() and "notice to the postmaster, class" not in hub.log()
+        (hub.dir / "aliases").write_text("postmaster: user@example.com\n")
+        hub.reload()
+        assert b"In:  BOGUS" in hub.wait_mails(1)[0]
+        wait_for("an empty queue", lambda: hub.queue() == [])
+
+
+def test_stop_while_aliases_cannot_be_read():
+    with hub_with_aliases(None) as hub:
+        hub.wait_log(r"a notice to the postmaster waits")
+        hub.stop()
+        held = hub.wait_log(r"(\w+): a notice to the postmaster is put on hold, since its recipient cannot be mapped: ")[0]
+        hub.start()
+        queue = wait_for("the notice in the queue", hub.queue)
+        assert [(m["queue_id"], m["queue_name"]) for m in queue] == [(held, "hold")], queue
+
+
 if __name__ == "__main__":
     cases.main(globals())

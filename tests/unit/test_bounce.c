@@ -382,6 +382,79 @@ static void failures_of_the_spool(void **state UNUSED)
     bench_free(&b);
 }
 
+/* What the mapping of a recipient answers; it fails when there is nothing. */
+static bool expand(void *arg, struct span rcpt, struct arena *a, struct span **out, size_t *count, struct err *e)
+{
+    const char *const *members = arg;
+    *count = 0;
+    while (members[*count] != NULL)
+        ++*count;
+    if (*count == 0) {
+        err_set(e, "no answer for %.*s", SPAN_ARG(rcpt));
+        return false;
+    }
+    *out = arena_alloc(a, *count * sizeof **out);
+    for (size_t i = 0; i < *count; i++)
+        (*out)[i] = arena_dup_span(a, span_cstr(members[i]));
+    return true;
+}
+
+static unsigned notify_mapped(struct bench *b, enum bounce_kind kind, struct msg *m, const char *const *members, struct answer *a)
+{
+    struct bounce_rcpt r = failed(0);
+    struct bounce_options o = { .spool = b->spool, .conf = b->conf, .log = &b->src, .expand = { expand, (void *)(uintptr_t)members } };
+    unsigned before = b->spool->committed_n;
+    *a = (struct answer){ 0 };
+    b->spool->sched = NULL;
+    bounce_send(&o, kind, m, &r, 1, queued, a);
+    fake_commit_all(b->spool);
+    assert_int_equal(a->calls, 1);
+    return b->spool->committed_n - before;
+}
+
+static void recipients_that_are_aliases(void **state UNUSED)
+{
+    static const char *const members[] = { "one@example.org", "two@example.org", "ONE@example.org", "s@example.org", NULL };
+    struct bench *b = bench_new(NULL, NULL);
+    struct answer a;
+    struct msg *m = original(b, "s@example.org");
+    assert_int_equal(notify_mapped(b, BOUNCE_FAILURE, m, members, &a), 1);
+    assert_int_equal(a.status, 0);
+    const struct envelope *env = &last(b)->env;
+    assert_int_equal(env->rcpt_count, 3);
+    assert_int_equal(env->flags & (ENV_BOUNCE | ENV_HOLD), ENV_BOUNCE);
+    assert_int_equal(env->sender.n, 0);
+    assert_true(span_ieq_cstr(env->rcpts[1].addr, "two@example.org"));
+    for (uint32_t i = 0; i < 3; i++)
+        assert_true(span_ieq_cstr(env->rcpts[i].orig, "s@example.org"));
+    assert_field(last(b)->content, "Received:", "To", "s@example.org");
+    msg_unref(&m);
+    bench_free(&b);
+}
+
+/* Who hears of it later anyway has to wait; others get it on hold; a copy does not go out twice. */
+static void recipients_that_cannot_be_mapped(void **state UNUSED)
+{
+    static const char *const nothing[] = { NULL };
+    struct bench *b = bench_new("notify_classes = bounce, delay, 2bounce\n", NULL);
+    struct answer a;
+    struct msg *m = original(b, "s@example.org"), *of_nobody = original(b, "");
+    assert_int_equal(notify_mapped(b, BOUNCE_FAILURE, m, nothing, &a), 0);
+    assert_int_equal(a.status, SPOOL_IO);
+    assert_int_equal(notify_mapped(b, BOUNCE_DELAY, m, nothing, &a), 0);
+    assert_int_equal(a.status, SPOOL_IO);
+    assert_int_equal(notify_mapped(b, BOUNCE_FAILURE, of_nobody, nothing, &a), 0);
+    assert_int_equal(a.status, SPOOL_IO);
+    assert_int_equal(notify_mapped(b, BOUNCE_SUCCESS, m, nothing, &a), 1);
+    assert_int_equal(a.status, 0);
+    assert_true(last(b)->env.flags & ENV_HOLD);
+    assert_int_equal(last(b)->env.rcpt_count, 1);
+    assert_true(span_ieq_cstr(last(b)->env.rcpts[0].addr, "s@example.org"));
+    msg_unref(&of_nobody);
+    msg_unref(&m);
+    bench_free(&b);
+}
+
 static void many_recipients(void **state UNUSED)
 {
     struct bench *b = bench_new(NULL, NULL);
@@ -425,6 +498,8 @@ int main(void)
         cmocka_unit_test(international),
         cmocka_unit_test(delay),
         cmocka_unit_test(failures_of_the_spool),
+        cmocka_unit_test(recipients_that_are_aliases),
+        cmocka_unit_test(recipients_that_cannot_be_mapped),
         cmocka_unit_test(many_recipients),
         cmocka_unit_test(header_length),
     };
