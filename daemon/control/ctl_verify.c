@@ -62,10 +62,7 @@ bool ctl_verify_forget(struct ctl_client *cl, json_t *request)
     conf_unref(&c);
     if (n == 0 && address != NULL)
         return ctl_fail(cl, 1, "nothing is known of %s", address);
-    json_t *extra = json_pack("{s:I}", "forgotten", (json_int_t)n);
-    bool ok = ctl_ok(cl, extra);
-    json_decref(extra);
-    return ok;
+    return ctl_ok(cl, json_pack("{s:I}", "forgotten", (json_int_t)n));
 }
 
 struct wait {

@@ -187,7 +187,7 @@ def test_a_next_hop_that_ends_in_the_middle():
             return CLOSE
         sink.on["DATA"] = cut_data
         with hub.client() as c:
-            qid = c.send_mail("user@example.com", ["x@r.example"], MAIL + (b"y" * 70 + b"\r\n") * 40_000)
+            qid = c.send_mail("user@example.com", ["x@r.example"], MAIL + (b"y" * 70 + b"\r\n") * 125_000)  # more than a socket's buffers take
         hub.wait_log(rf"{qid}: .*dsn=4\.4\.2, status=deferred \((lost connection|conversation) with .* while sending message body", 1)
         wait_for("the third try", lambda: len(sink.mails) == 1, 60)
         sink.on = {"END": lambda s, m: CLOSE if s.sock.sendall(b"250-half a re") else None}
