@@ -284,5 +284,35 @@ def test_members_of_a_list():
         hub.wait_log("sender non-delivery notification", count=2)
 
 
+def test_postmaster_is_an_alias():
+    """2bounce_notice_recipient as it is by default."""
+    with Sink() as sink, Hub({"notify_classes": "2bounce", "mydestination": "here.example", "myorigin": "here.example", "local_recipient_maps": ""},
+                             routes={"r.example": f"smtp:[127.0.0.1]:{sink.port}"}, start=False) as hub:
+        (hub.dir / "aliases").write_text("postmaster: root\nroot: user@example.com\n")
+        hub.main["alias_maps"] = f"hash:{hub.dir}/aliases"
+        hub.write_conf()
+        hub.start()
+        sink.on["RCPT"] = lambda s, a: REFUSE
+        send(hub, sender="x@r.example")
+        assert report(hub).raw.startswith(b"Return-Path: <double-bounce@here.example>\n")
+        hub.wait_queue([])
+
+
+def test_a_warning_that_cannot_be_mapped_at_first():
+    """It comes with one of the next attempts, once."""
+    with Sink() as sink, hub_for(sink, {"delay_warning_time": "0", "minimal_backoff_time": "1s", "maximal_backoff_time": "1s",
+                                        "queue_run_delay": "1s", **ALIASES}) as hub:
+        qid = bounce_when_mapping_fails(hub, sink, "joe@alias.example")
+        hub.main.update({"delay_warning_time": "1s", "virtual_alias_maps": f"hash:{hub.dir}/virtual"})
+        hub.write_conf()
+        hub.reload()
+        hub.wait_log(rf"{qid}: the recipient of a notification cannot be mapped: ")
+        (hub.dir / "virtual").write_text("joe@alias.example user@example.com\n")
+        hub.reload()
+        assert report(hub).rcpts[0]["Action"] == "delayed"
+        hub.wait_log(rf"{qid}: to=<a@r\.example>.*status=deferred", count=5)
+        assert len(hub.mails()) == 1
+
+
 if __name__ == "__main__":
     cases.main(globals())
