@@ -26,7 +26,9 @@
 /* glibc would give each of the first 8 threads a processor an arena of its own; memory freed in one is not used by others. */
 #define MALLOC_ARENAS 2
 /* Fixed: left to itself glibc raises both limits after the first large buffer and then keeps megabytes for the next one. */
-#define MALLOC_LARGE_BYTES (128 * 1024)
+#define MALLOC_LARGE_BYTES (64 * 1024)
+#define SETTLE_MS 100      /* after the start, and each time four times as long, up to SETTLED_MS */
+#define SETTLED_MS 2000
 
 static void usage(FILE *to)
 {
@@ -188,12 +190,19 @@ static int open_signals(void)
 static void wait_for_orders(struct daemon *d, int sigfd)
 {
     struct trim_watch trim = { 0 };
+    int64_t settle_ms = SETTLE_MS, settle_at_ms = clock_mono_ms() + SETTLE_MS;
     for (;;) {
         struct pollfd p[2] = { { .fd = sigfd, .events = POLLIN }, { .fd = d->order_pipe[0], .events = POLLIN } };
         struct signalfd_siginfo si;
         char order = 0;
         int64_t status_ms = daemon_look_at_clients(d);
-        int ready = poll(p, 2, status_ms < TRIM_LOOK_MS ? (int)status_ms : TRIM_LOOK_MS);
+        int64_t longest_ms = settle_ms < SETTLED_MS ? settle_ms : TRIM_LOOK_MS;
+        int ready = poll(p, 2, (int)(status_ms < longest_ms ? status_ms : longest_ms));
+        if (settle_ms < SETTLED_MS && clock_mono_ms() >= settle_at_ms) {
+            trim_memory(); /* the threads have done more of their first work, which is not done again */
+            settle_ms *= 4;
+            settle_at_ms = clock_mono_ms() + settle_ms;
+        }
         trim_watch_look(&trim);
         if (ready <= 0)
             continue;

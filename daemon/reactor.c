@@ -109,9 +109,6 @@ struct reactor *reactor_new(const struct reactor_options *o, struct err *e)
     r->slots = xcalloc(r->slot_count, sizeof *r->slots);
     r->generations = xcalloc(r->slot_count, sizeof *r->generations);
     r->free_slots = xcalloc(r->slot_count, sizeof *r->free_slots);
-    for (uint32_t i = 0; i < r->slot_count; i++)
-        r->free_slots[i] = r->slot_count - 1 - i;
-    r->free_count = r->slot_count;
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     r->cpus = cpus > 0 ? (unsigned)cpus : 1;
     return r;
@@ -166,9 +163,9 @@ bool reactor_set_listeners(struct reactor *r, struct listener **l, size_t n, str
 static bool slot_take(struct reactor *r, struct sess *s)
 {
     lock_take(&r->m);
-    bool ok = r->free_count > 0 && !r->is_draining;
+    bool ok = (r->free_count > 0 || r->slots_used < r->slot_count) && !r->is_draining;
     if (ok) {
-        s->slot = r->free_slots[--r->free_count];
+        s->slot = r->free_count > 0 ? r->free_slots[--r->free_count] : r->slots_used++;
         r->generations[s->slot] = (r->generations[s->slot] + 1) & 0x7fffffff;
         s->generation = r->generations[s->slot];
         r->slots[s->slot] = s;

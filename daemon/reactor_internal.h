@@ -30,8 +30,9 @@ struct reactor {
     struct lock m;                 /* REACTOR_INBOX */
     struct sess **slots;           /* [slot_count], guarded by m */
     uint32_t *generations;         /* [slot_count], guarded by m */
-    uint32_t *free_slots;          /* stack, guarded by m */
+    uint32_t *free_slots;          /* stack of those that were used before, guarded by m */
     uint32_t slot_count, free_count;
+    uint32_t slots_used;           /* guarded by m: slots from here on were never used, and their memory is not touched */
     struct wheel wheel;            /* guarded by m */
     struct listener **listeners;   /* guarded by m; counted */
     size_t listener_count;

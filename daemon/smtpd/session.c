@@ -92,7 +92,7 @@ static ssize_t read_some(struct smtpd_sess *S, char *p, size_t n)
 static bool make_room(struct smtpd_sess *S)
 {
     bool is_content = S->state == SMTPD_DATA || S->state == SMTPD_BDAT;
-    size_t want = is_content && S->in_was_full ? IN_BUF_DATA_BYTES : IN_BUF_BYTES;
+    size_t want = !is_content ? IN_BUF_COMMAND_BYTES : S->in_was_full ? IN_BUF_DATA_BYTES : IN_BUF_BYTES;
     if (S->in_pos > 0) {
         buf_consume(&S->in, S->in_pos);
         S->in_pos = 0;
