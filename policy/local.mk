@@ -16,6 +16,7 @@ libpolicy_a_SOURCES = \
 	policy/rewrite/masquerade.c \
 	policy/rewrite/rewrite.c policy/rewrite/rewrite.h policy/rewrite/rewrite_internal.h \
 	policy/rewrite/rewrite_header.c \
+	policy/rewrite/plain_list.c \
 	policy/rewrite/rewrite_map.c \
 	policy/rewrite/rewrite_stage.c policy/rewrite/rewrite_stage.h \
 	policy/restrict_access.c \

@@ -19,6 +19,7 @@
 #include "common/base/ascii.h"
 #include "common/mail/address.h"
 
+#define FIELD_BYTES 512 /* of a field, to begin with */
 #define FIELD_NAME_MAX 1024
 #define LINE_LONG 998 /* RFC 5321 4.5.3.1.6 */
 
@@ -41,6 +42,7 @@ void pipe_init(struct content_pipe *p, const struct pipe_options *o, struct aren
     struct span rest = span_cstr(o->drop), name;
     while (span_next_token(&rest, ", \t\r\n", &name))
         p->drop_letters |= letter_bit(name.p[0]);
+    (void)buf_reserve(&p->field, FIELD_BYTES - 1); /* at once, not by doubling */
     hdr_scan_init(&p->hdr, a);
 }
 
@@ -202,6 +204,7 @@ static struct span unfolded(struct content_pipe *p, struct span raw)
     if (memchr(text.p, '\n', text.n) == NULL)
         return text;
     buf_reset(&p->text);
+    (void)buf_reserve(&p->text, text.n > FIELD_BYTES ? text.n : FIELD_BYTES - 1);
     while (text.n > 0) {
         ptrdiff_t nl = span_find(text, '\n');
         size_t n = nl < 0 ? text.n : (size_t)nl + 1;

@@ -87,7 +87,7 @@ enum lookup rewrite_map_external(const struct policy *p, enum rewrite_class cls,
     return got == LOOKUP_TEMPFAIL ? got : LOOKUP_FOUND;
 }
 
-static bool is_mapped(const struct rewriter *w, enum rewrite_class cls)
+bool rewrite_is_mapped(const struct rewriter *w, enum rewrite_class cls)
 {
     return w->uses_own[cls] || w->uses_canonical[cls] || w->uses_masquerade[cls];
 }
@@ -104,7 +104,7 @@ static bool is_complete(struct span s)
 enum lookup rewrite_envelope(const struct policy *p, enum rewrite_class cls, bool has_maps, struct span in, struct arena *a,
                              struct span *out, const struct rewrite_trace *t, struct err *e)
 {
-    has_maps = has_maps && is_mapped(p->rewriter, cls);
+    has_maps = has_maps && rewrite_is_mapped(p->rewriter, cls);
     if (in.n == 0 && cls == REWRITE_ENV_RCPT)
         in = span_cstr(p->p->empty_address_recipient);
     *out = in;

@@ -43,8 +43,8 @@ enum lookup rewrite_is_local_client(const struct policy *p, const struct conf_se
  */
 enum lookup rewrite_header(const struct policy *p, enum rewrite_origin origin, bool has_maps, struct span field, size_t name_n,
                            struct arena *a, struct span *out, const struct rewrite_trace *t, struct err *e) MUST_CHECK;
-/* Can rewrite_header() change anything in fields of this name? */
-bool rewrite_has_addresses(struct span name);
+/* False: at a glance, rewrite_header() has nothing to change in this field. Takes no memory. */
+bool rewrite_may_change(const struct policy *p, bool has_maps, struct span field, size_t name_n);
 
 /* Blind copies. sender and recipient as rewritten, before alias expansion. FOUND: *out is the address, rewritten as a recipient. */
 enum rewrite_bcc { REWRITE_BCC_ALWAYS, REWRITE_BCC_SENDER, REWRITE_BCC_RCPT };

@@ -47,10 +47,13 @@ static bool find_class(struct span name, enum rewrite_class *cls)
     return false;
 }
 
-bool rewrite_has_addresses(struct span name)
+bool rewrite_may_change(const struct policy *p, bool has_maps, struct span field, size_t name_n)
 {
     enum rewrite_class cls;
-    return find_class(name, &cls);
+    ptrdiff_t colon = span_find(field, ':');
+    if (colon < 0 || !find_class(span_of(field.p, name_n), &cls))
+        return false;
+    return (has_maps && rewrite_is_mapped(p->rewriter, cls)) || !rewrite_list_is_plain(span_from(field, (size_t)colon + 1));
 }
 
 enum rewrite_origin rewrite_remote_origin(const struct policy *p)
@@ -132,6 +135,7 @@ enum lookup rewrite_header(const struct policy *p, enum rewrite_origin origin, b
     ptrdiff_t colon = span_find(field, ':');
     if (origin == REWRITE_NOBODY || colon < 0 || !find_class(span_of(field.p, name_n), &cls) || memchr(field.p, '\0', field.n) != NULL)
         return LOOKUP_NONE;
+    has_maps = has_maps && rewrite_is_mapped(p->rewriter, cls);
     const struct rewrite_context x = context_of(p, origin);
     addr_list_parse(span_from(field, (size_t)colon + 1), (size_t)p->p->header_address_token_limit, a, &l);
     struct addr_item *item;

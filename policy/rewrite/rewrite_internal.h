@@ -21,7 +21,14 @@ struct rewriter {
 /* local_clients.c */
 void rewrite_compile_clients(struct compiler *c, struct policy_service *s);
 
+/* plain_list.c */
+/* Addresses of words and dots alone, each in a domain with a dot, with or without a phrase of words and <>: completion
+ * leaves them as they are. False means only that it is not seen at a glance. */
+bool rewrite_list_is_plain(struct span list) MUST_CHECK;
+
 /* rewrite.c */
+/* A table or masquerading may change addresses of this class. */
+bool rewrite_is_mapped(const struct rewriter *w, enum rewrite_class cls);
 void rewrite_compile(struct compiler *c);
 /* The steps behind completion; *addr in external form is changed in place. */
 enum lookup rewrite_map_external(const struct policy *p, enum rewrite_class cls, struct span *addr, struct arena *a,

@@ -9,7 +9,7 @@ struct rewrite_stage *rewrite_stage_new(const struct policy *p, enum rewrite_ori
     if (origin == REWRITE_NOBODY || p == NULL)
         return NULL;
     struct rewrite_stage *s = xcalloc(1, sizeof *s);
-    *s = (struct rewrite_stage){ .policy = p, .origin = origin, .has_maps = has_maps, .scratch = arena_new(0), .e = ERR_INIT };
+    *s = (struct rewrite_stage){ .policy = p, .origin = origin, .has_maps = has_maps, .e = ERR_INIT };
     return s;
 }
 
@@ -17,7 +17,8 @@ void rewrite_stage_free(struct rewrite_stage **sp)
 {
     if (*sp == NULL)
         return;
-    arena_free(&(*sp)->scratch);
+    if ((*sp)->scratch != NULL)
+        arena_free(&(*sp)->scratch);
     free(*sp);
     *sp = NULL;
 }
@@ -27,8 +28,10 @@ static enum pipe_answer field_cb(void *arg, struct content_pipe *p, const struct
     struct rewrite_stage *s = arg;
     struct span text;
     (void)p;
-    if (!rewrite_has_addresses(span_of(f->text.p, f->name_n)))
+    if (!rewrite_may_change(s->policy, s->has_maps, f->text, f->name_n))
         return PIPE_KEEP;
+    if (s->scratch == NULL)
+        s->scratch = arena_new(0);
     enum lookup got = rewrite_header(s->policy, s->origin, s->has_maps, f->text, f->name_n, s->scratch, &text, NULL, &s->e);
     if (got == LOOKUP_FOUND)
         buf_add_span(out, text);

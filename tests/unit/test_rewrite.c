@@ -163,12 +163,31 @@ static void test_headers(void **state)
     }
 }
 
+/* What is seen at a glance; anything doubtful must be "no". */
+static void test_plain_lists(void **state)
+{
+    (void)state;
+    static const char *const yes[] = { " a@b.c", "a.b-c_d+e=f@x-1.example.org", " Joe User <joe@x.example>", "<a@b.c>",
+                                       "a@b.c,\n\tJoe <d@e.f> , g@h.i", NULL };
+    static const char *const no[] = { "", " ", "joe", "joe@host", "a@b.c.", "a@.b.c", "a@b..c", ".a@b.c", "a.@b.c", "a..b@c.d", "a%b@c.d",
+                                      "h!a@c.d", "@a.b:c@d.e", "\"a b\"@c.d", "a@[1.2.3.4]", "a@b.c (x)", "J. User <a@b.c>",
+                                      "\"J\" <a@b.c>", "<>", "<a@b.c", "a@b.c>", "a@b.c,", ",a@b.c", "a@b.c d@e.f", "g: a@b.c;",
+                                      "x <a@b.c> y", "<a@b.c> <d@e.f>", "a @b.c", "a@b.c\td", "\xc3\xa4@b.c", "a@b@c.d", NULL };
+    for (size_t i = 0; yes[i] != NULL; i++)
+        if (!rewrite_list_is_plain(span_cstr(yes[i])))
+            fail_msg("not plain: \"%s\"", yes[i]);
+    for (size_t i = 0; no[i] != NULL; i++)
+        if (rewrite_list_is_plain(span_cstr(no[i])))
+            fail_msg("plain: \"%s\"", no[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_envelope),
         cmocka_unit_test(test_steps_are_told),
         cmocka_unit_test(test_bcc),
+        cmocka_unit_test(test_plain_lists),
         cmocka_unit_test(test_headers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
