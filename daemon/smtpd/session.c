@@ -47,7 +47,7 @@ void smtpd_set_state(struct smtpd_sess *S, enum smtpd_state to)
 struct arena *smtpd_scratch(struct smtpd_sess *S)
 {
     if (S->scratch == NULL)
-        S->scratch = arena_new(2048);
+        S->scratch = arena_new(SCRATCH_BYTES);
     return S->scratch;
 }
 
@@ -92,7 +92,8 @@ static ssize_t read_some(struct smtpd_sess *S, char *p, size_t n)
 static bool make_room(struct smtpd_sess *S)
 {
     bool is_content = S->state == SMTPD_DATA || S->state == SMTPD_BDAT;
-    size_t want = !is_content ? IN_BUF_COMMAND_BYTES : S->in_was_full ? IN_BUF_DATA_BYTES : IN_BUF_BYTES;
+    size_t want = is_content ? (S->in_was_full ? IN_BUF_DATA_BYTES : IN_BUF_BYTES)
+                             : (S->in_was_full ? IN_BUF_PIPELINE_BYTES : IN_BUF_COMMAND_BYTES);
     if (S->in_pos > 0) {
         buf_consume(&S->in, S->in_pos);
         S->in_pos = 0;
@@ -108,7 +109,8 @@ static enum io_result fill(struct smtpd_sess *S)
         return IO_LOST;
     size_t room = S->in.cap - 1 - S->in.n;
     ssize_t r = read_some(S, S->in.p + S->in.n, room);
-    S->in_was_full = S->s.is_bulk = r == (ssize_t)room;
+    S->in_was_full = r == (ssize_t)room;
+    S->s.is_bulk = S->in_was_full && room >= IN_BUF_COMMAND_BYTES;
     S->has_drained = r > 0 && r < (ssize_t)room;
     if (r > 0) {
         S->in.n += (size_t)r;

@@ -33,8 +33,10 @@
 #include "policy/rewrite/rewrite_stage.h"
 #include "queue/own_mail.h"
 
-#define IN_BUF_COMMAND_BYTES 4096 /* read buffer */
+#define IN_BUF_COMMAND_BYTES 1024 /* read buffer; malloc has blocks of up to so much at hand for each thread */
+#define IN_BUF_PIPELINE_BYTES 4096
 #define IN_BUF_BYTES 16384        /* for content; more than CONTENT_HEADER_LINE_MAX */
+#define SCRATCH_BYTES 960         /* of an arena's block; with its head it is small enough for the same */
 #define IN_BUF_DATA_BYTES 65536   /* while a message comes in fast */
 #define OUT_FLUSH_BYTES 8192      /* replies gathered before they are written in the middle of a step */
 #define COMMANDS_PER_STEP 100     /* then others get their turn */
