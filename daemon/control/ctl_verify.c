@@ -102,8 +102,6 @@ bool ctl_verify_probe(struct ctl_client *cl, json_t *request)
     cond_destroy(&w.done);
     lock_destroy(&w.m);
     conf_unref(&c);
-    json_t *extra = json_pack("{s:s, s:o}", "status", status_word(w.result.status), "text", queue_json_text(span_cstr(w.result.text)));
-    bool ok = ctl_ok(cl, extra);
-    json_decref(extra);
-    return ok;
+    return ctl_ok(cl, json_pack("{s:s, s:o}", "status", status_word(w.result.status), "text",
+                                queue_json_text(span_cstr(w.result.text))));
 }
