@@ -369,6 +369,7 @@ SILENT = [
     ("read", "pread", r"/large/"),                         # a probe of many pages is repeated page by page
     ("flush", "fdatasync", r"/spool$"),                    # SQLite, after making the -wal file: it begins empty at the next start
     ("open", "open", r"/spool$"),                          # the same
+    ("open", "open", r"/results/spare$"),                  # what an earlier process left ready: another one is made
     ("open", "open|create", r"/index\.db(-wal)?$"),        # SQLite, which opens it for reading then; writing says more
     ("name", "unlink", r"/index\.db-(wal|shm)$"),          # SQLite, when it closes
     ("name", "unlink", r"/public/(submit|showq)$|/control$"),      # the next start clears it away
