@@ -25,12 +25,6 @@
 
 enum pipe_state { HEADER, SEPARATOR, PART, BODY, PASS };
 
-/* One of 32: names that begin with different letters of any case mostly differ. */
-static uint32_t letter_bit(char c)
-{
-    return 1u << ((unsigned char)c & 31);
-}
-
 void pipe_init(struct content_pipe *p, const struct pipe_options *o, struct arena *a)
 {
     *p = (struct content_pipe){ .o = *o, .state = HEADER, .at_line_start = true };
@@ -39,9 +33,6 @@ void pipe_init(struct content_pipe *p, const struct pipe_options *o, struct aren
         p->wants_lines |= o->stages[i].line != NULL;
         p->wants_parts |= !o->stages[i].own_header_only;
     }
-    struct span rest = span_cstr(o->drop), name;
-    while (span_next_token(&rest, ", \t\r\n", &name))
-        p->drop_letters |= letter_bit(name.p[0]);
     (void)buf_reserve(&p->field, FIELD_BYTES - 1); /* at once, not by doubling */
     hdr_scan_init(&p->hdr, a);
 }
@@ -186,17 +177,6 @@ static enum pipe_class class_of(const struct content_pipe *p, struct span name)
     return is_own ? PIPE_MAIN : PIPE_NESTED;
 }
 
-static bool is_dropped(const struct content_pipe *p, struct span name)
-{
-    struct span rest = span_cstr(p->o.drop), item;
-    if (name.n == 0 || (p->drop_letters & letter_bit(name.p[0])) == 0)
-        return false;
-    while (span_next_token(&rest, ", \t\r\n", &item))
-        if (span_ieq(item, name))
-            return true;
-    return false;
-}
-
 /* The field as the stages see it. */
 static struct span unfolded(struct content_pipe *p, struct span raw)
 {
@@ -244,7 +224,7 @@ static void finish_field(struct content_pipe *p)
     }
     if (got == PIPE_STOP)
         p->is_stopped = true;
-    if (f.is_own && got != PIPE_DROP && is_dropped(p, span_of(f.text.p, f.name_n)))
+    if (f.is_own && got != PIPE_DROP && hdr_names_has(&p->o.drop, span_of(f.text.p, f.name_n)))
         got = PIPE_DROP;
     if (f.is_own && got != PIPE_DROP)
         note_own_field(p, text);

@@ -16,6 +16,7 @@
 #pragma once
 #include <stdbool.h>
 #include "common/base/buf.h"
+#include "common/mail/hdr_names.h"
 #include "common/mail/headers.h"
 #include "common/mail/mime.h"
 
@@ -65,7 +66,7 @@ struct pipe_options {
     size_t line_bytes;       /* line_length_limit */
     struct mime_limits mime;
     bool is_mime;            /* false: all behind the message's own header is body (disable_mime_input_processing) */
-    const char *drop;        /* message_drop_headers: left out after the stages have seen them; "" for none */
+    struct hdr_names drop;   /* message_drop_headers: left out after the stages have seen them */
     struct pipe_stage stages[PIPE_STAGES_MAX]; /* asked in this order, each sees what the one before made of it */
     unsigned stage_count;
     void (*put)(void *arg, struct span bytes);
@@ -78,7 +79,6 @@ struct content_pipe {
     uint8_t state;            /* enum pipe_state */
     bool at_line_start;
     bool is_stopped;
-    uint32_t drop_letters;     /* a bit for each first letter of o.drop */
     bool wants_lines, wants_parts; /* of the stages */
     bool made_8bit, made_long_line, made_dot_line; /* what stages made has such */
     bool is_mid_line;         /* what was written last has no line end yet */

@@ -1,6 +1,7 @@
 noinst_LIBRARIES += libmail.a
 libmail_a_SOURCES = \
 	common/mail/address.c common/mail/address.h \
+	common/mail/hdr_names.c common/mail/hdr_names.h \
 	common/mail/headers.c common/mail/headers.h common/mail/headers.def \
 	common/mail/maildate.c common/mail/maildate.h \
 	common/mail/mime.c common/mail/mime.h common/mail/mime_field.c \

@@ -161,13 +161,7 @@ static bool is_dropped(const struct local_content *c, struct span line)
 {
     if (c->pipe != NULL) /* which does it, after all have seen the field */
         return false;
-    struct span name = span_of(line.p, hdr_name_length(line));
-    struct span rest = span_cstr(c->o.drop_headers), item;
-    while (conf_list_next(&rest, &item, NULL)) {
-        if (span_ieq(item, name))
-            return true;
-    }
-    return false;
+    return hdr_names_has(&c->o.drop_headers, span_of(line.p, hdr_name_length(line)));
 }
 
 static void body_piece(struct local_content *c, struct span s)

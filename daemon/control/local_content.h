@@ -13,6 +13,7 @@
 #include "common/base/buf.h"
 #include "common/base/err.h"
 #include "common/base/span.h"
+#include "common/mail/hdr_names.h"
 #include "common/mail/headers.h"
 #include "policy/pipe.h"
 #include "queue/spool.h"
@@ -21,7 +22,7 @@
 
 struct local_content_options {
     struct span received;      /* whole Received: field with CRLF, written first */
-    const char *drop_headers;  /* message_drop_headers */
+    struct hdr_names drop_headers; /* message_drop_headers */
     const char *undisclosed;   /* undisclosed_recipients_header, "" for none */
     bool from_is_obsolete;     /* header_from_format */
     struct span sender;        /* envelope sender, complete, internal form; empty: MAILER-DAEMON of origin */

@@ -80,7 +80,7 @@ void local_inspect_begin(struct local_inspect *i, const struct local_inspect_opt
         .line_bytes = (size_t)p->line_length_limit,
         .mime = { .boundary_bytes = (size_t)p->mime_boundary_length_limit, .nesting = (size_t)p->mime_nesting_limit },
         .is_mime = !p->disable_mime_input_processing,
-        .drop = p->message_drop_headers,
+        .drop = hdr_names_of(p->message_drop_headers),
     } };
     i->bcc_end = &i->bcc;
     add_checks(i, o);

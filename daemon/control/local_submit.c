@@ -195,7 +195,7 @@ static struct local_content_options content_options(struct run *r)
     return (struct local_content_options){
         .received = span_cstr(arena_printf(a, "Received: by %s (%s, from userid %lu)\r\n\tid %s; %s\r\n", r->p->myhostname,
                                            r->p->mail_name, (unsigned long)r->uid, r->id, date)),
-        .drop_headers = r->p->message_drop_headers,
+        .drop_headers = hdr_names_of(r->p->message_drop_headers),
         .undisclosed = r->p->undisclosed_recipients_header,
         .from_is_obsolete = strcmp(r->p->header_from_format, "obsolete") == 0,
         .sender = r->m->env.sender,

@@ -154,7 +154,6 @@ bool inspect_content(struct smtp_request *r)
         .line_bytes = (size_t)p->line_length_limit,
         .mime = content_mime_limits(r),
         .is_mime = true,
-        .drop = "",
     };
     qid_format(r->job->msg->env.id, p->enable_long_queue_ids, qid);
     struct checks_message m = { .log = &r->log, .queue_id = span_cstr(qid) };

@@ -103,29 +103,9 @@ static bool is_mailbox_line(struct span line)
     return span_starts_with(span_from(line, i), SPAN_LIT("From "));
 }
 
-static uint32_t letter_bit(char ch)
-{
-    return 1u << ((unsigned char)ch & 31); /* either case */
-}
-
-uint32_t content_letters(const char *list)
-{
-    uint32_t letters = 0;
-    struct span rest = span_cstr(list), name;
-    while (span_next_token(&rest, ", \t\r\n", &name))
-        letters |= letter_bit(name.p[0]);
-    return letters;
-}
-
 static bool is_dropped(const struct content_scan *c, struct span line)
 {
-    if (LIKELY(line.n == 0 || (c->o.drop_letters & letter_bit(line.p[0])) == 0))
-        return false;
-    struct span field = span_of(line.p, hdr_name_length(line)), rest = span_cstr(c->o.drop), name;
-    while (span_next_token(&rest, ", \t\r\n", &name))
-        if (span_ieq(name, field))
-            return true;
-    return false;
+    return c->o.drop.letters != 0 && hdr_names_has(&c->o.drop, span_of(line.p, hdr_name_length(line)));
 }
 
 static void note_length(struct content_scan *c, size_t n)

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "common/base/span.h"
+#include "common/mail/hdr_names.h"
 #include "common/mail/headers.h"
 
 #define CONTENT_HEADER_LINE_MAX 4096 /* the reader's buffer must hold more than this */
@@ -21,8 +22,7 @@ struct content_options {
     bool standard_end_only;  /* only CRLF . CRLF ends the data; otherwise any line with a dot alone */
     bool keep_stray_cr;      /* cleanup_replace_stray_cr_lf = no */
     const bool *strip;       /* [256]: bytes to leave out; NULL: none */
-    const char *drop;        /* message_drop_headers: names of fields to leave out; "" or NULL: none */
-    uint32_t drop_letters;   /* content_letters(drop) */
+    struct hdr_names drop;   /* message_drop_headers: fields to leave out */
     const bool *reject;      /* [256]: bytes that make the message refused; NULL: none */
     void (*put)(void *arg, struct span bytes);
     /* The header is over: `fields` may still be added with put(). Called once, also for a message without body. */
@@ -54,7 +54,5 @@ void content_scan_init(struct content_scan *c, const struct content_options *o, 
 size_t content_scan_feed(struct content_scan *c, char *p, size_t n, bool *ended);
 /* No more will come: takes the rest (p, n as left over), completes the last line, ends the header. */
 void content_scan_finish(struct content_scan *c, char *p, size_t n);
-/* The letters that the names in a list begin with, as bits, so that most fields need no comparison. */
-uint32_t content_letters(const char *list);
 /* Any byte over 127 in p[0..n)? */
 bool content_has_8bit(const char *p, size_t n);

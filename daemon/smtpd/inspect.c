@@ -80,7 +80,7 @@ void smtpd_inspect_begin(struct smtpd_sess *S, void (*put)(void *arg, struct spa
         .line_bytes = (size_t)p->line_length_limit,
         .mime = { .boundary_bytes = (size_t)p->mime_boundary_length_limit, .nesting = (size_t)p->mime_nesting_limit },
         .is_mime = !p->disable_mime_input_processing,
-        .drop = p->message_drop_headers,
+        .drop = S->t->drop,
         .put = put,
         .arg = S,
     };

@@ -82,7 +82,7 @@ static void texts_init(struct smtpd_texts *t, const struct params *p)
     t->ehlo_discard = smtpd_ehlo_keywords_parse(p->smtpd_discard_ehlo_keywords);
     t->has_strip = parse_characters(p->message_strip_characters, t->strip);
     t->has_reject = parse_characters(p->message_reject_characters, t->reject);
-    t->drop_letters = content_letters(p->message_drop_headers);
+    t->drop = hdr_names_of(p->message_drop_headers);
     t->notify_classes = smtpd_notify_classes(p);
     t->has_footer = *p->smtpd_reject_footer != '\0' || *p->smtpd_reject_footer_maps != '\0';
 }

@@ -69,7 +69,7 @@ struct smtpd_texts {
     bool has_strip, has_reject;
     bool has_footer;            /* smtpd_reject_footer or its tables */
     unsigned notify_classes;    /* those that ask for transcripts */
-    uint32_t drop_letters;      /* of message_drop_headers */
+    struct hdr_names drop;      /* message_drop_headers */
 };
 
 struct smtpd_pattern; /* service.c: a regexp of smtpd_forbidden_commands */

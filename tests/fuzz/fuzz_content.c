@@ -37,8 +37,7 @@ static void run(struct run *r, struct span in, unsigned how, size_t first, size_
     static bool strip[256] = { ['_'] = true, [0] = true };
     struct content_options o = {
         .dots = !(how & CHUNK), .standard_end_only = !(how & (LOOSE | CHUNK)), .keep_stray_cr = how & KEEP_CR,
-        .strip = how & STRIP ? strip : NULL, .drop = how & DROP ? "bcc, x-drop" : "",
-        .drop_letters = how & DROP ? content_letters("bcc, x-drop") : 0,
+        .strip = how & STRIP ? strip : NULL, .drop = hdr_names_of(how & DROP ? "bcc, x-drop" : ""),
         .put = put, .header_end = header_end, .arg = r,
     };
     struct buf b = BUF_INIT(0);

@@ -19,8 +19,8 @@ static bool gather(void *arg, struct span bytes)
 
 static uint32_t convert(struct span text, size_t cut, struct buf *out)
 {
-    static const struct local_content_options o = {
-        .received = { "Received: x\r\n", 13 }, .drop_headers = "bcc, return-path", .undisclosed = "To: undisclosed:;",
+    const struct local_content_options o = {
+        .received = { "Received: x\r\n", 13 }, .drop_headers = hdr_names_of("bcc, return-path"), .undisclosed = "To: undisclosed:;",
         .sender = { "joe x@y", 7 }, .origin = { "y", 1 }, .full_name = { "J, \"x\"", 6 }, .message_id = { "<1@y>", 5 },
         .date = "Thu, 1 Jan 1970 00:00:00 +0000",
     };

@@ -96,7 +96,7 @@ static void run(struct run *r, struct span in, unsigned how, size_t step)
 {
     struct arena *a = arena_new(0);
     struct pipe_options po = {
-        .header_bytes = how & WANT_SMALL_LIMITS ? 1024 : 1 << 20, .line_bytes = how & WANT_SMALL_LIMITS ? 16 : 2048, .drop = "Bcc",
+        .header_bytes = how & WANT_SMALL_LIMITS ? 1024 : 1 << 20, .line_bytes = how & WANT_SMALL_LIMITS ? 16 : 2048, .drop = hdr_names_of("Bcc"),
         .mime = { .boundary_bytes = how & WANT_SMALL_LIMITS ? 3 : 2048, .nesting = 2 }, .is_mime = (how & WANT_MIME) != 0, .stage_count = 1,
         .put = on_put, .arg = r,
         .stages[0] = { .arg = r, .field = on_field, .line = how & WANT_LINES ? on_line : NULL, .part = on_part, .own_header_only = (how & WANT_OWN_ONLY) != 0 },

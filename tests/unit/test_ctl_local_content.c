@@ -9,8 +9,8 @@
 
 #define RECEIVED "Received: by h (P, from userid 7)\r\n\tid Q; D\r\n"
 
-static const struct local_content_options options = {
-    .received = { RECEIVED, sizeof RECEIVED - 1 }, .drop_headers = "bcc, content-length, resent-bcc, return-path",
+static struct local_content_options options = { /* drop_headers: main() */
+    .received = { RECEIVED, sizeof RECEIVED - 1 },
     .undisclosed = "", .sender = { "joe@x.example", 13 }, .origin = { "x.example", 9 }, .full_name = { "Joe User", 8 },
     .message_id = { "<1.Q@h>", 7 }, .date = "Thu, 1 Jan 1970 00:00:00 +0000 (UTC)",
 };
@@ -186,6 +186,7 @@ static void test_submission(void **state)
 
 int main(void)
 {
+    options.drop_headers = hdr_names_of("bcc, content-length, resent-bcc, return-path");
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_cut), cmocka_unit_test(test_from), cmocka_unit_test(test_endless_header),
         cmocka_unit_test(test_submission),

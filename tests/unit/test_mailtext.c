@@ -1,6 +1,7 @@
 /* headers, maildate and smtpreply */
 #include "tests/unit/unit.h"
 #include <time.h>
+#include "common/mail/hdr_names.h"
 #include "common/mail/headers.h"
 #include "common/mail/maildate.h"
 #include "common/mail/smtpreply.h"
@@ -112,10 +113,22 @@ static void test_reply(void **state)
     assert_int_equal(dsn_code_length(SPAN_LIT("5.1.1x")), 0);
 }
 
+static void test_names(void **state)
+{
+    (void)state;
+    struct hdr_names h = hdr_names_of("bcc, Return-Path\n content-length"), none = { 0 }, empty = hdr_names_of("");
+    static const char *const in[] = { "Bcc", "BCC", "return-path", "Content-Length" }, *const out[] = { "", "Bc", "Bccc", "Received", "Content-Type", "To" };
+    for (size_t i = 0; i < ARRAY_LEN(in); i++)
+        assert_true(hdr_names_has(&h, span_cstr(in[i])));
+    for (size_t i = 0; i < ARRAY_LEN(out); i++)
+        assert_false(hdr_names_has(&h, span_cstr(out[i])));
+    assert_false(hdr_names_has(&none, SPAN_LIT("Bcc")) || hdr_names_has(&empty, SPAN_LIT("Bcc")));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_headers), cmocka_unit_test(test_folded_message_id), cmocka_unit_test(test_date), cmocka_unit_test(test_reply),
+        cmocka_unit_test(test_headers), cmocka_unit_test(test_names), cmocka_unit_test(test_folded_message_id), cmocka_unit_test(test_date), cmocka_unit_test(test_reply),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -139,7 +139,7 @@ static void check(const struct pipe_case *t, size_t at, size_t step)
     struct content_pipe p;
     struct pipe_options o = {
         .header_bytes = t->header_bytes ? t->header_bytes : 1000, .line_bytes = t->line_bytes ? t->line_bytes : 998,
-        .mime = { .boundary_bytes = 2048, .nesting = 1 }, .is_mime = !(t->how & NO_MIME), .drop = "Resent-Bcc, bcc", .stage_count = 1,
+        .mime = { .boundary_bytes = 2048, .nesting = 1 }, .is_mime = !(t->how & NO_MIME), .drop = hdr_names_of("Resent-Bcc, bcc"), .stage_count = 1,
         .put = on_put, .arg = &r,
         .stages[0] = { .arg = &r, .field = on_field, .line = t->how & NO_LINES ? NULL : on_line, .part = on_part,
                        .own_header_only = (t->how & OWN_ONLY) != 0 },
@@ -191,7 +191,7 @@ static void test_pieces_of_a_line(void **state)
         struct run r = { .seen = BUF_INIT(0), .out = BUF_INIT(0) };
         struct arena *a = arena_new(0);
         struct content_pipe p;
-        struct pipe_options o = { .header_bytes = 1000, .line_bytes = 5, .drop = "", .stage_count = 1, .put = on_put, .arg = &r,
+        struct pipe_options o = { .header_bytes = 1000, .line_bytes = 5, .stage_count = 1, .put = on_put, .arg = &r,
                                   .stages[0] = { .arg = &r, .field = on_field, .line = on_line } };
         pipe_init(&p, &o, a);
         pipe_end_header(&p);
@@ -213,7 +213,7 @@ static void test_header_facts(void **state)
     struct run r = { .seen = BUF_INIT(0), .out = BUF_INIT(0) };
     struct arena *a = arena_new(0);
     struct content_pipe p;
-    struct pipe_options o = { .header_bytes = 1000, .line_bytes = 998, .is_mime = true, .drop = "", .stage_count = 1, .put = on_put, .arg = &r,
+    struct pipe_options o = { .header_bytes = 1000, .line_bytes = 998, .is_mime = true, .stage_count = 1, .put = on_put, .arg = &r,
                               .stages[0] = { .arg = &r, .field = on_field } };
     pipe_init(&p, &o, a);
     pipe_feed(&p, SPAN_LIT("Received: a\r\nReceived: DROP\r\nDate: DROP\r\nSubject: \xc3\xb6 DROP\r\nMessage-Id:\r\n <a@b>\r\nTo: c\r\n"));

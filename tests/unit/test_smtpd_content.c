@@ -109,8 +109,7 @@ static bool run_case(const struct content_case *c, struct span in, size_t step, 
 {
     struct arena *a = arena_new(0);
     struct content_options o = { .dots = !(c->how & NO_DOTS), .standard_end_only = !(c->how & LOOSE),
-                                 .keep_stray_cr = c->how & KEEP_CR, .drop = "bcc, Return-Path",
-                                 .drop_letters = content_letters("bcc, Return-Path"), .put = put_cb, .header_end = header_end_cb, .arg = out };
+                                 .keep_stray_cr = c->how & KEEP_CR, .drop = hdr_names_of("bcc, Return-Path"), .put = put_cb, .header_end = header_end_cb, .arg = out };
     bool ended = false;
     content_scan_init(s, &o, a);
     buf_reset(out);
