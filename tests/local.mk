@@ -68,6 +68,6 @@ EXTRA_DIST += tests/README.md .ci/run quickstart run-tests tests/interop/dovecot
 
 # Real peers; each case says that it is skipped when its peer is not installed.
 INTEROP = tests/interop/exim.py tests/interop/peers.py tests/interop/policy.py tests/interop/postqueue.py tests/interop/ldap_tables.py tests/interop/sql_tables.py
-EXTRA_DIST += tests/lib/unpack.py tests/lib/dbserver.py
+EXTRA_DIST += tests/lib/unpack.py tests/lib/dbserver.py tests/lib/waiting.py
 TESTS += $(INTEROP)
 EXTRA_DIST += $(INTEROP)

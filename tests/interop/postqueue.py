@@ -8,23 +8,11 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import cases
-from hub import Hub
 from unpack import unpacked
+from waiting import fill, later
 
 # libraries that a small Debian lacks included
 PACKAGES = ["postfix", "libicu72", "libdb5.3", "libnsl2"]
-
-
-def later(**main):
-    return Hub(main, routes={"a.example": "smtp:[127.0.0.1]:1"})
-
-
-def fill(hub):
-    with hub.client() as c:
-        c.send_mail("joe@example.org", ["u@a.example", '"odd name"@a.example'], b"Subject: x\r\n\r\nhello\r\n")
-        c.send_mail("", ["v@a.example"], b"Subject: y\r\n\r\nhello\r\n")
-    hub.wait_log("status=deferred", 3)
-    hub.ctl("queue", "hold", sorted(q["queue_id"] for q in hub.queue())[1])
 
 
 def test_postqueue_reads_our_queue():
