@@ -13,7 +13,7 @@
 /* Copy of the progress of one recipient. Spans borrowed until index_flush() returns. */
 struct index_rcpt {
     uint32_t rcpt;
-    uint8_t state;          /* enum rcpt_state, BUSY counts as TODO */
+    uint8_t state;          /* enum rcpt_state, RCPT_BUSY counts as RCPT_TODO */
     bool is_alone, is_readdressed; /* see struct msg_rcpt */
     uint16_t attempts;
     int64_t due_us;

@@ -6,11 +6,11 @@
  *
  * A message here is a struct msg_sched. Its recipients are each in one of these places:
  *
- *   idle      TODO, waits for its time (the message is in `due`, or on hold)
- *   queued    TODO, in a struct entry: the recipients of one message that wait for one destination
- *   busy      BUSY, in a struct sjob that a delivery thread has
- *   pending   BUSY, failed for good; the notification to the sender is on its way to the spool
- *   done      DONE
+ *   idle      RCPT_TODO, waits for its time (the message is in `due`, or on hold)
+ *   queued    RCPT_TODO, in a struct entry: the recipients of one message that wait for one destination
+ *   busy      RCPT_BUSY, in a struct sjob that a delivery thread has
+ *   pending   RCPT_BUSY, failed for good; the notification to the sender is on its way to the spool
+ *   done      RCPT_DONE
  *
  * A message with anything queued, busy, pending, or in the inbox of the scheduler thread is active. The active ones
  * are limited; the others are dropped from memory as soon as the index has them.
