@@ -16,6 +16,7 @@
 #include "common/base/buf.h"
 #include "common/mail/address.h"
 #include "policy/policy_internal.h"
+#include "policy/rewrite/rewrite.h"
 
 #define TURNS_MAX         50   /* an address with more hops than this is nobody's */
 #define ADDRESS_BYTES_MAX 4096
@@ -223,16 +224,22 @@ static void swap_bang(struct toks *ts, size_t bang, struct arena *a)
     *ts = out;
 }
 
-static void complete_domain(const struct policy *p, const struct rewrite_context *x, struct toks *ts, struct arena *a)
+/* The parameter that did it. */
+static const char *complete_domain(const struct policy *p, const struct rewrite_context *x, struct toks *ts, struct arena *a)
 {
     ptrdiff_t bang = op_find(ts, '!');
     ptrdiff_t percent = op_rfind(ts, '%');
-    if (p->p->swap_bangpath && bang >= 0)
+    if (p->p->swap_bangpath && bang >= 0) {
         swap_bang(ts, (size_t)bang, a);
-    else if (p->p->allow_percent_hack && percent >= 0)
+        return "swap_bangpath";
+    }
+    if (p->p->allow_percent_hack && percent >= 0) {
         ts->t[percent].op = '@';
-    else if (p->p->append_at_myorigin && *x->origin != '\0')
+        return "allow_percent_hack";
+    }
+    if (p->p->append_at_myorigin && *x->origin != '\0')
         append_domain(ts, x->origin, a);
+    return "append_at_myorigin";
 }
 
 static void append_mydomain(const struct policy *p, const struct rewrite_context *x, struct toks *ts, struct arena *a)
@@ -250,21 +257,39 @@ static void append_mydomain(const struct policy *p, const struct rewrite_context
     join(ts, &more, a);
 }
 
-static void rewrite_in(const struct policy *p, const struct rewrite_context *x, struct toks *ts, struct arena *a)
+/* Whoever asks is told of a step that changed something. */
+static void tell(const struct rewrite_trace *t, const char *what, struct span *before, const struct toks *ts, struct arena *a)
+{
+    if (LIKELY(t == NULL))
+        return;
+    struct span now = print_external(ts->t, ts->n, a);
+    if (!span_eq(now, *before))
+        t->step(t->arg, what, *before, now);
+    *before = now;
+}
+
+static void rewrite_in(const struct policy *p, const struct rewrite_context *x, struct toks *ts, struct arena *a,
+                       const struct rewrite_trace *t)
 {
     if (ts->n == 1 && is_op_tok(ts, 0, '@'))
         ts->n = 0;
     if (ts->n == 0)
         return;
+    struct span before = t != NULL ? print_external(ts->t, ts->n, a) : span_of(NULL, 0);
     ptrdiff_t colon = op_find(ts, ':');
     if (is_op_tok(ts, 0, '@') && colon >= 0 && (size_t)colon + 1 < ts->n) { /* source route */
         ts->t += colon + 1;
         ts->n -= (size_t)colon + 1;
+        tell(t, "source route", &before, ts, a);
     }
-    if (op_rfind(ts, '@') < 0)
-        complete_domain(p, x, ts, a);
+    if (op_rfind(ts, '@') < 0) {
+        const char *what = complete_domain(p, x, ts, a);
+        tell(t, what, &before, ts, a);
+    }
     append_mydomain(p, x, ts, a);
+    tell(t, "append_dot_mydomain", &before, ts, a);
     drop_final_dot(ts);
+    tell(t, "final dot", &before, ts, a);
 }
 
 struct rewrite_context address_local_context(const struct policy *p)
@@ -275,13 +300,14 @@ struct rewrite_context address_local_context(const struct policy *p)
 static void rewrite(const struct policy *p, struct toks *ts, struct arena *a)
 {
     struct rewrite_context x = address_local_context(p);
-    rewrite_in(p, &x, ts, a);
+    rewrite_in(p, &x, ts, a, NULL);
 }
 
-struct span address_rewrite_external(const struct policy *p, const struct rewrite_context *x, struct span in, struct arena *a)
+struct span address_rewrite_external(const struct policy *p, const struct rewrite_context *x, struct span in, struct arena *a,
+                                     const struct rewrite_trace *t)
 {
     struct toks ts = scan(in, a);
-    rewrite_in(p, x, &ts, a);
+    rewrite_in(p, x, &ts, a, t);
     return print_external(ts.t, ts.n, a);
 }
 

@@ -125,8 +125,9 @@ struct rewrite_context {
     const char *origin, *domain;
 };
 struct rewrite_context address_local_context(const struct policy *p);
-/* Rewriting alone, external form to external form. */
-struct span address_rewrite_external(const struct policy *p, const struct rewrite_context *x, struct span in, struct arena *a);
+/* Rewriting alone, external form to external form; t may be NULL. */
+struct span address_rewrite_external(const struct policy *p, const struct rewrite_context *x, struct span in, struct arena *a,
+                                     const struct rewrite_trace *t);
 /* Rewriting alone, of an address in an alias list (external form): source route, bang, percent, missing domain. */
 struct span address_rewrite(const struct policy *p, struct span in, struct arena *a);
 enum lookup policy_is_local_domain(const struct policy *p, struct span domain, struct err *e) MUST_CHECK;

@@ -215,6 +215,30 @@ static void wait_for(struct explain *x, struct policy_answers *answers)
     policy_answers_wait(answers);
 }
 
+static bool is_wanted(const struct explain *x, const struct policy_note *n)
+{
+    for (const struct policy_note *a = x->actions; a != NULL; a = a->next)
+        if (a->effect == n->effect && span_eq(a->value, n->value))
+            return true;
+    return n->effect == EFFECT_NONE;
+}
+
+/* Each action once, as the session keeps them. */
+static void take_actions(struct explain *x, const struct policy_note *n)
+{
+    for (; n != NULL; n = n->next) {
+        struct policy_note **end = &x->actions, *copy;
+        if (is_wanted(x, n))
+            continue;
+        copy = arena_alloc(x->arena, sizeof *copy);
+        *copy = *n;
+        copy->next = NULL;
+        while (*end != NULL)
+            end = &(*end)->next;
+        *end = copy;
+    }
+}
+
 /* True: the session goes on. */
 static bool stage(struct explain *x, struct policy_client *c, enum policy_stage at, const char *command)
 {
@@ -233,7 +257,9 @@ static bool stage(struct explain *x, struct policy_client *c, enum policy_stage 
             wait_for(x, answers);
     }
     json_t *j = json_pack("{s:s, s:o, s:s}", "command", command, "events", explain_events(&trace), "verdict", verdict_word(v));
-    if (v != VERDICT_OK && v != VERDICT_WAIT)
+    if (v == VERDICT_OK)
+        take_actions(x, reply.notes);
+    else if (v != VERDICT_WAIT)
         json_object_set_new(j, "reply", explain_text(span_cstr(reply_text(x, &reply))));
     for (const struct policy_event *e = trace.first; e != NULL; e = e->next)
         if (e->kind == EVENT_SERVICE && e->is_skipped)
@@ -259,32 +285,32 @@ static bool resolve(struct explain *x, struct policy_client *c, struct span rcpt
     return c->route != NULL;
 }
 
-static void recipients(struct explain *x, struct policy_client *c)
+/* True: the message is taken as far as was asked. */
+static bool recipients(struct explain *x, struct policy_client *c)
 {
     const struct explain_question *q = x->q;
-    unsigned accepted = 0;
+    x->accepted = arena_alloc(x->arena, (q->rcpt_count + 1) * sizeof *x->accepted);
     for (size_t i = 0; i < q->rcpt_count; i++) {
         struct route r;
         c->state_word = "RCPT";
         (void)resolve(x, c, span_cstr(q->rcpt[i]), &r);
         if (!stage(x, c, STAGE_RCPT, arena_printf(x->arena, "RCPT TO:<%s>", q->rcpt[i])))
             continue;
-        accepted++;
-        c->rcpt_count = accepted;
-        explain_route(x, span_cstr(q->rcpt[i]));
+        x->accepted[x->accepted_count++] = span_cstr(q->rcpt[i]);
+        c->rcpt_count = (unsigned)x->accepted_count;
     }
-    if (!q->is_data || accepted == 0)
-        return;
+    if (!q->is_data || x->accepted_count == 0)
+        return x->accepted_count > 0;
     struct route r;
     c->recipient = span_of("", 0);
     c->route = NULL;
-    if (accepted == 1 && q->rcpt_count == 1)
+    if (x->accepted_count == 1 && q->rcpt_count == 1)
         (void)resolve(x, c, span_cstr(q->rcpt[0]), &r);
     c->state_word = "DATA";
     if (!stage(x, c, STAGE_DATA, "DATA"))
-        return;
+        return false;
     c->state_word = "END-OF-MESSAGE";
-    (void)stage(x, c, STAGE_END_OF_DATA, "end of data");
+    return stage(x, c, STAGE_END_OF_DATA, "end of data");
 }
 
 static void session(struct explain *x, struct policy_client *c)
@@ -309,7 +335,8 @@ static void session(struct explain *x, struct policy_client *c)
     c->state_word = "MAIL";
     if (!stage(x, c, STAGE_MAIL, arena_printf(x->arena, "MAIL FROM:<%s>", q->sender != NULL ? q->sender : "")))
         return;
-    recipients(x, c);
+    if (recipients(x, c))
+        explain_message(x);
     if (q->rcpt_count == 0 && x->listener->p->smtpd_delay_reject)
         explain_note(x, "smtpd_delay_reject = yes: the lists are evaluated at RCPT TO; give a recipient with --to");
 }

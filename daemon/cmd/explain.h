@@ -37,6 +37,10 @@ struct explain {
     const struct conf_service *listener;
     struct arena *arena;
     json_t *out, *stages, *routes, *notes;
+    struct span *accepted;        /* recipients; in the arena */
+    size_t accepted_count;
+    struct policy_note *actions;  /* what restrictions want done with the message, oldest first; in the arena */
+    struct span sender;           /* explain_rewrite.c: as rewritten */
 };
 /* NULL with *e: no such listener, a bad address. */
 json_t *explain_run(struct conf *conf, struct policy *policy, struct dns *dns, const struct explain_question *q, struct err *e) MUST_CHECK;
@@ -46,8 +50,11 @@ void explain_note(struct explain *x, const char *fmt, ...) PRINTF_FMT(2, 3);
 json_t *explain_text(struct span s);
 struct policy_trace;
 json_t *explain_events(const struct policy_trace *t);
-/* explain_route.c: appends to x->routes what becomes of an accepted recipient. */
-void explain_route(struct explain *x, struct span recipient);
+struct route_target;
+/* explain_route.c: transport, next hop and servers for one address at the end of the rewriting, appended to the list. */
+void explain_destination(struct explain *x, const struct route_target *to, struct span filter, json_t *list);
+/* explain_rewrite.c: what becomes of the sender and of the accepted recipients, and who gets copies: x->out, x->routes. */
+void explain_message(struct explain *x);
 
 /*
  * explain_log.c: fills the question from the mail log, for a queue id or a session (as in smtpd[SESSION]). The strings live

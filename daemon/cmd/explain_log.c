@@ -65,6 +65,8 @@ static void take_attributes(struct log_read *r, const char *line)
         r->q->sasl_user = arena_strndup(r->a, user + 14, strcspn(user + 14, ", \n"));
     if (strstr(line, " proto=ESMTP") != NULL)
         r->q->is_esmtp = true;
+    if (strstr(line, " proto=ESMTPS") != NULL)
+        r->q->is_tls = true;
 }
 
 /* A new session of that number: what an earlier one did is not meant. */

@@ -104,6 +104,10 @@ static void print_destination(FILE *to, const json_t *d)
             text(d, "nexthop"), json_is_true(json_object_get(d, "unknown_user")) ? "; NO SUCH USER" : "");
     if (json_object_get(d, "error") != NULL)
         fprintf(to, "      %s\n", text(d, "error"));
+    if (json_object_get(d, "filter") != NULL)
+        fprintf(to, "      by way of the filter %s\n", text(d, "filter"));
+    if (json_object_get(d, "list_owner") != NULL)
+        fprintf(to, "      with the sender <%s>, the owner of the list\n", text(d, "list_owner"));
     json_array_foreach(json_object_get(d, "hops"), i, h)
         print_hop(to, h);
     if (tls != NULL)
@@ -111,10 +115,52 @@ static void print_destination(FILE *to, const json_t *d)
                 json_object_get(tls, "policy_maps") != NULL ? ", by next hop in " : "", text(tls, "policy_maps"));
 }
 
+static void print_step_of(FILE *to, const json_t *s)
+{
+    const char *table = text(s, "table");
+    fprintf(to, "    %s: <%s> becomes <%s>", text(s, "step"), text(s, "from"), text(s, "to"));
+    if (*table != '\0')
+        fprintf(to, " (%.*s%s %s)", TABLE_SHOWN, table, strlen(table) > TABLE_SHOWN ? "..." : "", text(s, "key"));
+    if (json_object_get(s, "extension") != NULL)
+        fprintf(to, ", extension %s %s", text(s, "extension"), json_is_true(json_object_get(s, "extension_kept")) ? "kept" : "dropped");
+    fputc('\n', to);
+}
+
+static void print_rewriting(FILE *to, const json_t *j)
+{
+    size_t i;
+    json_t *s, *e;
+    json_array_foreach(json_object_get(j, "rewriting"), i, s)
+        print_step_of(to, s);
+    json_array_foreach(json_object_get(j, "lookups"), i, e)
+        if (!is(e, "got", "none")) /* what is not there is in the JSON form */
+            print_event(to, e);
+}
+
+static void print_sender(FILE *to, const json_t *j)
+{
+    if (j == NULL)
+        return;
+    fprintf(to, "sender <%s>\n", text(j, "address"));
+    print_rewriting(to, j);
+    fprintf(to, "    <%s>\n", text(j, "result"));
+}
+
+static void print_route(FILE *to, const json_t *j)
+{
+    size_t i;
+    json_t *d;
+    const char *because = text(j, "because");
+    fprintf(to, "route of <%s>%s%s%s\n", text(j, "recipient"), *because != '\0' ? " (" : "", because, *because != '\0' ? ")" : "");
+    print_rewriting(to, j);
+    json_array_foreach(json_object_get(j, "destinations"), i, d)
+        print_destination(to, d);
+}
+
 void explain_print(FILE *to, const json_t *a)
 {
-    size_t i, k;
-    json_t *j, *d;
+    size_t i;
+    json_t *j;
     const json_t *c = json_object_get(a, "client");
     fprintf(to, "listener %s, client %s[%s]", text(a, "listener"), text(c, "name"), text(c, "address"));
     if (!is(c, "name", text(c, "reverse_name")))
@@ -124,12 +170,9 @@ void explain_print(FILE *to, const json_t *a)
     fputs(json_is_true(json_object_get(c, "tls")) ? ", encrypted\n" : "\n", to);
     json_array_foreach(json_object_get(a, "stages"), i, j)
         print_stage(to, j);
-    json_array_foreach(json_object_get(a, "routes"), i, j) {
-        fprintf(to, "route of <%s>\n", text(j, "recipient"));
-        print_events(to, json_object_get(j, "lookups"));
-        json_array_foreach(json_object_get(j, "destinations"), k, d)
-            print_destination(to, d);
-    }
+    print_sender(to, json_object_get(a, "sender"));
+    json_array_foreach(json_object_get(a, "routes"), i, j)
+        print_route(to, j);
     json_array_foreach(json_object_get(a, "notes"), i, j)
         fprintf(to, "note: %s\n", json_string_value(j));
 }

@@ -1,4 +1,4 @@
-/* Where an accepted recipient goes: rewriting, class, transport, next hop, servers, encryption. */
+/* Where an address goes: class, transport, next hop, servers, encryption. */
 #include "daemon/cmd/explain.h"
 
 #include <string.h>
@@ -7,7 +7,6 @@
 #include "common/conf/params.h"
 #include "common/net/dest.h"
 #include "daemon/smtp/hosts.h"
-#include "policy/trace.h"
 
 #define SERVERS_SHOWN 20
 
@@ -135,39 +134,20 @@ static json_t *destination(struct explain *x, const struct route *r)
     return to;
 }
 
-static void destinations(struct explain *x, struct span from, json_t *list)
+void explain_destination(struct explain *x, const struct route_target *to, struct span filter, json_t *list)
 {
-    struct span *to = NULL;
-    size_t n = 0;
-    struct err e = ERR_INIT;
     struct route r;
-    if (route_expand(x->policy, from, x->arena, &to, &n, &e) == LOOKUP_TEMPFAIL) {
-        explain_note(x, "<%.*s> cannot be expanded: %s", SPAN_ARG(from), e.text);
+    struct err e = ERR_INIT;
+    if (route_resolve_for(x->policy, x->listener, x->sender, to->addr, x->arena, &r, &e) == LOOKUP_TEMPFAIL) {
+        explain_note(x, "<%.*s> cannot be routed: %s", SPAN_ARG(to->addr), e.text);
         return;
     }
-    struct span sender = span_cstr(x->q->sender != NULL ? x->q->sender : "");
-    for (size_t i = 0; i < n; i++) {
-        if (route_resolve_for(x->policy, x->listener, sender, to[i], x->arena, &r, &e) == LOOKUP_TEMPFAIL)
-            explain_note(x, "<%.*s> cannot be routed: %s", SPAN_ARG(to[i]), e.text);
-        else
-            json_array_append_new(list, destination(x, &r));
-    }
-}
-
-void explain_route(struct explain *x, struct span recipient)
-{
-    struct policy_trace trace;
-    struct route r;
-    struct err e = ERR_INIT;
-    struct span sender = span_cstr(x->q->sender != NULL ? x->q->sender : "");
-    json_t *list = json_array();
-    policy_trace_init(&trace, x->arena);
-    policy_trace_watch(&trace, x->arena);
-    if (route_resolve_for(x->policy, x->listener, sender, recipient, x->arena, &r, &e) == LOOKUP_TEMPFAIL)
-        explain_note(x, "<%.*s> cannot be routed: %s", SPAN_ARG(recipient), e.text);
-    else
-        destinations(x, r.recipient, list);
-    policy_trace_watch(NULL, x->arena);
-    json_array_append_new(x->routes, json_pack("{s:o, s:o, s:o}", "recipient", explain_text(recipient), "lookups", explain_events(&trace),
-                                               "destinations", list));
+    if (filter.n > 0)
+        route_filter(x->policy, filter, r.recipient, x->arena, &r.transport, &r.nexthop);
+    json_t *j = destination(x, &r);
+    if (filter.n > 0)
+        json_object_set_new(j, "filter", explain_text(filter));
+    if (to->sender.n > 0)
+        json_object_set_new(j, "list_owner", explain_text(to->sender));
+    json_array_append_new(list, j);
 }

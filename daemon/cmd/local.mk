@@ -37,6 +37,7 @@ posthousectl_SOURCES = \
 	daemon/cmd/explain.c daemon/cmd/explain.h \
 	daemon/cmd/explain_log.c \
 	daemon/cmd/explain_print.c \
+	daemon/cmd/explain_rewrite.c \
 	daemon/cmd/explain_route.c \
 	daemon/cmd/long_work.c daemon/cmd/long_work.h \
 	daemon/cmd/map_file.c daemon/cmd/map_file.h \

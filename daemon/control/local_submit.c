@@ -100,7 +100,7 @@ static int add_bcc(struct run *r, enum rewrite_bcc which, struct span address, s
     struct span to;
     if (r->policy == NULL || !r->has_maps || !rewrite_has_bcc(r->policy))
         return 0;
-    switch (rewrite_bcc(r->policy, which, address, true, r->m->arena, &to, e)) {
+    switch (rewrite_bcc(r->policy, which, address, true, r->m->arena, &to, NULL, e)) {
     case LOOKUP_FOUND:
         return add_expanded(r, to, NOTIFY_NEVER, true, e);
     case LOOKUP_NONE:

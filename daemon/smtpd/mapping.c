@@ -73,7 +73,7 @@ static enum lookup add_all(struct smtpd_sess *S, const struct rcpt_ctx *x, const
 static enum lookup note_bcc(struct smtpd_sess *S, struct span rcpt, struct err *e)
 {
     struct policy_note n = { .effect = EFFECT_BCC };
-    enum lookup got = rewrite_bcc(S->svc->policy, REWRITE_BCC_RCPT, rcpt, true, smtpd_scratch(S), &n.value, e);
+    enum lookup got = rewrite_bcc(S->svc->policy, REWRITE_BCC_RCPT, rcpt, true, smtpd_scratch(S), &n.value, NULL, e);
     if (got == LOOKUP_FOUND)
         smtpd_action_note(S, &n);
     return got;
@@ -119,7 +119,7 @@ void smtpd_map_bcc(struct smtpd_sess *S)
     if (!rewrite_has_bcc(pol) || !smtpd_maps_addresses(S))
         return;
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
-        enum lookup got = rewrite_bcc(pol, kinds[i], sender, true, smtpd_scratch(S), &to, &e);
+        enum lookup got = rewrite_bcc(pol, kinds[i], sender, true, smtpd_scratch(S), &to, NULL, &e);
         if (got == LOOKUP_TEMPFAIL)
             note_fault(S, sender, MAP_FAULT_TABLE, &e);
         else if (got == LOOKUP_FOUND)

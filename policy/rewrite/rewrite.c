@@ -111,9 +111,7 @@ enum lookup rewrite_envelope(const struct policy *p, enum rewrite_class cls, boo
     if (in.n == 0 || (!has_maps && is_complete(in)))
         return LOOKUP_FOUND;
     const struct rewrite_context local = address_local_context(p);
-    struct span addr = address_rewrite_external(p, &local, addr_quoted(a, in), a);
-    if (t != NULL && !span_eq(addr, addr_quoted(a, in)))
-        t->step(t->arg, "myorigin", in, addr);
+    struct span addr = address_rewrite_external(p, &local, addr_quoted(a, in), a, t);
     if (has_maps && rewrite_map_external(p, cls, &addr, a, t, e) == LOOKUP_TEMPFAIL)
         return LOOKUP_TEMPFAIL;
     *out = addr_external_to_internal(addr, a);
@@ -129,8 +127,11 @@ bool rewrite_has_bcc(const struct policy *p)
 }
 
 enum lookup rewrite_bcc(const struct policy *p, enum rewrite_bcc which, struct span address, bool has_maps, struct arena *a,
-                        struct span *out, struct err *e)
+                        struct span *out, const struct rewrite_trace *t, struct err *e)
 {
+    static const char *const words[] = {
+        [REWRITE_BCC_ALWAYS] = "always_bcc", [REWRITE_BCC_SENDER] = "sender_bcc_maps", [REWRITE_BCC_RCPT] = "recipient_bcc_maps",
+    };
     const struct rewriter *w = p->rewriter;
     struct span to = w->always_bcc;
     enum lookup got = to.n > 0 ? LOOKUP_FOUND : LOOKUP_NONE;
@@ -145,5 +146,7 @@ enum lookup rewrite_bcc(const struct policy *p, enum rewrite_bcc which, struct s
     const struct addr_item *one = addr_list_next(&l, &at);
     if (one == NULL)
         return LOOKUP_NONE;
-    return rewrite_envelope(p, REWRITE_ENV_RCPT, has_maps, addr_external_to_internal(one->text, a), a, out, NULL, e);
+    if (t != NULL)
+        t->step(t->arg, words[which], address, one->text);
+    return rewrite_envelope(p, REWRITE_ENV_RCPT, has_maps, addr_external_to_internal(one->text, a), a, out, t, e);
 }

@@ -17,7 +17,10 @@
 
 enum rewrite_class { REWRITE_ENV_SENDER, REWRITE_ENV_RCPT, REWRITE_HDR_SENDER, REWRITE_HDR_RCPT, REWRITE_CLASSES };
 
-/* Told of each step that changed something. Spans last for the call. NULL: nobody asks. */
+/*
+ * Told of each step that changed something: a parameter, or "source route", "final dot". Where a table gave the result, its
+ * look-up is the last that was found (policy_trace_watch). Spans last for the call. NULL: nobody asks.
+ */
 struct rewrite_trace {
     void (*step)(void *arg, const char *parameter, struct span from, struct span to);
     void *arg;
@@ -49,5 +52,5 @@ bool rewrite_may_change(const struct policy *p, bool has_maps, struct span field
 /* Blind copies. sender and recipient as rewritten, before alias expansion. FOUND: *out is the address, rewritten as a recipient. */
 enum rewrite_bcc { REWRITE_BCC_ALWAYS, REWRITE_BCC_SENDER, REWRITE_BCC_RCPT };
 enum lookup rewrite_bcc(const struct policy *p, enum rewrite_bcc which, struct span address, bool has_maps, struct arena *a,
-                        struct span *out, struct err *e) MUST_CHECK;
+                        struct span *out, const struct rewrite_trace *t, struct err *e) MUST_CHECK;
 bool rewrite_has_bcc(const struct policy *p);

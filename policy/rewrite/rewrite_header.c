@@ -74,11 +74,9 @@ static enum lookup rewrite_item(const struct policy *p, const struct rewrite_con
 {
     if (span_eq(item->text, SPAN_LIT("\"\""))) /* the null address */
         return LOOKUP_NONE;
-    struct span addr = address_rewrite_external(p, x, item->text, a);
+    struct span addr = address_rewrite_external(p, x, item->text, a, t);
     if (addr.n > 1 && addr.p[0] == '@') /* nobody at a domain is an address only with quotes */
         addr = span_cstr(arena_printf(a, "\"\"%.*s", SPAN_ARG(addr)));
-    if (t != NULL && !span_eq(addr, item->text))
-        t->step(t->arg, "myorigin", item->text, addr);
     if (has_maps && rewrite_map_external(p, cls, &addr, a, t, e) == LOOKUP_TEMPFAIL)
         return LOOKUP_TEMPFAIL;
     if (span_eq(addr, item->text))

@@ -70,7 +70,7 @@ void rewrite_parse_list(const struct policy *p, struct span value, struct arena 
     struct span *all = arena_alloc(a, (l.count + 1) * sizeof *all);
     const struct addr_item *item;
     for (size_t at = 0; (item = addr_list_next(&l, &at)) != NULL;)
-        all[n++] = address_rewrite_external(p, &local, item->text, a);
+        all[n++] = address_rewrite_external(p, &local, item->text, a, NULL);
     *out = all;
     *count = n;
 }

@@ -70,6 +70,77 @@ def test_where_mail_goes():
         assert any(e["got"] == "found" and e["key"] == "a@alias.test" for e in a["routes"][0]["lookups"])
 
 
+REWRITING = {
+    "myorigin": "here.test", "mydestination": "here.test", "recipient_delimiter": "+", "local_recipient_maps": "",
+    "mydomain": "dom.test", "append_dot_mydomain": "yes", "default_transport": "discard:", "relay_transport": "discard:",
+    "canonical_maps": "inline:{ old@far.test=a@alias.test }", "masquerade_domains": "mask.test",
+    "virtual_alias_domains": "alias.test", "virtual_alias_maps": "inline:{ { a@alias.test = b@far.test, root } }",
+    "alias_maps": "inline:{ { root=joe, list@far.test }, { owner-root=me } }",
+    "recipient_bcc_maps": "inline:{ @alias.test=archive@far.test }", "sender_bcc_maps": "inline:{ u@mask.test=watch@far.test }",
+    "always_bcc": "all@far.test",
+}
+
+
+def steps(one):
+    return [(s["step"], s["from"], s["to"]) for s in one["rewriting"]]
+
+
+def test_each_step_of_rewriting():
+    with Hub(REWRITING, start=False) as hub:
+        ask = ["--client", "127.0.0.1", "--from", "u@h.mask.test", "--to", "old+x@far.test"]
+        a = explain(hub, *ask)
+        assert steps(a["sender"]) == [("masquerade_domains", "u@h.mask.test", "u@mask.test")] and a["sender"]["result"] == "u@mask.test", a["sender"]
+        first, *copies = a["routes"]
+        assert steps(first) == [
+            ("canonical_maps", "old+x@far.test", "a+x@alias.test"), ("virtual_alias_maps", "a+x@alias.test", "b+x@far.test"),
+            ("virtual_alias_maps", "a+x@alias.test", "root+x@here.test"), ("alias_maps", "root+x@here.test", "joe@here.test"),
+            ("alias_maps", "root+x@here.test", "list@far.test")], first
+        canonical, *virtual, joe, _ = first["rewriting"]
+        assert (canonical["table"], canonical["key"]) == (REWRITING["canonical_maps"], "old@far.test"), canonical
+        assert [(v["key"], v["extension"], v["extension_kept"]) for v in virtual] == 2 * [("a@alias.test", "+x", True)], virtual
+        assert (joe["key"], joe["extension"], joe["extension_kept"]) == ("root", "+x", False), joe
+        assert [(d["recipient"], d["class"], d.get("list_owner")) for d in first["destinations"]] == [
+            ("b+x@far.test", "default", None), ("joe@here.test", "local", "owner-root@here.test"),
+            ("list@far.test", "default", "owner-root@here.test")], first["destinations"]
+        assert [(c["recipient"], c["because"]) for c in copies] == [
+            ("archive@far.test", "recipient_bcc_maps"), ("watch@far.test", "sender_bcc_maps"), ("all@far.test", "always_bcc")], copies
+        assert copies[0]["rewriting"][0]["key"] == "@alias.test" and copies[1]["rewriting"][0]["key"] == "u@mask.test", copies
+        text = hub.ctl("explain", *ask).stdout
+        assert "canonical_maps: <old+x@far.test> becomes <a+x@alias.test> (inline:{ old@far.test=a@alias.test } old@far.test), extension +x kept" in text, text
+        assert "route of <all@far.test> (always_bcc)" in text and "with the sender <owner-root@here.test>" in text, text
+
+
+def test_completion_is_told():
+    with Hub(dict(REWRITING, canonical_maps="", virtual_alias_maps="", alias_maps="", always_bcc=""), start=False) as hub:
+        a = explain(hub, "--client", "127.0.0.1", "--from", "joe", "--to", "joe%far", "--to", "far.test!joe", "--to", "jane")
+        assert steps(a["sender"]) == [("append_at_myorigin", "joe", "joe@here.test")]
+        assert [steps(r) for r in a["routes"]] == [
+            [("allow_percent_hack", "joe%far", "joe@far"), ("append_dot_mydomain", "joe@far", "joe@far.dom.test")],
+            [("swap_bangpath", "far.test!joe", "joe@far.test")], [("append_at_myorigin", "jane", "jane@here.test")]], a["routes"]
+        hub.main["receive_override_options"] = "no_address_mappings"
+        hub.write_conf()
+        a = explain(hub, "--client", "127.0.0.1", "--from", "u@h.mask.test", "--to", "old@far.test")
+        assert steps(a["sender"]) == [] and len(a["routes"]) == 1 and any("no_address_mappings" in n for n in a["notes"]), a
+
+
+def test_actions_are_followed():
+    table = "inline:{ {f@far.test=FILTER smtp:[127.0.0.9]:25}, {h@far.test=HOLD}, {r@far.test=REDIRECT joe@here.test}, {b@far.test=BCC joe@here.test}, {d@far.test=DISCARD} }"
+    with Hub({**REWRITING, "always_bcc": "", "smtpd_recipient_restrictions": f"check_recipient_access {table}", "content_filter": "smtp:[127.0.0.8]:25"},
+             start=False) as hub:
+        def ask(who):
+            return explain(hub, "--client", "127.0.0.1", "--from", "u@x.test", "--to", f"{who}@far.test")
+        to, = ask("f")["routes"][0]["destinations"]
+        assert (to["transport"], to["nexthop"], to["filter"]) == ("smtp", "[127.0.0.9]:25", "smtp:[127.0.0.9]:25"), to
+        to, = ask("x")["routes"][0]["destinations"]
+        assert (to["nexthop"], to["filter"]) == ("[127.0.0.8]:25", "smtp:[127.0.0.8]:25"), to
+        route, = ask("r")["routes"]
+        assert (route["recipient"], route["because"], route["destinations"][0]["class"]) == ("joe@here.test", "REDIRECT", "local"), route
+        assert [(r["recipient"], r.get("because")) for r in ask("b")["routes"]] == [("b@far.test", None), ("joe@here.test", "BCC")]
+        assert any("HOLD" in n for n in ask("h")["notes"])
+        a = ask("d")
+        assert a["routes"] == [] and any("DISCARD" in n for n in a["notes"]), a
+
+
 def test_stages_of_their_own():
     with Hub({"smtpd_delay_reject": "no", "smtpd_helo_restrictions": "reject_non_fqdn_helo_hostname", "soft_bounce": "yes",
               "smtpd_data_restrictions": "check_sender_access inline:{ {x@x.test=521 go away} }", "smtpd_etrn_restrictions": "permit_mynetworks, reject"},

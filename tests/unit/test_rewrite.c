@@ -97,11 +97,17 @@ static void test_steps_are_told(void **state)
     struct span out;
     struct err e = ERR_INIT;
     assert_int_equal(rewrite_envelope(f->policy, REWRITE_ENV_SENDER, true, SPAN_LIT("joe"), f->arena, &out, &t, &e), LOOKUP_FOUND);
-    assert_string_equal(buf_cstr(&b), "myorigin joe joe@o.example\nsender_canonical_maps joe@o.example j@h.example.org\n"
+    assert_string_equal(buf_cstr(&b), "append_at_myorigin joe joe@o.example\nsender_canonical_maps joe@o.example j@h.example.org\n"
                                       "masquerade_domains j@h.example.org j@example.org\n");
     buf_reset(&b);
     assert_int_equal(rewrite_envelope(f->policy, REWRITE_ENV_SENDER, false, SPAN_LIT("joe"), f->arena, &out, &t, &e), LOOKUP_FOUND);
-    assert_string_equal(buf_cstr(&b), "myorigin joe joe@o.example\n");
+    assert_string_equal(buf_cstr(&b), "append_at_myorigin joe joe@o.example\n");
+    buf_reset(&b);
+    assert_int_equal(rewrite_envelope(f->policy, REWRITE_ENV_RCPT, false, SPAN_LIT("h.example!joe"), f->arena, &out, &t, &e), LOOKUP_FOUND);
+    assert_int_equal(rewrite_envelope(f->policy, REWRITE_ENV_RCPT, false, SPAN_LIT("joe%h"), f->arena, &out, &t, &e), LOOKUP_FOUND);
+    assert_int_equal(rewrite_envelope(f->policy, REWRITE_ENV_RCPT, false, SPAN_LIT("joe@h.example."), f->arena, &out, &t, &e), LOOKUP_FOUND);
+    assert_string_equal(buf_cstr(&b), "swap_bangpath h.example!joe joe@h.example\nallow_percent_hack joe%h joe@h\n"
+                                      "final dot joe@h.example. joe@h.example\n");
     buf_free(&b);
     fixture_free(&f);
 }
@@ -115,15 +121,15 @@ static void test_bcc(void **state)
     struct span out;
     struct err e = ERR_INIT;
     assert_true(rewrite_has_bcc(f->policy));
-    assert_int_equal(rewrite_bcc(f->policy, REWRITE_BCC_ALWAYS, SPAN_LIT(""), true, f->arena, &out, &e), LOOKUP_FOUND);
+    assert_int_equal(rewrite_bcc(f->policy, REWRITE_BCC_ALWAYS, SPAN_LIT(""), true, f->arena, &out, NULL, &e), LOOKUP_FOUND);
     assert_true(span_eq(out, SPAN_LIT("arch@o.example")));
-    assert_int_equal(rewrite_bcc(f->policy, REWRITE_BCC_SENDER, SPAN_LIT("a+e@x"), true, f->arena, &out, &e), LOOKUP_FOUND);
+    assert_int_equal(rewrite_bcc(f->policy, REWRITE_BCC_SENDER, SPAN_LIT("a+e@x"), true, f->arena, &out, NULL, &e), LOOKUP_FOUND);
     assert_true(span_eq(out, SPAN_LIT("s@y")));
-    assert_int_equal(rewrite_bcc(f->policy, REWRITE_BCC_SENDER, SPAN_LIT(""), true, f->arena, &out, &e), LOOKUP_NONE);
-    assert_int_equal(rewrite_bcc(f->policy, REWRITE_BCC_SENDER, SPAN_LIT("b@x"), true, f->arena, &out, &e), LOOKUP_NONE);
-    assert_int_equal(rewrite_bcc(f->policy, REWRITE_BCC_RCPT, SPAN_LIT("b@x"), true, f->arena, &out, &e), LOOKUP_FOUND);
+    assert_int_equal(rewrite_bcc(f->policy, REWRITE_BCC_SENDER, SPAN_LIT(""), true, f->arena, &out, NULL, &e), LOOKUP_NONE);
+    assert_int_equal(rewrite_bcc(f->policy, REWRITE_BCC_SENDER, SPAN_LIT("b@x"), true, f->arena, &out, NULL, &e), LOOKUP_NONE);
+    assert_int_equal(rewrite_bcc(f->policy, REWRITE_BCC_RCPT, SPAN_LIT("b@x"), true, f->arena, &out, NULL, &e), LOOKUP_FOUND);
     assert_true(span_eq(out, SPAN_LIT("rr@y")));
-    assert_int_equal(rewrite_bcc(f->policy, REWRITE_BCC_RCPT, SPAN_LIT("bad@z"), true, f->arena, &out, &e), LOOKUP_NONE);
+    assert_int_equal(rewrite_bcc(f->policy, REWRITE_BCC_RCPT, SPAN_LIT("bad@z"), true, f->arena, &out, NULL, &e), LOOKUP_NONE);
     fixture_free(&f);
     f = fixture_new("");
     assert_false(rewrite_has_bcc(f->policy));
