@@ -26,7 +26,7 @@
 #include "daemon/descriptors.h"
 #include "daemon/last_words.h"
 #include "daemon/logging.h"
-#include "daemon/own_expand.h"
+#include "daemon/own_inspect.h"
 #include "daemon/postmaster.h"
 #include "daemon/smtp/conn_cache.h"
 #include "queue/index.h"
@@ -158,7 +158,7 @@ static struct conf *conf_cb(void *arg)
 static bool open_spool(struct daemon *d, struct err *e)
 {
     struct log_src src = source(d, "notice");
-    struct own_expand x = { .expand = own_expand_cb, .arg = d };
+    struct own_policy x = own_policy_of(d);
     d->notices = notices_new(&src, conf_cb, d, &x);
     const struct params *p = conf_global(d->conf);
     struct spool_options o = {
@@ -252,7 +252,7 @@ static bool start_queue(struct daemon *d, struct err *e)
     const struct params *p = conf_global(d->conf);
     char *pauses_path = xasprintf("%s/paused", p->queue_directory);
     struct sched_options so = { .spool = d->spool, .conf = d->conf, .log = &d->qmgr_src, .resolve = resolve_cb,
-                                .resolve_arg = d, .expand = { own_expand_cb, d }, .wake = wake_cb, .wake_arg = d, .pauses_path = pauses_path };
+                                .resolve_arg = d, .own = own_policy_of(d), .wake = wake_cb, .wake_arg = d, .pauses_path = pauses_path };
     d->sched = sched_new(&so, e);
     free(pauses_path);
     if (d->sched == NULL)

@@ -12,6 +12,7 @@
 #include "common/conf/notify_class.h"
 #include "common/mail/address.h"
 #include "queue/dsn.h"
+#include "queue/own_rcpts.h"
 
 struct batch { /* all notifications of one call */
     _Atomic unsigned open;
@@ -87,7 +88,7 @@ static bool add_rcpts(const struct bounce_options *o, struct msg *n, const struc
 {
     struct err e = ERR_INIT;
     char id[QID_TEXT_MAX + 1];
-    if (own_rcpts_add(n, own->to, &o->expand, own->p->duplicate_filter_limit, &e))
+    if (own_rcpts_add(n, own->to, &o->own, own->p->duplicate_filter_limit, &e))
         return true;
     format_id(id, comes ? original_id : own->id, own->p->enable_long_queue_ids);
     if (comes) {
@@ -126,7 +127,7 @@ static bool headers_only(const struct params *p, enum bounce_kind kind, const st
     return true;
 }
 
-static void fill_envelope(struct msg *n, const struct msg *original, const struct dsn_report *d, uint64_t bytes)
+static void fill_envelope(struct msg *n, const struct msg *original, const struct dsn_report *d)
 {
     struct envelope *e = &n->env;
     e->flags |= ENV_BOUNCE | (d->is_utf8 ? ENV_SMTPUTF8 | ENV_8BITMIME : 0);
@@ -138,31 +139,54 @@ static void fill_envelope(struct msg *n, const struct msg *original, const struc
         e->content_flags |= CONTENT_HAS_8BIT | (span_is_ascii(d->own.to) ? 0 : CONTENT_HAS_8BIT_HEADER);
     if (e->content_flags & CONTENT_HAS_8BIT)
         e->flags |= ENV_8BITMIME;
-    e->content_bytes = bytes;
     n->received_ms = clock_mono_ms();
 }
 
-static enum spool_status compose(const struct bounce_options *o, struct dsn_report *d, struct msg *original, struct msg *n)
+/* x: who looks at it; NULL: nobody. */
+static enum own_verdict compose(const struct bounce_options *o, const struct own_policy *x, struct dsn_report *d,
+                                struct msg *original, struct msg *n, struct err *e)
 {
     struct content_view view;
-    struct err e = ERR_INIT;
-    bool has_view = content_acquire(o->spool, original, &view, &e);
+    struct own_content to;
+    bool has_view = content_acquire(o->spool, original, &view, e);
     if (!has_view)
-        log_warn(o->log, "a notification goes without the original text: %s", e.text);
+        log_warn(o->log, "a notification goes without the original text: %s", e->text);
     d->view = has_view ? &view : NULL;
-    struct content_writer *w = content_begin(o->spool, d->own.id);
-    bool ok = dsn_write(d, w);
+    fill_envelope(n, original, d);
+    own_content_begin(&to, x, OWN_BOUNCE, &d->own, o->spool, n);
+    if (!dsn_write(d, &to))
+        to.has_failed = true;
     if (has_view)
         content_release(&view);
-    if (!ok) {
-        content_abort(&w);
-        return SPOOL_IO;
+    return own_content_end(&to, n, e);
+}
+
+/* The same, with what there is to do when it is not let through. comes: it is asked for again. */
+static enum own_verdict compose_inspected(const struct bounce_options *o, struct dsn_report *d, struct msg *original, struct msg *n,
+                                          bool comes)
+{
+    struct err e = ERR_INIT;
+    char id[QID_TEXT_MAX + 1];
+    enum own_verdict v = compose(o, &o->own, d, original, n, &e);
+    switch (v) {
+    case OWN_KEEP:
+    case OWN_DISCARD:
+    case OWN_UNWRITTEN:
+        return v;
+    case OWN_LATER:
+        if (!comes)
+            break;
+        format_id(id, original->env.id, d->p->enable_long_queue_ids);
+        log_warn(o->log, "%s: a notification cannot be inspected now: %s", id, e.text);
+        return v;
+    case OWN_REFUSED:
+        break;
     }
-    uint64_t bytes = content_bytes(w);
-    enum spool_status st = content_finish(&w, n);
-    if (st == SPOOL_OK)
-        fill_envelope(n, original, d, bytes);
-    return st;
+    format_id(id, d->own.id, d->p->enable_long_queue_ids);
+    log_warn(o->log, "%s: a notification is put on hold, since content inspection %s: %s", id,
+             v == OWN_REFUSED ? "refuses it" : "fails", e.text);
+    n->env.flags |= ENV_HOLD;
+    return compose(o, NULL, d, original, n, &e);
 }
 
 static void send_one(const struct bounce_options *o, struct batch *b, enum bounce_kind kind, const char *words, struct msg *original,
@@ -175,12 +199,13 @@ static void send_one(const struct bounce_options *o, struct batch *b, enum bounc
         .is_headers_only = headers_only(p, kind, original) };
     d.is_utf8 = needs_utf8(original, r, count);
     atomic_fetch_add(&b->open, 1);
-    enum spool_status st = SPOOL_IO;
-    if (add_rcpts(o, n, &own, original->env.id, comes_again(kind, is_courtesy)))
-        st = compose(o, &d, original, n);
-    if (st != SPOOL_OK) {
-        if (!is_courtesy)
-            atomic_store(&b->status, st);
+    enum own_verdict v = OWN_LATER;
+    bool comes = comes_again(kind, is_courtesy);
+    if (add_rcpts(o, n, &own, original->env.id, comes))
+        v = compose_inspected(o, &d, original, n, comes);
+    if (v != OWN_KEEP) {
+        if (!is_courtesy && v != OWN_DISCARD)
+            atomic_store(&b->status, SPOOL_IO);
         msg_unref(&n);
         batch_drop(b);
         return;

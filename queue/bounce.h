@@ -8,7 +8,7 @@
  */
 #pragma once
 #include "common/conf/conf.h"
-#include "queue/own_rcpts.h"
+#include "queue/own_policy.h"
 
 enum bounce_kind { BOUNCE_FAILURE, BOUNCE_DELAY, BOUNCE_SUCCESS, BOUNCE_POSTMASTER_COPY, BOUNCE_DOUBLE };
 
@@ -23,14 +23,15 @@ struct bounce_options {
     struct spool *spool;
     struct conf *conf;         /* borrowed during the call */
     const struct log_src *log; /* program name "bounce" */
-    struct own_expand expand;  /* who the notification goes to; zero: to the address itself */
+    struct own_policy own;     /* who the notification goes to, and who looks at it; zero: to the address itself, nobody */
 };
 
 /*
  * Queues the notification for these recipients of `original` (and postmaster copies per notify_classes). Honours NOTIFY,
  * RET, null and double-bounce senders. queued(arg, status) is called once, maybe before the return when nothing needs to be sent.
- * When its recipient cannot be mapped now, a notification that will be asked for again (failure, delay) is a failure; the
- * others (success, a copy for the postmaster) are queued as they are, on hold.
+ * When its recipient cannot be mapped or its content not be inspected now, a notification that will be asked for again (failure,
+ * delay) is a failure; the others (success, a copy for the postmaster) are queued as they are, on hold. So is what content
+ * checks refuse.
  */
 void bounce_send(const struct bounce_options *o, enum bounce_kind kind, struct msg *original,
                  const struct bounce_rcpt *r, size_t n, void (*queued)(void *arg, int status), void *arg);

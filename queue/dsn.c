@@ -1,5 +1,5 @@
 /*
- * Everything goes through one buffer that is handed to the writer whenever it has grown beyond DSN_BUFFER, so a
+ * Everything goes through one buffer that is handed on whenever it has grown beyond DSN_BUFFER, so a
  * report on 10,000 recipients takes no more memory than one on a single recipient.
  */
 #include "common/base/ascii.h"
@@ -13,7 +13,7 @@
 
 struct out {
     struct buf b;
-    struct content_writer *w;
+    struct own_content *to;
     bool failed;
 };
 
@@ -21,7 +21,7 @@ static void drain(struct out *o, size_t above)
 {
     if (o->b.n <= above || o->failed)
         return;
-    if (!buf_ok(&o->b) || content_append(o->w, buf_span(&o->b)) != SPOOL_OK)
+    if (!buf_ok(&o->b) || !own_content_put(o->to, buf_span(&o->b)))
         o->failed = true;
     buf_reset(&o->b);
 }
@@ -318,7 +318,7 @@ static void put_original(struct out *o, const struct dsn_report *d)
     drain(o, 0);
     while (content.n > 0 && !o->failed) {
         size_t n = content.n < DSN_BUFFER ? content.n : DSN_BUFFER;
-        if (content_append(o->w, span_of(content.p, n)) != SPOOL_OK)
+        if (!own_content_put(o->to, span_of(content.p, n)))
             o->failed = true;
         if (n == content.n && content.p[n - 1] != '\n')
             line(o, "");
@@ -326,9 +326,9 @@ static void put_original(struct out *o, const struct dsn_report *d)
     }
 }
 
-bool dsn_write(const struct dsn_report *d, struct content_writer *w)
+bool dsn_write(const struct dsn_report *d, struct own_content *to)
 {
-    struct out o = { .b = BUF_INIT(0), .w = w };
+    struct out o = { .b = BUF_INIT(0), .to = to };
     put_header(&o, d);
     put_words(&o, d);
     put_status(&o, d);

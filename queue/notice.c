@@ -10,7 +10,8 @@
 #include "common/base/lock.h"
 #include "common/base/mem.h"
 #include "common/conf/params.h"
-#include "queue/own_mail.h"
+#include "queue/own_content.h"
+#include "queue/own_rcpts.h"
 
 #define RETRY_MS 2000
 
@@ -39,7 +40,7 @@ struct notices {
     struct log_src log;                /* immutable */
     struct conf *(*conf)(void *arg);   /* immutable */
     void *arg;                         /* immutable */
-    struct own_expand expand;          /* immutable */
+    struct own_policy own;             /* immutable */
     struct spool *spool;               /* immutable once the thread runs */
     pthread_t thread;
     bool is_running;                   /* main only */
@@ -161,21 +162,38 @@ static void put_message(struct buf *b, const struct own_mail *own, const struct 
     buf_printf(b, "\r\nnotify_classes asks for this mail (class %s).\r\n", notify_class_word(w->cls));
 }
 
-static enum spool_status put_content(struct notices *n, struct msg *m, const struct own_mail *own, const struct waiting *w)
+/* x: who looks at it; NULL: nobody. */
+static enum own_verdict put_content(struct notices *n, const struct own_policy *x, struct msg *m, const struct own_mail *own,
+                                    const struct waiting *w, struct err *e)
 {
     struct buf b = BUF_INIT(4 * NOTICE_TEXT_MAX);
+    struct own_content to;
     put_message(&b, own, w);
-    struct content_writer *c = content_begin(n->spool, own->id);
-    enum spool_status st = content_append(c, buf_span(&b));
-    size_t bytes = b.n;
+    own_content_begin(&to, x, OWN_NOTIFY, own, n->spool, m);
+    own_content_put(&to, buf_span(&b));
     buf_free(&b);
-    if (st != SPOOL_OK) {
-        content_abort(&c);
-        return st;
+    return own_content_end(&to, m, e);
+}
+
+/* The same, with what there is to do when it is not let through. OWN_LATER: it is composed again. */
+static enum own_verdict put_inspected(struct notices *n, struct msg *m, const struct own_mail *own, const struct waiting *w, bool is_last)
+{
+    struct err e = ERR_INIT;
+    uint64_t before;
+    enum own_verdict v = put_content(n, &n->own, m, own, w, &e);
+    if (v == OWN_LATER && !is_last) {
+        if (log_once_a_minute(&n->failed_ms, &n->unfailed, &before))
+            log_warn(&n->log, "a notice to the postmaster waits, since it cannot be inspected: %s", e.text);
+        return v;
     }
-    st = content_finish(&c, m);
-    m->env.content_bytes = bytes;
-    return st;
+    if (v != OWN_LATER && v != OWN_REFUSED)
+        return v;
+    char id[QID_TEXT_MAX + 1];
+    id[qid_format(own->id, own->p->enable_long_queue_ids, id)] = '\0';
+    log_warn(&n->log, "%s: a notice to the postmaster is put on hold, since content inspection %s: %s", id,
+             v == OWN_REFUSED ? "refuses it" : "fails", e.text);
+    m->env.flags |= ENV_HOLD;
+    return put_content(n, NULL, m, own, w, &e);
 }
 
 /* False: to be tried again. At the end of the program there is no other time. */
@@ -183,7 +201,7 @@ static bool add_rcpts(struct notices *n, struct msg *m, const struct own_mail *o
 {
     struct err e = ERR_INIT;
     uint64_t before;
-    if (own_rcpts_add(m, own->to, &n->expand, own->p->duplicate_filter_limit, &e))
+    if (own_rcpts_add(m, own->to, &n->own, own->p->duplicate_filter_limit, &e))
         return true;
     if (is_last) {
         char id[QID_TEXT_MAX + 1];
@@ -196,7 +214,9 @@ static bool add_rcpts(struct notices *n, struct msg *m, const struct own_mail *o
     return is_last;
 }
 
-static struct msg *compose(struct notices *n, const struct params *p, const struct waiting *w, struct own_mail *own, bool is_last)
+/* OWN_KEEP: *out is complete. */
+static enum own_verdict compose(struct notices *n, const struct params *p, const struct waiting *w, struct own_mail *own, bool is_last,
+                                struct msg **out)
 {
     struct arena *a = arena_new(512);
     struct msg *m = own_mail_new(own, p, n->spool, own_mail_address(a, p->double_bounce_sender, p),
@@ -204,9 +224,12 @@ static struct msg *compose(struct notices *n, const struct params *p, const stru
     arena_free(&a);
     m->env.flags = ENV_BOUNCE;
     m->received_ms = clock_mono_ms();
-    if (!add_rcpts(n, m, own, is_last) || put_content(n, m, own, w) != SPOOL_OK)
+    enum own_verdict v = add_rcpts(n, m, own, is_last) ? put_inspected(n, m, own, w, is_last) : OWN_LATER;
+    if (v == OWN_KEEP)
+        *out = m;
+    else
         msg_unref(&m);
-    return m;
+    return v;
 }
 
 static void done_cb(void *arg, struct msg *m UNUSED, int status)
@@ -243,12 +266,13 @@ static bool send_notice(struct notices *n, const struct waiting *w, bool is_last
     struct own_mail own;
     bool done = true;
     if (!w->is_own || (notify_mask(p->notify_classes) & NOTIFY_BIT(w->cls))) {
-        struct msg *m = compose(n, p, w, &own, is_last);
+        struct msg *m = NULL;
+        enum own_verdict v = compose(n, p, w, &own, is_last, &m);
         /* The message's arena goes when it is submitted. */
         char *message_id = m != NULL ? xstrndup(own.message_id.p, own.message_id.n) : NULL;
         own.message_id = span_cstr(message_id);
-        done = m != NULL && submit_and_wait(n, m) == SPOOL_OK;
-        if (done) {
+        done = v == OWN_DISCARD || (v == OWN_KEEP && submit_and_wait(n, m) == SPOOL_OK);
+        if (done && v == OWN_KEEP) {
             own_mail_log(&n->log, &own);
             char id[QID_TEXT_MAX + 1];
             id[qid_format(own.id, p->enable_long_queue_ids, id)] = '\0';
@@ -308,14 +332,14 @@ static void *notices_main(void *arg)
 
 /* ---- life ---- */
 
-struct notices *notices_new(const struct log_src *log, struct conf *(*conf)(void *arg), void *arg, const struct own_expand *expand)
+struct notices *notices_new(const struct log_src *log, struct conf *(*conf)(void *arg), void *arg, const struct own_policy *own)
 {
     struct notices *n = xcalloc(1, sizeof *n);
     n->log = *log;
     n->conf = conf;
     n->arg = arg;
-    if (expand != NULL)
-        n->expand = *expand;
+    if (own != NULL)
+        n->own = *own;
     n->tail = &n->list;
     lock_init(&n->m, LOCK_NOTICES);
     cond_init(&n->changed);

@@ -18,7 +18,7 @@
 #include "common/base/log.h"
 #include "common/conf/notify_class.h"
 #include "common/conf/conf.h"
-#include "queue/own_rcpts.h"
+#include "queue/own_policy.h"
 
 #define NOTICES_PER_MINUTE  20
 #define NOTICES_WAITING     64
@@ -36,8 +36,8 @@ struct notice {
 };
 
 struct notices;
-/* conf: the current snapshot, counted. expand: who the mail goes to; NULL: to the address itself. Both are called on the thread. */
-struct notices *notices_new(const struct log_src *log, struct conf *(*conf)(void *arg), void *arg, const struct own_expand *expand);
+/* conf: the current snapshot, counted. own: who the mail goes to and who looks at it; NULL: the address itself, nobody. Both are called on the thread. */
+struct notices *notices_new(const struct log_src *log, struct conf *(*conf)(void *arg), void *arg, const struct own_policy *own);
 /* Returns errno. The spool must answer what is submitted until notices_stop() has returned. */
 int notices_start(struct notices *n, struct spool *s) MUST_CHECK;
 /* Tries what waits once more, then ends the thread. What still cannot be mapped then is queued as it is, on hold. */

@@ -15,7 +15,7 @@ static void add(struct msg *m, struct span addr, struct span orig)
     r->orig = orig;
 }
 
-bool own_rcpts_add(struct msg *m, struct span to, const struct own_expand *x, int64_t duplicate_limit, struct err *e)
+bool own_rcpts_add(struct msg *m, struct span to, const struct own_policy *x, int64_t duplicate_limit, struct err *e)
 {
     if (x == NULL || x->expand == NULL) {
         add(m, to, to);

@@ -1,8 +1,8 @@
 /*
  * own_rcpts: who gets a message that this system writes itself
  *
- * Purpose    a notification or notice goes through address mapping like other mail: its recipient may be an alias. The mapping is
- *            policy's, which is joined by the daemon; this adds what comes of it to the message.
+ * Purpose    a notification or notice goes through address mapping like other mail: its recipient may be an alias. This adds what
+ *            comes of it to the message.
  * Source     cleanup(8): mail from within is mapped, but causes no blind copies; RFC 5321 4.5.5
  * Threads    any; expand() may wait for a table, so no lock is held
  *
@@ -10,18 +10,12 @@
  * never causes another.
  */
 #pragma once
-#include "queue/spool.h"
-
-struct own_expand {
-    /* Fills *out ([*count], at least one, in a) with the final recipients. False: not known now, and e says why. NULL: no mapping. */
-    bool (*expand)(void *arg, struct span rcpt, struct arena *a, struct span **out, size_t *count, struct err *e);
-    void *arg;
-};
+#include "queue/own_policy.h"
 
 /*
  * Gives m what `to` (which lasts as long as m) stands for, each once, as far as duplicate_limit (0: none) looks back. False:
  * m has no recipient, and e says why.
  */
-bool own_rcpts_add(struct msg *m, struct span to, const struct own_expand *x, int64_t duplicate_limit, struct err *e) MUST_CHECK;
+bool own_rcpts_add(struct msg *m, struct span to, const struct own_policy *x, int64_t duplicate_limit, struct err *e) MUST_CHECK;
 /* For those that cannot be made again: the recipient as it is, and the message is on hold until somebody looks at it. */
 void own_rcpts_hold(struct msg *m, struct span to);

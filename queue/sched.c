@@ -24,7 +24,7 @@ struct sched *sched_new(const struct sched_options *o, struct err *e)
     s->log_bounce.prog = "bounce";
     s->resolve = o->resolve;
     s->resolve_arg = o->resolve_arg;
-    s->expand = o->expand;
+    s->own = o->own;
     s->wake = o->wake;
     s->wake_arg = o->wake_arg;
     lock_init(&s->m, LOCK_SCHED_INBOX);

@@ -83,7 +83,7 @@ struct sched_options {
      */
     int (*resolve)(void *arg, struct conf *c, struct span sender, struct span filter, struct msg_rcpt *r, struct arena *a, struct span *dsn, struct span *why);
     void *resolve_arg;
-    struct own_expand expand;   /* who the notifications that it sends go to; called with no lock held */
+    struct own_policy own;      /* for the notifications that it sends; called with no lock held */
     /* Called with no lock held when jobs became available and idle delivery threads should look: count = how many new ones may start. */
     void (*wake)(void *arg, unsigned count);
     void *wake_arg;

@@ -4,6 +4,7 @@ libsched_a_SOURCES = \
 	queue/dsn.c queue/dsn.h \
 	queue/notice.c queue/notice.h \
 	queue/own_address.c queue/own_mail.c queue/own_mail.h queue/own_rcpts.c queue/own_rcpts.h \
+	queue/own_content.c queue/own_content.h queue/own_policy.h \
 	queue/concurrency.c queue/concurrency.h \
 	queue/rates.c queue/rates.h \
 	queue/retry.c queue/retry.h \

@@ -211,7 +211,7 @@ struct sched {
     struct log_src log, log_error, log_super, log_bounce; /* qmgr; error; postsuper; bounce */
     int (*resolve)(void *arg, struct conf *c, struct span sender, struct span filter, struct msg_rcpt *r, struct arena *a, struct span *dsn, struct span *why);
     void *resolve_arg;
-    struct own_expand expand;
+    struct own_policy own;
     void (*wake)(void *arg, unsigned count);
     void *wake_arg;
 

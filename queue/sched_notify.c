@@ -40,7 +40,7 @@ static struct notice *notice_new(struct sched *s, struct msg_sched *ms, struct m
 
 static void send(struct sched *s, struct notice *n, struct conf *c, const struct bounce_rcpt *r, size_t count)
 {
-    struct bounce_options o = { .spool = s->spool, .conf = c, .log = &s->log_bounce, .expand = s->expand };
+    struct bounce_options o = { .spool = s->spool, .conf = c, .log = &s->log_bounce, .own = s->own };
     bounce_send(&o, n->kind, n->m, r, count, queued_cb, n);
 }
 

@@ -27,6 +27,7 @@ SCENARIOS = \
 	tests/scenarios/logs.py \
 	tests/scenarios/net_tables.py \
 	tests/scenarios/notices.py \
+	tests/scenarios/own_checks.py \
 	tests/scenarios/operate.py \
 	tests/scenarios/restrictions.py \
 	tests/scenarios/retry.py \

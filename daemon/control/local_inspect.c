@@ -50,7 +50,7 @@ static void add_checks(struct local_inspect *i, const struct local_inspect_optio
     const struct envelope *env = &i->m->env;
     struct arena *a = i->m->arena;
     const struct content_checks *c = o->policy != NULL ? policy_content_checks(o->policy, o->pickup) : NULL;
-    if (c == NULL || has_word(o->p->receive_override_options, "no_header_body_checks"))
+    if (c == NULL || o->has_no_checks || (!o->is_own && has_word(o->p->receive_override_options, "no_header_body_checks")))
         return;
     i->log = *o->log;
     i->log.prog = "cleanup";
@@ -84,7 +84,7 @@ void local_inspect_begin(struct local_inspect *i, const struct local_inspect_opt
     } };
     i->bcc_end = &i->bcc;
     add_checks(i, o);
-    i->rewrite = rewrite_stage_new(o->policy, REWRITE_LOCAL, local_inspect_maps_addresses(p));
+    i->rewrite = rewrite_stage_new(o->policy, REWRITE_LOCAL, o->is_own || local_inspect_maps_addresses(p));
     if (i->rewrite != NULL)
         i->o.stages[i->o.stage_count++] = rewrite_stage_of(i->rewrite);
 }

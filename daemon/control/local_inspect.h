@@ -40,6 +40,8 @@ struct local_inspect_options {
     const struct policy *policy;       /* NULL: no checks */
     const struct log_src *log;
     const char *queue_id;
+    bool is_own;                       /* written by the system itself: receive_override_options does not count */
+    bool has_no_checks;                /* nor do the tables */
 };
 
 /* receive_override_options lets addresses be changed. */

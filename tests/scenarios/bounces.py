@@ -202,11 +202,11 @@ def test_a_sender_that_is_an_alias():
 
 
 def test_a_sender_that_is_written_otherwise():
-    """Completed and made canonical as any recipient; the report has the address that the original had."""
+    """Completed and made canonical as any recipient, in the header too."""
     with Sink() as sink, hub_for(sink, {"recipient_canonical_maps": "inline:{ joe@old.example.net=user@example.com }"}) as hub:
         sink.on["RCPT"] = lambda s, a: REFUSE
         send(hub, sender="joe@old.example.net")
-        assert report(hub).mail["To"] == "joe@old.example.net"
+        assert report(hub).mail["To"] == "user@example.com"
 
 
 def bounce_when_mapping_fails(hub, sink, sender):

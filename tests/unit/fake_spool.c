@@ -161,6 +161,7 @@ uint64_t content_bytes(const struct content_writer *w)
 
 enum spool_status content_finish(struct content_writer **w, struct msg *m)
 {
+    m->env.content_bytes = (*w)->b.n;
     m->content = buf_detach(&(*w)->b);
     free(*w);
     *w = NULL;

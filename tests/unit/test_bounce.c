@@ -402,7 +402,7 @@ static bool expand(void *arg, struct span rcpt, struct arena *a, struct span **o
 static unsigned notify_mapped(struct bench *b, enum bounce_kind kind, struct msg *m, const char *const *members, struct answer *a)
 {
     struct bounce_rcpt r = failed(0);
-    struct bounce_options o = { .spool = b->spool, .conf = b->conf, .log = &b->src, .expand = { expand, (void *)(uintptr_t)members } };
+    struct bounce_options o = { .spool = b->spool, .conf = b->conf, .log = &b->src, .own = { .expand = expand, .arg = (void *)(uintptr_t)members } };
     unsigned before = b->spool->committed_n;
     *a = (struct answer){ 0 };
     b->spool->sched = NULL;
