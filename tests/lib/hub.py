@@ -80,6 +80,7 @@ class Hub:
             "smtpd_peername_lookup": "no",
             "smtp_tls_security_level": "none",
             "disable_dns_lookups": "yes",
+            "journal_segment_size": "4M",  # each start writes one full of zeros
             "table_module_directory": str(BUILD.resolve() / "modules"),
         }
         if os.geteuid() == 0:  # started as root the virtual transport wants to know whose the mailboxes are
