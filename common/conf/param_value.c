@@ -125,9 +125,25 @@ static void expect_range(const struct param_row *row, struct err *e)
         err_set(e, "expected a whole number from %lld to %lld", (long long)row->min, (long long)row->max);
 }
 
+/* A few parameters of our own reach below a second, and only those are given in ms. */
+static bool takes_ms(const struct param_row *row)
+{
+    return row->min % 1000 != 0;
+}
+
+static bool parse_row_time(const struct param_row *row, struct span s, int64_t *ms)
+{
+    if (takes_ms(row) && s.n > 2 && span_ieq(span_from(s, s.n - 2), SPAN_LIT("ms")))
+        return num_parse(span_of(s.p, s.n - 2), row->min, row->max, ms);
+    return param_parse_time(s, row->unit, ms) && *ms >= row->min && *ms <= row->max;
+}
+
 static void expect_time(const struct param_row *row, struct err *e)
 {
-    if (row->min > 0)
+    if (takes_ms(row))
+        err_set(e, "expected a time such as %lldms, 30s or 5m, at least %lldms (a number alone means %s)", (long long)row->min,
+                (long long)row->min, unit_name(row->unit));
+    else if (row->min > 0)
         err_set(e, "expected a time such as 30s, 5m, 2h or 1d, at least %gs (a number alone means %s)",
                 (double)row->min / 1000.0, unit_name(row->unit));
     else
@@ -150,7 +166,7 @@ static bool parse_value(const struct param_row *row, const char *text, struct va
         return parse_bytes(s, &v->number) && v->number >= row->min && v->number <= row->max;
     case PARAM_TIME:
         expect_time(row, e);
-        return param_parse_time(s, row->unit, &v->number) && v->number >= row->min && v->number <= row->max;
+        return parse_row_time(row, s, &v->number);
     case PARAM_ENUM:
         err_set(e, "expected one of: %s%s", row->words + (row->words[0] == '|'),
                 row->words[0] == '|' ? " (or nothing)" : "");

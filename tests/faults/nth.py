@@ -58,7 +58,7 @@ SWEEPS = {
 }
 
 MAIN = {
-    "index_flush_interval": "1s", "journal_segment_size": "1M", "spool_message_buffer_limit": "16K",
+    "index_flush_interval": "100ms", "journal_segment_size": "1M", "spool_message_buffer_limit": "16K",
     "minimal_backoff_time": "300s", "maximal_backoff_time": "300s", "smtpd_client_connection_count_limit": "0",
     "delivery_threads": "8", "default_process_limit": "8", "error_notice_recipient": "other@example.com",
     "notify_classes": "resource, software", "smtp_destination_concurrency_failed_cohort_limit": "1000",

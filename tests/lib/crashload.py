@@ -85,7 +85,7 @@ class CrashHub(Hub):
         self.later_host = lonely_address()
         super().__init__(dict({
             "minimal_backoff_time": "300s", "maximal_backoff_time": "300s", "queue_run_delay": "1s",
-            "index_flush_interval": "1s", "journal_segment_size": "1M", "smtpd_client_connection_count_limit": "0",
+            "index_flush_interval": "100ms", "journal_segment_size": "1M", "smtpd_client_connection_count_limit": "0",
         }, **(main or {})), routes={
             "smtp.example": f"smtp:[127.0.0.1]:{smtp.port}", "lmtp.example": f"lmtp:inet:[127.0.0.1]:{lmtp.port}",
             "later.example": f"smtp:[{self.later_host}]:{LATER_PORT}",

@@ -59,7 +59,7 @@ def test_the_clock_jumps():
         refuse.set()
         sink.on["RCPT"] = lambda s, a: "450 4.2.1 later" if refuse.is_set() else None
         with FaultyWorld(dict(QUICK, maximal_queue_lifetime="5d", bounce_queue_lifetime="5d", delay_warning_time="4h",
-                              index_flush_interval="1s"),
+                              index_flush_interval="100ms"),
                          routes={"r.example": f"smtp:[127.0.0.1]:{sink.port}"}) as hub:
             ids, n = [], 0
             for shift in (0, HOUR, -3 * HOUR, 8 * DAY, -8 * DAY, 3 * YEAR, -2 * YEAR, 0):

@@ -18,7 +18,7 @@ from faults import FaultHub, Shim
 from hub import Hub, wait_for
 from sink import Sink
 
-WAITING = {"defer_transports": "virtual", "index_flush_interval": "1s", "journal_segment_size": "1M",
+WAITING = {"defer_transports": "virtual", "index_flush_interval": "100ms", "journal_segment_size": "1M",
            "error_notice_recipient": "other@example.com", "notify_classes": "resource, software"}
 QUICK = {"minimal_backoff_time": "1s", "maximal_backoff_time": "1s", "queue_run_delay": "1s"}
 

@@ -20,7 +20,7 @@ def send(hub, *rcpts, n=1):
 
 
 def two_ways(a, b, **main):
-    return Hub({"index_flush_interval": "1s", **main},
+    return Hub({"index_flush_interval": "100ms", **main},
                routes={"a.example": f"smtp:[127.0.0.1]:{a.port}", "b.example": f"relay:[127.0.0.1]:{b.port}"})
 
 
@@ -125,7 +125,7 @@ def test_backlog_does_not_delay_others():
 
 
 def test_deliver_one_destination_now():
-    with Sink() as a, Sink() as b, two_ways(a, b, minimal_backoff_time="1000s", index_flush_interval="1s") as hub:
+    with Sink() as a, Sink() as b, two_ways(a, b, minimal_backoff_time="1000s", index_flush_interval="100ms") as hub:
         later = lambda s, arg: "450 4.2.1 later"
         a.on["RCPT"] = b.on["RCPT"] = later
         send(hub, "u@a.example", "u@b.example")

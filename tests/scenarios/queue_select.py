@@ -185,7 +185,7 @@ def test_expire_bounces_now_and_stays_so():
 
 
 def test_delete_can_be_undone():
-    with World(index_flush_interval="1s") as hub:
+    with World(index_flush_interval="100ms") as hub:
         a, b, c = fill(hub)
         hub.ctl("queue", "hold", b)
         before = {i: show(hub, i) for i in (a, b, c)}
@@ -223,7 +223,7 @@ def test_delete_can_be_undone():
 
 
 def test_queue_undelete_time():
-    with World(queue_undelete_time="2s", index_flush_interval="1s") as hub:
+    with World(queue_undelete_time="2s", index_flush_interval="100ms") as hub:
         a, b, c = fill(hub)
         assert hub.ctl("queue", "delete", a).stderr == "1 message deleted\n"
         wait_for("the time to be over", lambda: hub.ctl("queue", "deleted").stdout == "Nothing can be restored\n")
@@ -243,7 +243,7 @@ def test_queue_undelete_time():
 
 
 def test_readdress():
-    with World(index_flush_interval="1s") as hub:
+    with World(index_flush_interval="100ms") as hub:
         with hub.client() as c:
             a = c.send_mail("ann@example.org", ["done@good.example", "u@later.example", "v@busy.example"], b"Subject: x\r\n\r\nhi\r\n")
         hub.wait_log(rf"{a}: to=.*status=(deferred|sent)", 3)
@@ -292,7 +292,7 @@ def send_many(hub, n):
 
 def test_many_at_once():
     n = 3000
-    with World(defer_transports="smtp", index_flush_interval="1s") as hub:
+    with World(defer_transports="smtp", index_flush_interval="100ms") as hub:
         send_many(hub, n)
         flushes = json.loads(hub.ctl("status", "-j").stdout)
         began = time.monotonic()

@@ -11,7 +11,7 @@ import cases
 from hub import Hub, wait_for
 
 LATER = {"relay_domains": "later.example", "transport_maps": "inline:{ { later.example = smtp:[127.0.0.1]:1 } }",
-         "index_flush_interval": "1s"}
+         "index_flush_interval": "100ms"}
 SMALL = {**LATER, "journal_segment_size": "1M"}
 
 

@@ -134,7 +134,7 @@ def test_rate_delay():
 
 def test_a_backlog_is_there_after_a_restart():
     port = free_port()
-    with Hub(dict(SLOW, index_flush_interval="1s"), routes={"r.example": f"smtp:[127.0.0.1]:{port}"}) as hub:
+    with Hub(dict(SLOW, index_flush_interval="100ms"), routes={"r.example": f"smtp:[127.0.0.1]:{port}"}) as hub:
         with hub.client() as c:
             ids = {c.send_mail("a@example.org", ["x@r.example"], MAIL) for _ in range(300)}
         status(hub, r"\w+", "deferred", 300)

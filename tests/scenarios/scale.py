@@ -129,7 +129,7 @@ def test_one_sender_does_not_delay_another():
 def test_a_line_survives_a_kill():
     """What waits in line is nowhere but in the journal: killed at once, all of it is still delivered."""
     may_answer = threading.Event()
-    with Sink() as sink, Hub({"index_flush_interval": "1s"}, routes={"r.example": f"smtp:[127.0.0.1]:{sink.port}"}) as hub:
+    with Sink() as sink, Hub({"index_flush_interval": "100ms"}, routes={"r.example": f"smtp:[127.0.0.1]:{sink.port}"}) as hub:
         sink.on["MAIL"] = lambda s, arg: None if may_answer.wait(LONG_S) else None
         blast = Blast(hub)
         blast.send([f"u{i}@r.example" for i in range(2000)])
