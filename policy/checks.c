@@ -92,13 +92,29 @@ static enum pipe_answer do_reject(struct answer *a, const char *word)
 static void effect(struct answer *a, struct span value)
 {
     const struct checks_message *m = a->r->m;
-    m->effect(m->arg, a->effect, arena_dup_span(a->r->arena, value));
+    m->effect(m->arg, a->effect, value);
+}
+
+/* The text can come from the message ($1), which must not be able to ask for any number of different ones. */
+static bool is_too_many(const struct answer *a, const struct span_set *seen)
+{
+    int64_t limit = a->r->c->p->smtpd_recipient_limit;
+    return (int64_t)seen->count >= limit && !span_set_has(seen, a->text);
+}
+
+static enum pipe_answer refuse_more(struct answer *a, const char *what)
+{
+    const char *text = arena_printf(a->r->scratch, "content checks ask for too many %s", what);
+    checks_refuse(a->r, "5.5.3", span_cstr(text));
+    log_action(a, "reject", span_cstr(arena_printf(a->r->scratch, "5.5.3 %s (smtpd_recipient_limit)", text)));
+    a->r->is_off = true;
+    return PIPE_STOP;
 }
 
 static enum pipe_answer do_discard(struct answer *a, const char *word)
 {
     log_action(a, word, a->text);
-    effect(a, a->text);
+    effect(a, SPAN_LIT(""));
     a->r->is_off = true;
     return PIPE_KEEP; /* size and line limits still count: the client is answered as if it were taken */
 }
@@ -106,7 +122,7 @@ static enum pipe_answer do_discard(struct answer *a, const char *word)
 static enum pipe_answer do_hold(struct answer *a, const char *word)
 {
     log_action(a, word, a->text);
-    effect(a, a->text);
+    effect(a, SPAN_LIT(""));
     return PIPE_KEEP;
 }
 
@@ -145,26 +161,35 @@ static enum pipe_answer do_strip(struct answer *a, const char *word)
 
 static enum pipe_answer do_filter(struct answer *a, const char *word)
 {
+    struct span kept;
     if (span_find(a->text, ':') < 0) {
         complain(a, "bad FILTER command", "need transport:destination");
         return PIPE_KEEP;
     }
+    if (is_too_many(a, &a->r->filters))
+        return refuse_more(a, "filters");
     log_action(a, word, a->text);
-    effect(a, a->text);
+    span_set_add(&a->r->filters, a->r->arena, a->text, &kept);
+    effect(a, kept); /* also when it was said before: the last one holds */
     return PIPE_KEEP;
 }
 
 /* REDIRECT and BCC. */
 static enum pipe_answer do_address(struct answer *a, const char *word)
 {
-    struct span local, domain;
+    struct span local, domain, kept;
     bool is_redirect = a->effect == EFFECT_REDIRECT;
     if (!addr_split(a->text, &local, &domain)) {
         complain(a, is_redirect ? "bad REDIRECT target" : "bad BCC address", "need user@domain");
         return PIPE_KEEP;
     }
+    if (!is_redirect && is_too_many(a, &a->r->copies))
+        return refuse_more(a, "copies");
     log_action(a, word, a->text);
-    effect(a, a->text);
+    if (is_redirect)
+        effect(a, arena_dup_span(a->r->arena, a->text));
+    else if (span_set_add(&a->r->copies, a->r->arena, a->text, &kept))
+        effect(a, kept);
     a->r->is_off |= is_redirect;
     return PIPE_KEEP;
 }

@@ -8,6 +8,7 @@
  *            strict_mime_encoding_domain, mime_nesting_limit, cleanup_service_name, smtp_header_checks and its kin
  * Threads    compiled checks are immutable, any thread; a run has one owner at a time
  * Ownership  compiled checks belong to the policy; a run and all that it gives out live in the arena it was given
+ * Limits     different addresses of BCC, and values of FILTER: smtpd_recipient_limit of each; a message that asks for more is refused
  * Errors     a table that fails makes the message temporarily unacceptable (CHECKS_FAILED)
  */
 #pragma once

@@ -1,5 +1,6 @@
 /* checks_internal: what the files of the checks share. */
 #pragma once
+#include "common/base/span_set.h"
 #include "common/table/maps.h"
 #include "policy/checks.h"
 #include "policy/policy_internal.h"
@@ -25,6 +26,7 @@ struct checks_run {
     enum checks_status status;
     const char *dsn;
     struct span text;
+    struct span_set copies, filters; /* values of BCC and FILTER so far */
     bool is_off;                 /* PASS or an end: tables are not asked any more */
     uint64_t part_bytes;         /* of the body of this part, line ends as one */
     bool had_mime_error[4];      /* enum mime_fault: each is told once */

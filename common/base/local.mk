@@ -15,7 +15,8 @@ libbase_a_SOURCES = \
 	common/base/mem.c common/base/mem.h \
 	common/base/num.c common/base/num.h \
 	common/base/printable.c common/base/printable.h \
-	common/base/span.c common/base/span.h
+	common/base/span.c common/base/span.h \
+	common/base/span_set.c common/base/span_set.h
 EXTRA_DIST += common/base/README.md
 
 if HAVE_CMOCKA

@@ -23,7 +23,7 @@ static void effect_cb(void *arg, enum policy_effect effect, struct span value)
     case EFFECT_FILTER:
         i->filter = value;
         break;
-    case EFFECT_BCC:
+    case EFFECT_BCC: /* each address once */
         a = arena_alloc(i->m->arena, sizeof *a);
         *a = (struct local_inspect_address){ .address = value };
         *i->bcc_end = a;

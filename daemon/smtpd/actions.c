@@ -1,4 +1,7 @@
-/* What access tables and policy servers want done with the message: access(5) HOLD, DISCARD, FILTER, REDIRECT, BCC, PREPEND. */
+/*
+ * What access tables, policy servers and content checks want done with the message: access(5) HOLD, DISCARD, FILTER, REDIRECT, BCC, PREPEND. Of each
+ * but the last two there is one at most. Copies are many when recipient_bcc_maps names another one for each recipient.
+ */
 #include "daemon/smtpd/smtpd_internal.h"
 #include "queue/copy.h"
 
@@ -8,31 +11,41 @@ struct smtpd_action {
     struct span value; /* in the message's arena */
 };
 
-static bool has_action(const struct smtpd_tx *tx, enum policy_effect effect, struct span value)
+/* The one that stands for the new one: the same header, or any of a kind of which the last one holds. */
+static struct smtpd_action *find(const struct smtpd_tx *tx, enum policy_effect effect, struct span value)
 {
-    for (const struct smtpd_action *a = tx->actions; a != NULL; a = a->next)
-        if (a->effect == effect && span_eq(a->value, value))
-            return true;
-    return false;
+    for (struct smtpd_action *a = tx->actions; a != NULL; a = a->next)
+        if (a->effect == effect && (effect != EFFECT_PREPEND || span_eq(a->value, value)))
+            return a;
+    return NULL;
 }
 
 void smtpd_action_add(struct smtpd_tx *tx, enum policy_effect effect, struct span value)
 {
-    if (has_action(tx, effect, value))
+    struct arena *arena = tx->msg->arena;
+    struct smtpd_action *a = NULL;
+    if (effect == EFFECT_BCC ? !span_set_add(&tx->copies, arena, value, &value) : (a = find(tx, effect, value)) != NULL) {
+        if (a != NULL)
+            a->value = value;
         return;
-    struct smtpd_action *a = arena_alloc(tx->msg->arena, sizeof *a), **end = &tx->actions;
+    }
+    if (tx->actions == NULL)
+        tx->actions_end = &tx->actions;
+    a = arena_alloc(arena, sizeof *a);
     *a = (struct smtpd_action){ .effect = effect, .value = value };
-    while (*end != NULL)
-        end = &(*end)->next;
-    *end = a;
+    *tx->actions_end = a;
+    tx->actions_end = &a->next;
 }
 
 /* Each recipient's evaluation may say it again. */
 void smtpd_action_note(struct smtpd_sess *S, const struct policy_note *n)
 {
     struct smtpd_tx *tx = S->tx;
-    if (n->effect != EFFECT_NONE && tx != NULL && !has_action(tx, n->effect, n->value))
-        smtpd_action_add(tx, n->effect, arena_dup_span(tx->msg->arena, n->value));
+    if (n->effect == EFFECT_NONE || tx == NULL)
+        return;
+    const struct smtpd_action *a = n->effect != EFFECT_BCC ? find(tx, n->effect, n->value) : NULL;
+    if (a == NULL || !span_eq(a->value, n->value))
+        smtpd_action_add(tx, n->effect, n->effect == EFFECT_BCC ? n->value : arena_dup_span(tx->msg->arena, n->value));
 }
 
 bool smtpd_action_is(const struct smtpd_tx *tx, enum policy_effect effect)
@@ -53,7 +66,6 @@ void smtpd_action_headers(const struct smtpd_tx *tx, struct buf *b)
     }
 }
 
-/* Where several say REDIRECT or FILTER, the last one holds. */
 static struct span last_value(const struct smtpd_tx *tx, enum policy_effect effect)
 {
     struct span value = { NULL, 0 };

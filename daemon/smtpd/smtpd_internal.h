@@ -21,6 +21,7 @@
 #include "common/base/ascii.h"
 #include "common/base/buf.h"
 #include "common/base/mem.h"
+#include "common/base/span_set.h"
 #include "common/conf/params.h"
 #include "common/mail/address.h"
 #include "common/mail/transcript.h"
@@ -120,7 +121,8 @@ struct smtpd_tx {
     struct buf carry;              /* owned: end of a chunk that cannot be judged alone */
     uint64_t *seen;                /* owned: hashes of recipients, to find duplicates */
     size_t seen_count, seen_cap;
-    struct smtpd_action *actions;  /* in the message's arena; see actions.c */
+    struct smtpd_action *actions, **actions_end; /* in the message's arena; see actions.c */
+    struct span_set copies;        /* addresses of EFFECT_BCC */
 };
 
 enum ehlo_keyword { EHLO_PIPELINING, EHLO_SIZE, EHLO_VRFY, EHLO_ETRN, EHLO_STARTTLS, EHLO_AUTH, EHLO_XCLIENT,

@@ -289,6 +289,26 @@ def test_local_mail():
         wait_for("maildrop/ to be empty", lambda: not any(p.is_file() for p in (hub.dir / "spool" / "maildrop").rglob("*")))
 
 
+def test_how_many_copies():
+    """A pattern that takes addresses from the message cannot ask for more than smtpd_recipient_limit of them, each counted once."""
+    rows = [("^X-Copy: (.*)", "BCC $1@example.com"), ("^X-Filter: (.*)", "FILTER discard:$1")]
+    maps = "inline:{ user@example.com=user/ " + " ".join(f"c{i}@example.com=c{i}/" for i in range(3)) + " }"
+    with Hub({"header_checks": table(rows), "virtual_mailbox_maps": maps, "smtpd_recipient_limit": "3"}) as hub, hub.client() as c:
+        def copies(*numbers, name="Copy"):
+            return "".join(f"X-{name}: c{i}\r\n" for i in numbers).encode() + b"Subject: s\r\n\r\nx\r\n"
+        c.envelope()
+        assert "5.5.3 content checks ask for too many copies" in str(c.content(copies(0, 1, 2, 3), code=550))
+        hub.wait_log(r"reject: header X-Copy: c3 from .*: 5\.5\.3 content checks ask for too many copies \(smtpd_recipient_limit\)$")
+        c.envelope()
+        assert "too many filters" in str(c.content(copies(0, 1, 2, 3, name="Filter"), code=550))
+        assert hub.sendmail("-f", "a@example.org", "user@example.com", stdin=copies(0, 1, 2, 3).replace(b"\r", b""), check=False).returncode == 65
+        c.send_mail("a@example.org", ["user@example.com"], copies(0, 1, 2, 1, 0))
+        for user in "user", "c0", "c1", "c2":
+            assert len(hub.wait_mails(1, user)) == 1
+        hub.wait_queue([])
+        assert len(hub.mails("c1")) == 1
+
+
 def test_whose_values_hold():
     """-o of a cleanup line, by cleanup_service_name; a listener's own -o header_checks is Postfix's cleanup's business, not its."""
     master = MASTER.replace("smtpd\n", "smtpd -o cleanup_service_name=other -o header_checks=\n", 1) + \

@@ -17,6 +17,7 @@
 #include "common/base/num.h"
 #include "common/base/printable.h"
 #include "common/base/span.h"
+#include "common/base/span_set.h"
 
 static void num_parse_is_strict(void **state)
 {
@@ -113,6 +114,26 @@ static void arena_keeps_and_clears(void **state)
         assert_int_equal(z[i], 0);
     arena_free(&a);
     assert_null(a);
+}
+
+static void span_set_knows_each_once(void **state)
+{
+    (void)state;
+    struct arena *a = arena_new(0);
+    struct span_set set = { 0 };
+    char text[16] = "x0";
+    struct span kept, first;
+    assert_false(span_set_has(&set, SPAN_LIT("x0")));
+    assert_true(span_set_add(&set, a, span_of(text, 2), &first));
+    assert_false(span_set_add(&set, a, span_of(text, 2), &kept));
+    assert_true(span_set_add(&set, a, SPAN_LIT(""), NULL));
+    for (int i = 1; i < 1000; i++)
+        assert_true(span_set_add(&set, a, span_of(text, (size_t)snprintf(text, sizeof text, "x%d", i)), &kept));
+    assert_int_equal(set.count, 1001);
+    assert_true(set.cap >= 2 * set.count);
+    assert_true(span_eq(first, SPAN_LIT("x0")) && span_eq(kept, SPAN_LIT("x999")));
+    assert_true(span_set_has(&set, SPAN_LIT("x500")) && span_set_has(&set, SPAN_LIT("")) && !span_set_has(&set, SPAN_LIT("x1000")));
+    arena_free(&a);
 }
 
 static void crc32c_known_values(void **state)
@@ -233,6 +254,7 @@ int main(void)
         cmocka_unit_test(buf_printf_long),
         cmocka_unit_test(span_tokens),
         cmocka_unit_test(arena_keeps_and_clears),
+        cmocka_unit_test(span_set_knows_each_once),
         cmocka_unit_test(crc32c_known_values),
         cmocka_unit_test(err_tells_the_story),
         cmocka_unit_test(clock_can_be_shifted),
