@@ -136,8 +136,16 @@ struct match_list *compile_list(struct compiler *c, const char *parameter, struc
 
 /* ---- own addresses ---- */
 
+/* An address of a protocol that is not in use is nobody's. */
+static bool is_in_use(const char *inet_protocols, const struct ip_addr *ip)
+{
+    return policy_list_has(inet_protocols, "all") || policy_list_has(inet_protocols, ip->family == IP_V4 ? "ipv4" : "ipv6");
+}
+
 static void add_own(struct policy *p, struct ip_addr **all, const struct ip_addr *ip)
 {
+    if (!is_in_use(p->p->inet_protocols, ip))
+        return;
     for (size_t i = 0; i < p->own_addr_count; i++) {
         if (ip_eq(&(*all)[i], ip))
             return;

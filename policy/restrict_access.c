@@ -42,7 +42,10 @@ static enum lookup by_mail_addr(struct eval *ev, const struct maps *m, struct sp
                                 struct err *e)
 {
     struct maps_addr x = maps_addr_of(addr_quoted(ev->a, addr), ev->p->p->recipient_delimiter, ev->p->p->owner_request_special);
-    return maps_lookup_address(m, &x, MAPS_DOMAIN | MAPS_USER_AT | parent_forms(ev), ev->a, value, NULL, e);
+    enum lookup got = maps_lookup_address(m, &x, MAPS_DOMAIN | MAPS_USER_AT | parent_forms(ev), ev->a, value, NULL, e);
+    if (got == LOOKUP_NONE && addr.n > 0 && addr.p[0] == '@') /* nobody, user@ without quotes */
+        got = maps_lookup(m, SPAN_LIT("@"), true, ev->a, value, e);
+    return got;
 }
 
 /* ---- results ---- */
@@ -288,13 +291,24 @@ STEP_FN(step_check_helo_access)
     return eval_access_answer(ev, s, SUBJECT_HELO, eval_access_by_host(ev, s->table, ev->c->helo, &value, &e), value, &e);
 }
 
+/* "user%domain@ours" is asked for as user@domain, like a recipient. */
+static enum lookup by_sender(struct eval *ev, const struct maps *m, struct span *value, struct err *e)
+{
+    struct span sender = ev->c->sender;
+    struct resolved to;
+    if (sender.n == 0)
+        return maps_lookup(m, span_cstr(ev->s->p->smtpd_null_access_lookup_key), false, ev->a, value, e);
+    if (span_find(sender, '%') < 0 && span_find(sender, '!') < 0 && span_find(sender, '@') == span_rfind(sender, '@'))
+        return by_mail_addr(ev, m, sender, value, e);
+    enum lookup got = address_resolve(ev->p, sender, ev->a, &to, e);
+    return got == LOOKUP_FOUND ? by_mail_addr(ev, m, to.is_bad ? sender : to.address, value, e) : got;
+}
+
 STEP_FN(step_check_sender_access)
 {
     struct err e = ERR_INIT;
     struct span value = { NULL, 0 };
-    struct span null_key = span_cstr(ev->s->p->smtpd_null_access_lookup_key);
-    enum lookup got = ev->c->sender.n > 0 ? by_mail_addr(ev, s->table, ev->c->sender, &value, &e)
-                                          : maps_lookup(s->table, null_key, false, ev->a, &value, &e);
+    enum lookup got = by_sender(ev, s->table, &value, &e);
     return eval_access_answer(ev, s, SUBJECT_SENDER, got, value, &e);
 }
 

@@ -177,6 +177,7 @@ struct parser {
     bool in_angle, had_angle, too_long;
     bool gap;            /* white space or a comment since the last token */
     bool want_more;      /* the last token was '.' or '@': no second word may be joined without it */
+    bool behind_quotes;  /* the last token was a quoted string: none but '.', '@' and '>' fit behind it */
 };
 
 static void put(struct parser *s, char c)
@@ -193,6 +194,7 @@ static void forget(struct parser *s)
     s->at = -1;
     s->gap = false;
     s->want_more = true;
+    s->behind_quotes = false;
 }
 
 /* p is behind the '('. Comments nest. */
@@ -293,16 +295,16 @@ static bool read_specials(struct parser *s, char c, bool *loose_words)
     case '(':
         s->gap = true;
         return !(s->flags & ADDR_STRICT) && skip_comment(s);
-    case '@':
-        if (s->at >= 0)
-            return false;
+    case '@': /* of several the last one separates */
         s->at = (ptrdiff_t)s->n;
         put(s, c);
         s->want_more = true;
+        s->behind_quotes = false;
         return true;
     case '.':
         put(s, c);
         s->want_more = true;
+        s->behind_quotes = false;
         return true;
     case '[':
         return s->at >= 0 && s->n == (size_t)s->at + 1 && begin_word(s) && read_literal(s);
@@ -316,6 +318,7 @@ static bool read_word(struct parser *s, char c)
     if (c == '"') {
         if (s->at >= 0)
             return false;
+        s->behind_quotes = true;
         return read_quoted(s);
     }
     if (c == '\\') {
@@ -324,7 +327,7 @@ static bool read_word(struct parser *s, char c)
         put(s, *s->p++);
         return true;
     }
-    if (!is_atext(c))
+    if (!is_atext(c) && (c != ':' || (s->flags & ADDR_STRICT) || s->at >= 0))
         return false;
     put(s, c);
     return true;
@@ -338,7 +341,7 @@ static bool read_tokens(struct parser *s)
         if (s->had_angle && !s->in_angle && !ascii_is_space(c) && c != '(')
             return false; /* behind '>' */
         if (ascii_is_space(c)) {
-            if (s->flags & ADDR_STRICT)
+            if ((s->flags & ADDR_STRICT) && !s->in_angle)
                 return false;
             s->gap = true;
         } else if (strchr("<>(@.[", c) != NULL && c != '\0') {
@@ -346,7 +349,7 @@ static bool read_tokens(struct parser *s)
                 return false;
         } else {
             bool starts = s->gap || s->want_more;
-            if (starts && !begin_word(s))
+            if (starts ? !begin_word(s) : s->behind_quotes || c == '"')
                 loose_words = true;
             if (!read_word(s, c))
                 return false;
@@ -395,10 +398,11 @@ static enum addr_status finish(struct parser *s, struct arena *a, struct addr *o
     struct addr r = { .text = span_of(s->out, s->n) };
     if (s->too_long)
         return ADDR_TOO_LONG;
-    if (s->at >= 0 && r.text.n > (size_t)s->at + 2 && s->out[s->n - 1] == '.' && s->out[s->n - 2] != '.')
+    bool has_dot = s->at >= 0 && r.text.n > (size_t)s->at + 2 && s->out[s->n - 1] == '.' && s->out[s->n - 2] != '.';
+    if (has_dot)
         r.text.n--;
     r.has_domain = addr_split(r.text, &r.local, &r.domain);
-    if ((r.has_domain && r.local.n == 0) || has_control(r.text))
+    if ((r.has_domain && r.local.n == 0 && (r.domain.n == 0 || (s->flags & ADDR_STRICT))) || has_control(r.text))
         return ADDR_SYNTAX;
     r.is_literal = r.domain.n > 0 && r.domain.p[0] == '[';
     r.is_ascii = span_is_ascii(r.text);
@@ -407,14 +411,29 @@ static enum addr_status finish(struct parser *s, struct arena *a, struct addr *o
         st = check_domain(s, &r);
     if (st != ADDR_OK)
         return st;
-    r.text = arena_dup_span(a, r.text);
+    r.given = arena_dup_span(a, span_of(r.text.p, r.text.n + has_dot));
+    r.text = span_of(r.given.p, r.given.n - has_dot);
     addr_split(r.text, &r.local, &r.domain);
     *out = r;
     return ADDR_OK;
 }
 
+/* What old mailers put around an address: "<<a@b>>", "a@b>", "a@b,". */
+static struct span without_strays(struct span s)
+{
+    while (s.n > 2 && s.p[0] == '<' && s.p[1] == '<' && s.p[s.n - 1] == '>' && s.p[s.n - 2] == '>')
+        s = span_of(s.p + 1, s.n - 2);
+    if (s.n > 1 && s.p[s.n - 1] == ',')
+        s.n--;
+    if (s.n > 1 && s.p[s.n - 1] == '>' && span_find(s, '<') < 0 && s.p[s.n - 2] != '\\')
+        s.n--;
+    return s;
+}
+
 enum addr_status addr_parse(struct span text, unsigned flags, struct arena *a, struct addr *out)
 {
+    if ((flags & ADDR_STRICT) == 0)
+        text = without_strays(text);
     struct parser s = { .p = text.p, .end = text.p + text.n, .flags = flags, .at = -1, .want_more = true };
     if (text.n > 2 * ADDR_MAX)
         return ADDR_TOO_LONG;

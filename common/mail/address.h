@@ -31,7 +31,7 @@ enum addr_status {
 };
 
 enum { /* flags of addr_parse() */
-    ADDR_STRICT = 1 << 0,          /* <> required; no comments, phrases, white space: strict_rfc821_envelopes */
+    ADDR_STRICT = 1 << 0,          /* <> required; no comments, phrases, ':', empty local part: strict_rfc821_envelopes */
     ADDR_UTF8 = 1 << 1,            /* UTF-8 in local part and domain */
     ADDR_ANY_8BIT = 1 << 2,        /* any byte over 127 in the local part, as old mailers send */
     ADDR_NUMERIC_DOMAIN = 1 << 3,  /* user@1.2.3.4 and user@12345 pass: resolve_numeric_domain */
@@ -39,7 +39,8 @@ enum { /* flags of addr_parse() */
 };
 
 struct addr {
-    struct span text;    /* internal form, NUL-terminated behind; empty for <> */
+    struct span text;    /* internal form; empty for <> */
+    struct span given;   /* the same, and the final dot of the domain if there was one: for texts */
     struct span local;   /* part of text */
     struct span domain;  /* part of text: host name, or literal with its brackets; empty when there is none */
     bool has_domain;     /* there was an '@' */
@@ -49,8 +50,9 @@ struct addr {
 
 /*
  * One address in external form, alone in `text`: "<@relay:\"joe user\"@example.com>", without ADDR_STRICT also
- * "joe@example.com", "Joe <joe@example.com> (comment)". Source routes are dropped, one trailing dot of the domain too.
- * "<>" and "" give an empty address. Result in the arena.
+ * "joe@example.com", "Joe <joe@example.com> (comment)", "<@example.com>" (nobody there) and brackets too many. Source routes are
+ * dropped, one trailing dot of the domain too; "a@b@example.com" is a@b at example.com. "<>" and "" give an empty address. Result
+ * in the arena.
  */
 enum addr_status addr_parse(struct span text, unsigned flags, struct arena *a, struct addr *out) MUST_CHECK;
 /*

@@ -277,7 +277,7 @@ static bool resolve(struct explain *x, struct policy_client *c, struct span rcpt
 {
     struct err e = ERR_INIT;
     c->route = NULL;
-    c->recipient = addr_quoted(x->arena, rcpt);
+    c->recipient = rcpt;
     if (route_resolve_for(x->policy, x->listener, c->sender, rcpt, x->arena, r, &e) == LOOKUP_FOUND)
         c->route = r;
     else

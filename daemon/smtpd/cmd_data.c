@@ -23,7 +23,7 @@ enum cmd_result smtpd_cmd_DATA(struct smtpd_sess *S, struct span arg)
     smtpd_policy_client(S, &c);
     if (S->tx->accepted == 1)
         c.recipient = S->tx->first_rcpt;
-    if (!smtpd_policy_ok(S, STAGE_DATA, "DATA", &c, c.recipient))
+    if (!smtpd_policy_ok(S, STAGE_DATA, "DATA", &c, addr_quoted(smtpd_scratch(S), c.recipient)))
         return CMD_ERROR;
     smtpd_message_begin(S, true);
     smtpd_set_state(S, SMTPD_DATA);

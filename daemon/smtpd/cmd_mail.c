@@ -44,7 +44,7 @@ static bool take_ret(struct smtpd_sess *S, struct span v, struct mail_params *m)
 
 static bool take_envid(struct smtpd_sess *S, struct span v, struct mail_params *m)
 {
-    if (m->has_envid || v.n > 100 || !xtext_decode(v, false, smtpd_scratch(S), &m->envid))
+    if (m->has_envid || v.n == 0 || v.n > 100 || !xtext_decode(v, false, smtpd_scratch(S), &m->envid))
         return bad(S, "Bad ENVID parameter syntax");
     for (size_t i = 0; i < m->envid.n; i++)
         if (!ascii_is_print(m->envid.p[i]))
@@ -79,6 +79,17 @@ static bool take_param(struct smtpd_sess *S, struct span name, struct span value
         return take_envid(S, value, m);
     size_t n = name.n + (has_value ? value.n + 1 : 0);
     smtpd_reply(S, 555, "5.5.4", "Unsupported option: %.*s", SPAN_ARG(span_of(name.p, n)));
+    return false;
+}
+
+/* The address is looked at before the parameters, but this one says how. */
+static bool says_utf8(const struct smtpd_sess *S, struct span params)
+{
+    struct span name, value;
+    bool has_value;
+    while (S->p->smtputf8_enable && is_offered(S, EHLO_SMTPUTF8) && smtpd_param_next(&params, &name, &value, &has_value))
+        if (!has_value && span_ieq_cstr(name, "SMTPUTF8"))
+            return true;
     return false;
 }
 
@@ -118,22 +129,19 @@ static struct span complete(struct smtpd_sess *S, struct arena *a, const struct 
     return span_cstr(arena_printf(a, "%.*s@%s", SPAN_ARG(from->text), S->p->myorigin));
 }
 
-static void fill_envelope(struct smtpd_sess *S, struct smtpd_tx *tx, const struct addr *from, struct span path,
-                          const struct mail_params *m)
+static void fill_envelope(struct smtpd_sess *S, struct smtpd_tx *tx, const struct addr *from, const struct mail_params *m)
 {
     struct envelope *env = &tx->msg->env;
     struct arena *a = tx->msg->arena;
     env->arrival_us = clock_wall_us();
     tx->sender = env->sender = complete(S, a, from);
-    tx->sender_given = from->has_domain ? env->sender : arena_dup_span(a, from->text);
+    tx->sender_given = span_eq(from->given, env->sender) ? env->sender : arena_dup_span(a, from->given);
     env->flags |= (m->is_utf8 ? (uint32_t)ENV_SMTPUTF8 : 0) | (m->is_8bit ? (uint32_t)ENV_8BITMIME : 0);
     env->ret = m->ret;
     env->envid = arena_dup_span(a, m->envid);
     tx->is_smtputf8 = m->is_utf8;
     tx->size_param = m->size;
-    if (path.n >= 2 && path.p[0] == '<' && path.p[path.n - 1] == '>')
-        path = span_of(path.p + 1, path.n - 2);
-    tx->mail_arg = arena_dup_span(a, path);
+    tx->mail_arg = addr_quoted(a, tx->sender_given);
 }
 
 enum cmd_result smtpd_cmd_MAIL(struct smtpd_sess *S, struct span arg)
@@ -149,14 +157,15 @@ enum cmd_result smtpd_cmd_MAIL(struct smtpd_sess *S, struct span arg)
         smtpd_reply(S, 501, "5.5.4", "Syntax: MAIL FROM:<address>");
         return CMD_ERROR;
     }
+    if (!smtpd_path_parse(S, pa.path, says_utf8(S, pa.params), "5.1.7", "Bad sender address syntax", &from))
+        return CMD_ERROR;
     for (struct span rest = pa.params; smtpd_param_next(&rest, &name, &value, &has_value);)
         if (!take_param(S, name, value, has_value, &m))
             return CMD_ERROR;
-    if (!smtpd_path_parse(S, pa.path, m.is_utf8, "5.1.7", "Bad sender address syntax", &from) || !has_room(S, m.size) ||
-        smtpd_sender_over_rate(S, CLIENT_MESSAGE, from.text))
+    if (!has_room(S, m.size) || smtpd_sender_over_rate(S, CLIENT_MESSAGE, from.text))
         return CMD_ERROR;
     struct smtpd_tx *tx = smtpd_tx_begin(S);
-    fill_envelope(S, tx, &from, pa.path, &m);
+    fill_envelope(S, tx, &from, &m);
     struct policy_client c;
     smtpd_policy_client(S, &c);
     if (!smtpd_policy_ok(S, STAGE_MAIL, "MAIL", &c, SPAN_LIT(""))) {

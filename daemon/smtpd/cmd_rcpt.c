@@ -32,7 +32,7 @@ static bool decode_orcpt(struct smtpd_sess *S, struct span v, struct span *out)
     struct arena *a = smtpd_scratch(S);
     struct span text, addr;
     ptrdiff_t semi = span_find(v, ';');
-    if (v.n > 500 || semi < 1 || (size_t)semi + 1 >= v.n)
+    if (v.n > 500 || semi < 1)
         return false;
     struct span type = span_of(v.p, (size_t)semi);
     bool utf8 = span_ieq_cstr(type, "utf-8");
@@ -104,18 +104,18 @@ static void lookup_failed(struct smtpd_sess *S, struct span rcpt, const struct e
     smtpd_reject_text(S, "RCPT", rcpt, 451, "4.3.0", "<%.*s>: Temporary lookup failure", SPAN_ARG(rcpt));
 }
 
-bool smtpd_rcpt_is_welcome(struct smtpd_sess *S, enum policy_stage stage, struct span as_given, struct span addr,
+bool smtpd_rcpt_is_welcome(struct smtpd_sess *S, enum policy_stage stage, struct span as_given, const struct addr *addr,
                            struct route *out)
 {
     struct policy_client c;
     struct err e = ERR_INIT;
     struct span sender = S->tx ? S->tx->msg->env.sender : SPAN_LIT("");
-    if (route_resolve_for(S->svc->policy, S->svc->svc, sender, addr, smtpd_scratch(S), out, &e) == LOOKUP_TEMPFAIL) {
+    if (route_resolve_for(S->svc->policy, S->svc->svc, sender, addr->text, smtpd_scratch(S), out, &e) == LOOKUP_TEMPFAIL) {
         lookup_failed(S, as_given, &e);
         return false;
     }
     smtpd_policy_client(S, &c);
-    c.recipient = as_given; /* for texts; route has the address itself */
+    c.recipient = addr->given; /* as the client said it; route has the address itself */
     c.route = out;
     return smtpd_policy_ok(S, stage, stage == STAGE_VRFY ? "VRFY" : "RCPT", &c, as_given);
 }
@@ -158,14 +158,14 @@ enum cmd_result smtpd_cmd_RCPT(struct smtpd_sess *S, struct span arg)
     }
     if (!read_arguments(S, arg, &x) || !has_room(S, &res) || !has_memory(S, &res))
         return res;
-    x.as_given = addr_quoted(smtpd_scratch(S), x.addr.text);
-    if (!smtpd_rcpt_is_welcome(S, STAGE_RCPT, x.as_given, x.addr.text, &x.route))
+    x.as_given = addr_quoted(smtpd_scratch(S), x.addr.given);
+    if (!smtpd_rcpt_is_welcome(S, STAGE_RCPT, x.as_given, &x.addr, &x.route))
         return CMD_ERROR;
     if (!S->tx->has_qid)
         smtpd_tx_need_qid(S);
     smtpd_map_rcpt(S, &x);
     if (S->tx->accepted++ == 0)
-        S->tx->first_rcpt = arena_dup_span(S->tx->msg->arena, x.as_given);
+        S->tx->first_rcpt = arena_dup_span(S->tx->msg->arena, x.addr.text);
     smtpd_reply_raw(S, SPAN_LIT("250 2.1.5 Ok\r\n"));
     return CMD_OK;
 }

@@ -46,7 +46,9 @@ enum cmd_result smtpd_cmd_VRFY(struct smtpd_sess *S, struct span arg)
         smtpd_reply(S, 502, "5.5.1", "VRFY command is disabled");
         return CMD_ERROR;
     }
-    if (n == 0 || (option.n > 0 && !utf8)) {
+    if (option.n > 0 && !utf8)
+        path = arg; /* as a whole it may be a phrase and an address */
+    if (n == 0) {
         smtpd_reply(S, 501, "5.5.4", "Syntax: VRFY address%s", S->p->smtputf8_enable ? " [SMTPUTF8]" : "");
         return CMD_ERROR;
     }
@@ -56,7 +58,7 @@ enum cmd_result smtpd_cmd_VRFY(struct smtpd_sess *S, struct span arg)
         smtpd_reply(S, 501, "5.1.3", "Bad recipient address syntax");
         return CMD_ERROR;
     }
-    if (!smtpd_rcpt_is_welcome(S, STAGE_VRFY, addr_quoted(smtpd_scratch(S), a.text), a.text, &route))
+    if (!smtpd_rcpt_is_welcome(S, STAGE_VRFY, addr_quoted(smtpd_scratch(S), a.given), &a, &route))
         return CMD_ERROR;
     smtpd_reply(S, 252, "2.0.0", "%.*s", SPAN_ARG(path));
     return CMD_OK;

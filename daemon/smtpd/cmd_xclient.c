@@ -119,7 +119,7 @@ static void take_session(struct smtpd_sess *S, const struct xattrs *x)
     free(S->helo);
     S->helo = copy_or_null(x, XATTR_HELO);
     free(S->login);
-    S->login = copy_or_null(x, XATTR_LOGIN);
+    S->login = S->p->smtpd_sasl_auth_enable ? copy_or_null(x, XATTR_LOGIN) : NULL; /* else nobody can have logged in */
     S->is_esmtp = span_ieq_cstr(x->text[XATTR_PROTO], "ESMTP");
 }
 

@@ -35,7 +35,7 @@ static const struct checks_message *checks_message(struct smtpd_sess *S)
         .queue_id = span_cstr(arena_strdup(a, smtpd_qid(S, qid))),
         .origin = span_cstr(S->namaddr),
         .sender = tx->mail_arg,
-        .recipient = tx->msg->env.rcpt_count > 0 ? addr_quoted(a, tx->msg->env.rcpts[tx->msg->env.rcpt_count - 1].orig) : tx->first_rcpt,
+        .recipient = tx->msg->env.rcpt_count > 0 ? addr_quoted(a, tx->msg->env.rcpts[tx->msg->env.rcpt_count - 1].orig) : addr_quoted(a, tx->first_rcpt),
         .proto = S->is_esmtp ? SPAN_LIT("ESMTP") : SPAN_LIT("SMTP"),
         .helo = S->helo != NULL ? span_cstr(S->helo) : SPAN_LIT(""),
         .is_utf8 = tx->is_smtputf8,

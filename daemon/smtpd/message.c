@@ -197,9 +197,9 @@ static enum flow refuse(struct smtpd_sess *S)
     return FLOW_ON;
 }
 
-static struct span rcpt_for_log(const struct smtpd_sess *S)
+static struct span rcpt_for_log(struct smtpd_sess *S)
 {
-    return S->tx->accepted == 1 ? S->tx->first_rcpt : span_of("", 0);
+    return S->tx->accepted == 1 ? addr_quoted(smtpd_scratch(S), S->tx->first_rcpt) : span_of("", 0);
 }
 
 static bool is_bare_lf_rejected(struct smtpd_sess *S)

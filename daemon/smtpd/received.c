@@ -40,7 +40,7 @@ void smtpd_put_received(struct smtpd_sess *S, struct buf *b)
     /* The field is of seven bits, so that nobody needs SMTPUTF8 for it. */
     if (tx->accepted == 1 && tx->first_rcpt.n <= FOR_SHOWN && span_is_ascii(tx->first_rcpt)) {
         buf_puts(b, "\r\n\tfor <");
-        buf_add_span(b, tx->first_rcpt);
+        addr_quote(b, tx->first_rcpt);
         buf_puts(b, ">; ");
     } else {
         buf_puts(b, "; ");

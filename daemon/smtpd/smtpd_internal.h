@@ -98,7 +98,7 @@ struct smtpd_tx {
     struct msg *msg;               /* owned until submitted */
     struct content_writer *writer; /* owned */
     struct span sender_given;      /* the sender before it was completed */
-    struct span mail_arg;          /* sender as given, without <>, for log lines */
+    struct span mail_arg;          /* sender as given in external form, for log lines */
     struct span sender;            /* as given, internal form, completed; that of the envelope may be another */
     struct span first_rcpt;        /* internal form of the first accepted recipient as given */
     struct content_scan scan;
@@ -355,7 +355,7 @@ bool smtpd_path_split(struct span arg, const char *keyword, struct path_arg *out
 /* Parses an address; on failure replies and returns false. `bad` is the reply for bad syntax. */
 bool smtpd_path_parse(struct smtpd_sess *S, struct span path, bool utf8, const char *bad_dsn, const char *bad_text, struct addr *out);
 /* Routes and judges a recipient; on refusal replies, logs and returns false. `as_given` is its external form. */
-bool smtpd_rcpt_is_welcome(struct smtpd_sess *S, enum policy_stage stage, struct span as_given, struct span addr, struct route *out);
+bool smtpd_rcpt_is_welcome(struct smtpd_sess *S, enum policy_stage stage, struct span as_given, const struct addr *addr, struct route *out);
 /* mapping.c: envelope addresses as they are stored */
 struct rcpt_params {
     uint8_t notify;

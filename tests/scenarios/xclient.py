@@ -117,7 +117,7 @@ def test_helo_and_protocol_hold_when_given_last():
 def test_login():
     """Postfix heeds it only with smtpd_sasl_auth_enable = yes."""
     with hub_for({"smtpd_relay_restrictions": "permit_sasl_authenticated, reject_unauth_destination",
-                  "smtpd_sender_restrictions": "check_sasl_access inline:{ {evil=REJECT not you} }"}) as hub:
+                  "smtpd_sasl_auth_enable": "yes", "smtpd_sender_restrictions": "check_sasl_access inline:{ {evil=REJECT not you} }"}) as hub:
         with hub.client() as c:
             c.cmd("XCLIENT LOGIN=joe+2Bx ADDR=192.0.2.1 HELO=x", 220)
             c.cmd("MAIL FROM:<a@example.org>", 250)
@@ -132,6 +132,13 @@ def test_login():
         with hub.client() as c:
             c.cmd("XCLIENT LOGIN=joe HELO=x", 220)
             c.cmd("XCLIENT ADDR=192.0.2.1 HELO=x", 220)  # LOGIN is not of this command
+            c.cmd("MAIL FROM:<a@example.org>", 250)
+            c.cmd("RCPT TO:<x@far.example>", 554)
+        hub.main["smtpd_sasl_auth_enable"] = "no"
+        hub.write_conf()
+        hub.reload()
+        with hub.client() as c:
+            c.cmd("XCLIENT LOGIN=joe ADDR=192.0.2.1 HELO=x", 220)
             c.cmd("MAIL FROM:<a@example.org>", 250)
             c.cmd("RCPT TO:<x@far.example>", 554)
 
