@@ -1,40 +1,27 @@
 /*
- * The committer takes everything that waits, writes it with as few pwritev() as IOV_MAX allows, straight from the memory
- * of the messages, flushes once, and tells everybody. What arrives meanwhile is the next batch, so batches grow with the
- * load by themselves. Two lists come in: messages (chained through struct msg) and items (administrative records,
- * copies made by compaction, notes); items go first.
+ * What comes to the committer, and what it does with it but for the flush (journal_commit.c). It takes everything that
+ * waits and writes it with as few pwritev() as IOV_MAX allows, straight from the memory of the messages. Two lists come in:
+ * messages (chained through struct msg) and items (administrative records, copies made by compaction, notes); items go first.
  *
- * One batch goes to one segment. What does not fit any more waits for the next round of the same turn, in the next segment.
+ * A round goes to one segment. What does not fit any more waits for the next round, in the next segment.
  *
  * When a write or a flush fails, nothing of that round was promised to anybody, the segment is closed for good (after
  * a failed flush the kernel may have dropped the pages, and a second flush would lie), and the next round begins a new
  * one with a note that says where the old one ends. Recovery that finds the note does not read beyond; without it a
  * message that was answered 451 may come to life again: a duplicate, never a loss.
  *
- * On a disk whose flush takes long, sessions that were answered at the end of one flush would just miss the next: they would
- * split in two halves that take turns, and each would wait for the flush of the other. So after a flush of more than
- * GATHER_FROM_US the next one waits for those that were just answered, as long as they keep coming, and at most as
- * long as a flush takes: it is worth it when all come in less time. Nobody is waited for who was not there before, so that a
- * single session loses nothing, and clients that are far away cost two slices. A quick flush is not waited for in this way: there the
- * thing to save is not time but the processor that each flush takes, so when less than half of those that are about have come,
- * the committer naps once, for a flush's time and at most NAP_MAX_US, before it flushes for so few.
- *
  * `announced` moves only after the sink knows the messages: what the index claims to cover is taken from it.
  */
 #include <assert.h>
 #include <errno.h>
 #include <limits.h>
-#include <time.h>
 
 #include "common/base/clock.h"
 #include "common/base/crc32c.h"
 #include "common/base/mem.h"
-#include "queue/spool_internal.h"
+#include "queue/journal_internal.h"
 
 #define IOV_COUNT 1024
-#define GATHER_FROM_US 1000 /* quicker flushes are not worth more than a nap */
-#define NAP_MAX_US 500
-#define GATHER_SLICES 16    /* of a flush: how often the committer looks whether more came */
 
 void journal_init(struct journal *j, const struct spool_io *io, const struct log_src *log, const char *dir, uint64_t segment_bytes)
 {
@@ -152,15 +139,6 @@ void journal_stop(struct journal *j)
 
 /* ---- one round: as much as fits the active segment ---- */
 
-struct round {
-    struct batch_item *items, *items_end; /* [items, items_end) of the turn's lists go in this round */
-    struct msg *msgs, *msgs_end;
-    uint64_t at;                          /* next byte of the segment */
-    int iovs;
-    bool full;                            /* the next one does not fit */
-    int status;
-};
-
 static uint64_t item_bytes(const struct batch_item *it)
 {
     return FRAME_HEADER_BYTES + (uint64_t)it->meta_bytes + it->content_bytes;
@@ -180,7 +158,7 @@ static void seal(struct journal *j, char *record, struct frame *f)
     frame_seal(record, f, meta_crc, j->active->salt);
 }
 
-static bool flush_iov(struct journal *j, struct round *r, uint64_t *written)
+static bool write_iov(struct journal *j, struct round *r, uint64_t *written)
 {
     bool ok = r->iovs == 0 || spool_io_writev(j->segs.io, j->active->fd, j->iov, r->iovs, (off_t)*written);
     *written = r->at;
@@ -208,7 +186,7 @@ static bool write_items(struct journal *j, struct round *r, uint64_t *written)
         seal(j, it->record, &f);
         it->pos = (struct journal_pos){ j->active->generation, r->at };
         add_iov(j, r, it->record, item_bytes(it));
-        if (r->iovs + 2 > IOV_COUNT && !flush_iov(j, r, written))
+        if (r->iovs + 2 > IOV_COUNT && !write_iov(j, r, written))
             return false;
     }
     return true;
@@ -228,27 +206,20 @@ static bool write_msgs(struct journal *j, struct round *r, uint64_t *written)
         m->pos = (struct journal_pos){ j->active->generation, r->at };
         add_iov(j, r, m->record, m->record_bytes);
         add_iov(j, r, m->content, in_journal(m));
-        if (r->iovs + 2 > IOV_COUNT && !flush_iov(j, r, written))
+        if (r->iovs + 2 > IOV_COUNT && !write_iov(j, r, written))
             return false;
     }
     return true;
 }
 
-static int64_t now_us(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
-
-static int status_of_errno(int e)
+int journal_status_of_errno(int e)
 {
     return e == ENOSPC || e == EDQUOT ? SPOOL_FULL : SPOOL_IO;
 }
 
 static enum spool_trouble trouble_of_errno(int e)
 {
-    return status_of_errno(e) == SPOOL_FULL ? SPOOL_TROUBLE_FULL : SPOOL_TROUBLE_IO;
+    return journal_status_of_errno(e) == SPOOL_FULL ? SPOOL_TROUBLE_FULL : SPOOL_TROUBLE_IO;
 }
 
 /* The next segment, begun with a note when the one before was abandoned. */
@@ -260,7 +231,7 @@ static bool roll(struct journal *j, uint64_t need)
     if (g == NULL)
         return false;
     j->active = g;
-    j->end = LOGFILE_DATA_AT;
+    j->end = j->written = LOGFILE_DATA_AT;
     if (j->cut.segment == 0)
         return true;
     char *note = record_note(j->cut, &note_bytes);
@@ -271,13 +242,13 @@ static bool roll(struct journal *j, uint64_t need)
     bool ok = spool_io_write(j->segs.io, g->fd, note, note_bytes, (off_t)j->end);
     free(note);
     if (ok) {
-        j->end += note_bytes;
+        j->end = j->written += note_bytes;
         j->cut = (struct journal_pos){ 0, 0 };
     }
     return ok;
 }
 
-static void abandon(struct spool *sp, int err)
+void journal_abandon(struct spool *sp, int err)
 {
     struct journal *j = &sp->journal;
     struct segments *s = &j->segs;
@@ -296,18 +267,26 @@ static void abandon(struct spool *sp, int err)
     lock_drop(&s->m);
 }
 
-static bool write_round(struct journal *j, struct round *r)
+static uint64_t first_bytes(const struct round *r)
 {
-    uint64_t need = r->items_end != NULL ? item_bytes(r->items_end) : msg_bytes(r->msgs_end);
-    if ((j->active == NULL || j->end + need > j->active->bytes) && !roll(j, need))
+    return r->items_end != NULL ? item_bytes(r->items_end) : msg_bytes(r->msgs_end);
+}
+
+bool round_has_room(const struct journal *j, const struct round *r)
+{
+    return j->active != NULL && j->written + first_bytes(r) <= j->active->bytes;
+}
+
+bool round_write(struct journal *j, struct round *r)
+{
+    uint64_t need = first_bytes(r);
+    if (!round_has_room(j, r) && !roll(j, need))
         return false;
-    uint64_t written = r->at = j->end;
-    if (!write_items(j, r, &written) || (!r->full && !write_msgs(j, r, &written)) || !flush_iov(j, r, &written))
+    uint64_t written = r->at = j->written;
+    if (!write_items(j, r, &written) || (!r->full && !write_msgs(j, r, &written)) || !write_iov(j, r, &written))
         return false;
-    int64_t began_us = now_us();
-    bool ok = j->segs.io->fdatasync(j->segs.io->arg, j->active->fd) == 0;
-    j->flush_us += (now_us() - began_us - j->flush_us) / 4;
-    return ok;
+    j->written = r->at;
+    return true;
 }
 
 /* Liveness of what this round wrote, before anybody can say that it ended. */
@@ -389,91 +368,20 @@ static void tell_sink(struct spool *s, struct round *r)
     }
 }
 
-/* ---- the thread ---- */
-
-static void run_turn(struct spool *s, struct msg *msgs, struct batch_item *items)
+void round_finish(struct spool *s, struct round *r)
 {
     struct journal *j = &s->journal;
-    while (msgs != NULL || items != NULL) {
-        struct round r = { .items = items, .items_end = items, .msgs = msgs, .msgs_end = msgs };
-        if (write_round(j, &r)) {
-            publish(j, &r);
-            note_telling(s, &r);
-            tell_sink(s, &r);
-        } else {
-            int err = errno;
-            r.status = status_of_errno(err);
-            abandon(s, err);
-            r.items_end = NULL; /* whatever of this turn was not answered yet fails with it */
-            r.msgs_end = NULL;
-        }
-        items = r.items_end;
-        msgs = r.msgs_end;
-        if (atomic_exchange_explicit(&j->trouble, r.status, memory_order_relaxed) != SPOOL_OK && r.status == SPOOL_OK)
-            log_info(j->segs.log, "journal: writing works again");
-        finish_items(&r);
-        if (r.status == SPOOL_OK)
-            announce(j);
-        finish_msgs(s, &r);
+    if (r->status == SPOOL_OK) {
+        publish(j, r);
+        note_telling(s, r);
+        tell_sink(s, r);
     }
-}
-
-static void nap(struct journal *j, int64_t us) REQUIRES(&j->m)
-{
-    lock_drop(&j->m);
-    nanosleep(&(struct timespec){ .tv_nsec = 1000 * us }, NULL);
-    lock_take(&j->m);
-}
-
-/* See the top. Submitters need not wake the committer meanwhile. */
-static void gather(struct journal *j, uint32_t wanted, int64_t since_us) REQUIRES(&j->m)
-{
-    int64_t slice_us = j->flush_us / GATHER_SLICES, until_us = since_us + j->flush_us;
-    if (j->flush_us < GATHER_FROM_US) {
-        if (j->waiting * 2 <= wanted && !j->stopping)
-            nap(j, j->flush_us < NAP_MAX_US ? j->flush_us : NAP_MAX_US);
-        return;
-    }
-    for (int idle = 0; idle < 2 && j->waiting < wanted && !j->stopping && now_us() < until_us;) {
-        uint32_t before = j->waiting;
-        nap(j, slice_us < 900000 ? slice_us : 900000);
-        idle = j->waiting > before ? 0 : idle + 1;
-    }
-}
-
-void *journal_committer(void *arg)
-{
-    struct spool *s = arg;
-    struct journal *j = &s->journal;
-    uint32_t wanted = 0;
-    int64_t flushed_us = 0;
-    lock_take(&j->m);
-    for (;;) {
-        while (j->head == NULL && j->items == NULL && !j->stopping) {
-            j->sleeping = true;
-            cond_wait(&j->wake, &j->m);
-        }
-        j->sleeping = false;
-        if (j->head == NULL && j->items == NULL)
-            break;
-        gather(j, wanted, flushed_us);
-        struct msg *msgs = j->head;
-        struct batch_item *items = j->items;
-        j->head = NULL;
-        j->tail = &j->head;
-        j->items = NULL;
-        j->items_tail = &j->items;
-        j->waiting = 0;
-        j->answered = 0;
-        lock_drop(&j->m);
-        run_turn(s, msgs, items);
-        lock_take(&j->m);
-        wanted = j->waiting + j->answered;
-        flushed_us = now_us();
-    }
-    j->ended = true;
-    lock_drop(&j->m);
-    return NULL;
+    if (atomic_exchange_explicit(&j->trouble, r->status, memory_order_relaxed) != SPOOL_OK && r->status == SPOOL_OK)
+        log_info(j->segs.log, "journal: writing works again");
+    finish_items(r);
+    if (r->status == SPOOL_OK)
+        announce(j);
+    finish_msgs(s, r);
 }
 
 void journal_probe(struct spool *s)

@@ -4,7 +4,7 @@ libspool_a_SOURCES = \
 	queue/checkpoint.c queue/compact.c \
 	queue/content.c queue/content.h queue/content_view.c queue/copy.c queue/copy.h \
 	queue/index.c queue/index.h queue/index_fetch.c queue/index_flush.c queue/index_internal.h queue/index_trash.c queue/index_sql.def \
-	queue/journal_append.c queue/journal_replay.c \
+	queue/journal_append.c queue/journal_commit.c queue/journal_flights.c queue/journal_internal.h queue/journal_replay.c \
 	queue/keeper.c \
 	queue/logfile.c queue/logfile.h \
 	queue/msg.c queue/msg.h \
@@ -23,12 +23,14 @@ libspool_a_SOURCES = \
 LIBS_SPOOL = libspool.a $(SQLITE_LIBS)
 
 if HAVE_CMOCKA
-check_PROGRAMS += tests/unit/test_index tests/unit/test_journal tests/unit/test_qid tests/unit/test_query tests/unit/test_rebuild tests/unit/test_record tests/unit/test_select tests/unit/test_spool
-TESTS += tests/unit/test_index tests/unit/test_journal tests/unit/test_qid tests/unit/test_query tests/unit/test_rebuild tests/unit/test_record tests/unit/test_select tests/unit/test_spool
+check_PROGRAMS += tests/unit/test_index tests/unit/test_journal tests/unit/test_journal_flights tests/unit/test_qid tests/unit/test_query tests/unit/test_rebuild tests/unit/test_record tests/unit/test_select tests/unit/test_spool
+TESTS += tests/unit/test_index tests/unit/test_journal tests/unit/test_journal_flights tests/unit/test_qid tests/unit/test_query tests/unit/test_rebuild tests/unit/test_record tests/unit/test_select tests/unit/test_spool
 tests_unit_test_index_SOURCES = tests/unit/test_index.c tests/unit/spool_fixture.h
 tests_unit_test_index_LDADD = $(LIBS_SPOOL) libbase.a $(TEST_LIBS)
 tests_unit_test_journal_SOURCES = tests/unit/test_journal.c tests/unit/spool_fixture.h tests/unit/spool_shim.h
 tests_unit_test_journal_LDADD = $(LIBS_SPOOL) libbase.a $(TEST_LIBS)
+tests_unit_test_journal_flights_SOURCES = tests/unit/test_journal_flights.c tests/unit/spool_fixture.h tests/unit/spool_shim.h
+tests_unit_test_journal_flights_LDADD = $(LIBS_SPOOL) libbase.a $(TEST_LIBS)
 tests_unit_test_qid_SOURCES = tests/unit/test_qid.c
 tests_unit_test_qid_LDADD = libspool.a libbase.a $(TEST_LIBS)
 tests_unit_test_query_SOURCES = tests/unit/test_query.c tests/unit/spool_fixture.h

@@ -1,7 +1,7 @@
 /*
  * spool_internal: what the spool's parts know of each other
  *
- * Threads    main opens and closes; committer (journal_append.c), keeper (keeper.c) and indexer (index_flush.c) run
+ * Threads    main opens and closes; committer (journal_commit.c), keeper (keeper.c) and indexer (index_flush.c) run
  *            between spool_start() and spool_stop()
  * Locks      JOURNAL_BATCH (40) batch lists; RESULT_LOG (42) the result log; SEGMENTS (44); INDEX_INBOX (46);
  *            MSG_CONTENT (48). None is held across I/O except RESULT_LOG across its one write.
@@ -33,6 +33,19 @@ struct batch_item {
     void *arg;
 };
 
+/* What the committer knows of the disk and of those that it answered. Committer only. */
+struct journal_pace {
+    int64_t alone_us, beside_us;   /* what a flush takes, on average: one by one, and while others run */
+    unsigned alone_n, beside_n;    /* flushes that this is known from, counted no further than is asked for */
+    bool is_deep;                  /* flushes run side by side */
+    int64_t deep_from_us;          /* not before */
+    int64_t next_us;               /* not before: the next flight */
+    int64_t flushed_us;            /* when the last turn ended */
+    uint32_t wanted;               /* messages that it answered, and that were there when it ended */
+};
+
+struct flights; /* journal_flights.c */
+
 struct journal {
     struct segments segs;
     struct lock m;
@@ -41,14 +54,16 @@ struct journal {
     struct batch_item *items, **items_tail; /* guarded by m */
     uint32_t waiting;        /* guarded by m: messages in the list */
     uint32_t answered;       /* committer only: messages of this turn that were made durable */
-    int64_t flush_us;        /* committer only: what a flush takes, on average */
+    struct journal_pace pace;
+    struct flights *flights; /* committer only; NULL until they are needed */
     bool sleeping;           /* guarded by m: the committer waits on `wake` */
     bool stopping;           /* guarded by m */
     bool ended;              /* guarded by m: the committer is gone */
     struct journal_pos announced; /* guarded by m: everything before it is flushed and known to the sink */
     uint64_t told_results;   /* guarded by m: end of the result log when the sink was told of what is not yet announced; 0: nothing */
     struct segment *active;  /* committer only */
-    uint64_t end;            /* committer only: next byte of the active segment */
+    uint64_t end;            /* committer only: everything before it, in the active segment, is flushed */
+    uint64_t written;        /* committer only: next byte to write */
     struct journal_pos cut;  /* committer only: where the last abandoned segment stopped being valid, until noted */
     struct iovec *iov;       /* committer only */
     _Atomic int trouble;     /* enum spool_status of the last commit */
@@ -129,12 +144,14 @@ void spool_tell(struct spool *s, enum spool_trouble what, const char *fmt, ...) 
 /* ---- journal_append.c ---- */
 void journal_init(struct journal *j, const struct spool_io *io, const struct log_src *log, const char *dir, uint64_t segment_bytes);
 void journal_destroy(struct journal *j);
-void *journal_committer(void *spool);
 /* Takes the item. */
 void journal_submit_item(struct spool *s, struct batch_item *it);
 void journal_stop(struct journal *j);
 /* After a failed commit: tries a small record, so that trouble ends when the disk recovers. */
 void journal_probe(struct spool *s);
+
+/* ---- journal_commit.c ---- */
+void *journal_committer(void *spool);
 
 /* ---- result_log.c ---- */
 void result_log_init(struct result_log *l, const struct spool_io *io, const struct log_src *log, const char *dir);

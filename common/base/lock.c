@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <signal.h>
+#include <time.h>
 
 #include "common/base/clock.h"
 #include "common/base/lock.h"
@@ -123,6 +124,15 @@ void cond_wait(struct cond *c, struct lock *l)
     must(pthread_cond_wait(&c->c, &l->m), "pthread_cond_wait");
 }
 
+static bool timed_wait(struct cond *c, struct lock *l, const struct timespec *until)
+{
+    int rc = pthread_cond_timedwait(&c->c, &l->m, until);
+    if (rc == ETIMEDOUT)
+        return false;
+    must(rc, "pthread_cond_timedwait");
+    return true;
+}
+
 bool cond_wait_until(struct cond *c, struct lock *l, int64_t deadline_ms)
 {
     if (deadline_ms == CLOCK_NEVER) {
@@ -130,11 +140,17 @@ bool cond_wait_until(struct cond *c, struct lock *l, int64_t deadline_ms)
         return true;
     }
     struct timespec ts = clock_timespec(deadline_ms);
-    int rc = pthread_cond_timedwait(&c->c, &l->m, &ts);
-    if (rc == ETIMEDOUT)
-        return false;
-    must(rc, "pthread_cond_timedwait");
-    return true;
+    return timed_wait(c, l, &ts);
+}
+
+bool cond_wait_us(struct cond *c, struct lock *l, int64_t us)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    int64_t ns = ts.tv_nsec + us % 1000000 * 1000;
+    ts.tv_sec += us / 1000000 + ns / 1000000000;
+    ts.tv_nsec = ns % 1000000000;
+    return timed_wait(c, l, &ts);
 }
 
 void cond_signal(struct cond *c)

@@ -41,6 +41,8 @@ void cond_destroy(struct cond *c);
 void cond_wait(struct cond *c, struct lock *l) REQUIRES(l);
 /* False when the deadline (monotonic ms) passed. */
 bool cond_wait_until(struct cond *c, struct lock *l, int64_t deadline_ms) REQUIRES(l);
+/* At most so long; for pauses that milliseconds are too coarse for. False when they passed. */
+bool cond_wait_us(struct cond *c, struct lock *l, int64_t us) REQUIRES(l);
 void cond_signal(struct cond *c);
 void cond_broadcast(struct cond *c);
 

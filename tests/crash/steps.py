@@ -21,10 +21,8 @@ import os
 import pathlib
 import random
 import re
-import shlex
 import signal
 import struct
-import subprocess
 import sys
 import tempfile
 import threading
@@ -32,6 +30,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import cases
+import shims
 from client import Client
 from crashload import LATER, CrashHub, maildir_numbers
 from hub import wait_for
@@ -43,7 +42,6 @@ SEED = int(os.environ.get("POSTHOUSE_SEED", str(random.randrange(1 << 30))))
 INDEX_LOST = float(os.environ.get("POSTHOUSE_INDEX_LOST", "0.33"))
 JOBS = int(os.environ.get("POSTHOUSE_JOBS", "2"))
 CUTS = int(os.environ.get("POSTHOUSE_STEP_CUTS", "4"))
-LIB = pathlib.Path(__file__).resolve().parent.parent / "lib"
 # Is refused by the next hop, so a notice goes to the sender, who is here.
 BOUNCES, SENDER = "no@smtp.example", "other@example.com"
 KIND = struct.Struct("56sII")
@@ -294,15 +292,7 @@ def choose(counts, rng, wanted, of_one_kind):
 def build_shim(directory):
     if sys.maxsize < 2**32:
         raise cases.Skip("the shim is made for 64-bit systems")
-    os.chmod(directory, 0o755)
-    out = pathlib.Path(directory) / "shim_kill.so"
-    cc = shlex.split(os.environ.get("CC", "cc"))
-    try:
-        subprocess.run([*cc, "-O1", "-fPIC", "-shared", "-Wall", "-o", str(out), str(LIB / "shim_kill.c"), "-ldl", "-lpthread"],
-                       check=True, timeout=60)
-    except FileNotFoundError:
-        raise cases.Skip("no C compiler")
-    return out
+    return shims.build("shim_kill", directory)
 
 
 def go_through(wanted, of_one_kind, has_disk):

@@ -3,13 +3,18 @@
 Each message goes to a Maildir (recipient 0) and to an SMTP and an LMTP next hop (recipients 1 and 2; witness.py). Some go
 to a fourth place too, which is not there until drain(): they are the backlog, which fills the index, keeps segments alive and has
 them compacted.
+
+$POSTHOUSE_FLUSH_MS makes flushes so slow, as those of many disks are: then they run side by side (queue/journal_flights.c).
 """
 import collections
+import os
 import random
 import re
+import tempfile
 import threading
 import time
 
+import shims
 from client import Client
 from hub import Hub, wait_for
 from witness import Witness
@@ -18,6 +23,7 @@ CLIENTS = 4
 RCPTS = ["user@example.com", "r@smtp.example", "r@lmtp.example"]
 LATER = "r@later.example"
 LATER_PORT = 2525
+FLUSH_MS = float(os.environ.get("POSTHOUSE_FLUSH_MS", "0"))
 
 
 def lonely_address():
@@ -89,7 +95,12 @@ class CrashHub(Hub):
         }, **(main or {})), routes={
             "smtp.example": f"smtp:[127.0.0.1]:{smtp.port}", "lmtp.example": f"lmtp:inet:[127.0.0.1]:{lmtp.port}",
             "later.example": f"smtp:[{self.later_host}]:{LATER_PORT}",
-        }, start=start)
+        }, start=False)
+        if FLUSH_MS:
+            self.shims = tempfile.TemporaryDirectory(prefix="posthouse-shim-")
+            self.env.update({"LD_PRELOAD": str(shims.build("shim_flush", self.shims.name)), "SHIM_FLUSH_US": str(int(FLUSH_MS * 1000))})
+        if start:
+            self.start()
 
     def put_on(self, disk):
         """Queue and mailboxes on a disk whose power can be cut. Before the start."""

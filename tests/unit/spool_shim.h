@@ -2,8 +2,8 @@
  * A table of system calls for the spool that writes down what was done, and can make one call fail.
  *
  * What was written down can be put into another directory as a crash would have left it at any moment: shim_rebuild().
- * After a kill everything done is there. After a power cut, of writes that no fdatasync() followed any sector may
- * be missing, and of names (created, renamed, removed) any number of the last that no flush of their directory followed.
+ * After a kill everything done is there. After a power cut, of writes that no fdatasync() followed (one that began after them,
+ * and returned) any sector may be missing, and of names (created, renamed, removed) any number of the last that no flush of their directory followed.
  */
 #pragma once
 #include "tests/unit/unit.h"
@@ -27,7 +27,7 @@ struct shim_op {
     char *a, *b;            /* names below the spool directory; owned */
     char *data;             /* owned */
     size_t n;
-    off_t off;
+    off_t off;              /* SHIM_FLUSH: how many calls there were when it began */
     uint64_t id;            /* SHIM_ACK: answered 250; SHIM_ENDING, SHIM_END: before and after its results are written */
 };
 
@@ -46,6 +46,8 @@ struct shim {
     bool fail_on;            /* and all after it */
     int fail_errno;
     bool failed;
+    useconds_t flush_us;    /* a flush takes so long */
+    unsigned flushing, most_flushing; /* flushes that run, and how many did at once */
 };
 
 static UNUSED struct shim_op *shim_add(struct shim *s, enum shim_kind k)
@@ -164,8 +166,19 @@ static UNUSED int shim_fdatasync(void *arg, int fd)
     if (shim_fails(s))
         return -1;
     lock_take(&s->m);
-    if (s->record)
-        shim_add(s, SHIM_FLUSH)->file = s->fd_file[fd];
+    size_t began = s->n;
+    if (++s->flushing > s->most_flushing)
+        s->most_flushing = s->flushing;
+    lock_drop(&s->m);
+    if (s->flush_us > 0)
+        usleep(s->flush_us);
+    lock_take(&s->m);
+    s->flushing--;
+    if (s->record) {
+        struct shim_op *o = shim_add(s, SHIM_FLUSH);
+        o->file = s->fd_file[fd];
+        o->off = (off_t)began;
+    }
     lock_drop(&s->m);
     return 0;
 }
@@ -287,7 +300,7 @@ static UNUSED void shim_grow(struct shim_file *f, size_t n)
 static UNUSED bool shim_is_flushed(const struct shim *s, size_t at, size_t cut)
 {
     for (size_t i = at + 1; i < cut; i++)
-        if (s->op[i].kind == SHIM_FLUSH && s->op[i].file == s->op[at].file)
+        if (s->op[i].kind == SHIM_FLUSH && s->op[i].file == s->op[at].file && s->op[i].off > (off_t)at)
             return true;
     return false;
 }
