@@ -64,6 +64,10 @@ EXTRA_DIST += tests/golden/README.md tests/golden/golden.py $(GOLDEN)
 
 include tests/hostile/local.mk
 
+# Random dialogues, played to Postfix as well; by hand.
+EXTRA_DIST += tests/differ/README.md tests/differ/run tests/differ/addresses.py tests/differ/compare.py tests/differ/differ.py tests/differ/pair.py tests/differ/play.py \
+	tests/differ/policy.py tests/differ/settings.py tests/differ/shrink.py tests/differ/tables.py tests/differ/talk.py tests/differ/words.py
+
 # What the scripts and the unit tests read besides.
 EXTRA_DIST += tests/README.md .ci/run quickstart run-tests tests/interop/dovecot tests/packages tests/tsan.supp tests/unit/unit.h
 
