@@ -70,7 +70,7 @@ def test_the_clock_jumps():
                     ids.append(c.send_mail("user@example.com", ["x@r.example"], numbered(n)))
                 hub.wait_log(rf"{ids[-1]}: to=<x@r.example>.*status=deferred")
                 tries = len(re.findall(r"status=deferred", hub.log()))
-                wait_for("retries at this time", lambda t=tries: len(re.findall(r"status=deferred", hub.log())) >= t + 2)
+                wait_for("retries at this time", lambda t=tries: len(re.findall(r"status=deferred", hub.log())) > t)
             assert len(set(ids)) == len(ids)
             refuse.clear()
             wait_for("delivery of all", lambda: len(sink.mails) == n, 20)
@@ -136,9 +136,9 @@ def test_no_descriptor_for_a_connection():
         waiting = [hub.client(greet=False) for _ in range(5)]
         hub.wait_log(r"warning: accept: Too many open files")
         before, calls = cpu_seconds(hub), hub.block.count("descriptor")
-        time.sleep(2)  # what it costs to wait is what this is about
-        assert cpu_seconds(hub) - before < 0.5
-        assert hub.block.count("descriptor") - calls < 20
+        time.sleep(1)  # what it costs to wait is what this is about
+        assert cpu_seconds(hub) - before < 0.25
+        assert hub.block.count("descriptor") - calls < 10
         hub.block.heal()
         for c in waiting:
             assert c.reply().code == 220

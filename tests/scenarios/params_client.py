@@ -9,7 +9,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import cases
 from dnsstub import DnsStub
-from hub import Hub, wait_for
+from hub import MASTER, Hub, wait_for
 from sink import HANG, Sink
 
 MAIL = b"From: a@example.org\r\nSubject: s\r\n\r\nhi\r\n"
@@ -165,16 +165,19 @@ def test_pix_workarounds():
 
 def test_deadline_of_a_whole_message():
     """A peer that takes a byte now and then keeps each write alive, but not the deadline."""
-    for scheme, lmtp in PROTOCOLS:
-        for deadline, rate, want in (("no", "100000000", "sent"), ("yes", "100000000", "deferred"), ("yes", "10000", "sent")):
-            with Sink(lmtp=lmtp) as sink, Hub({
-                    "smtp_per_request_deadline": deadline, "lmtp_per_request_deadline": deadline, "smtp_min_data_rate": rate,
-                    "lmtp_min_data_rate": rate, "smtp_data_xfer_timeout": "1s", "lmtp_data_xfer_timeout": "1s"},
-                    routes={"r.example": f"{scheme}:[127.0.0.1]:{sink.port}"}) as hub:
-                sink.on["DATA"] = lambda s, a: slow_down(s)
-                with hub.client() as c:
-                    qid = c.send_mail("user@example.com", ["u@r.example"], b"Subject: x\r\n\r\n" + (b"x" * 998 + b"\r\n") * 6000)
-                assert result(hub, qid)[0] == want, (scheme, deadline, rate)
+    ways = {"lenient": ("no", "100000000", "sent"), "strict": ("yes", "100000000", "deferred"), "patient": ("yes", "10000", "sent")}
+    master = MASTER + "".join(
+        f"{way}-{p} unix - - n - - {p} -o {p}_per_request_deadline={deadline} -o {p}_min_data_rate={rate} -o {p}_data_xfer_timeout=1s\n"
+        for way, (deadline, rate, _) in ways.items() for p in ("smtp", "lmtp"))
+    with Sink() as server, Sink(lmtp=True) as store:
+        routes = {f"{way}-{p}.example": f"{way}-{p}:{at}" for way in ways for p, at in
+                  (("smtp", f"[127.0.0.1]:{server.port}"), ("lmtp", f"inet:[127.0.0.1]:{store.port}"))}
+        server.on["DATA"] = store.on["DATA"] = lambda s, a: slow_down(s)
+        with Hub(master=master, routes=routes) as hub, hub.client() as c:
+            body = b"Subject: x\r\n\r\n" + (b"x" * 998 + b"\r\n") * 6000
+            qids = {domain: c.send_mail("user@example.com", [f"u@{domain}"], body) for domain in routes}
+            for domain, qid in qids.items():
+                assert result(hub, qid)[0] == ways[domain.split("-")[0]][2], domain
 
 
 def slow_down(session):
