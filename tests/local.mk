@@ -4,7 +4,18 @@ PY_LOG_COMPILER = python3
 AM_TESTS_ENVIRONMENT = POSTHOUSE_BUILD='$(abs_top_builddir)'; export POSTHOUSE_BUILD; \
 	PYTHONDONTWRITEBYTECODE=1; export PYTHONDONTWRITEBYTECODE;
 
+# Real peers; each case says that it is skipped when its peer is not installed.
+INTEROP = tests/interop/exim.py tests/interop/peers.py tests/interop/policy.py tests/interop/postqueue.py tests/interop/ldap_tables.py tests/interop/sql_tables.py
+EXTRA_DIST += tests/lib/unpack.py tests/lib/dbserver.py tests/lib/waiting.py
+TESTS += $(INTEROP)
+EXTRA_DIST += $(INTEROP)
+
+# The longest first.
 SCENARIOS = \
+	tests/scenarios/scale.py \
+	tests/scenarios/params_client.py \
+	tests/scenarios/spool_faults.py \
+	tests/scenarios/net_tables.py \
 	tests/scenarios/bad_input.py \
 	tests/scenarios/bounces.py \
 	tests/scenarios/client_checks.py \
@@ -25,7 +36,6 @@ SCENARIOS = \
 	tests/scenarios/queue_sql.py \
 	tests/scenarios/tables.py \
 	tests/scenarios/logs.py \
-	tests/scenarios/net_tables.py \
 	tests/scenarios/notices.py \
 	tests/scenarios/own_checks.py \
 	tests/scenarios/operate.py \
@@ -36,7 +46,6 @@ SCENARIOS = \
 	tests/scenarios/access_actions.py \
 	tests/scenarios/rewriting.py \
 	tests/scenarios/routing.py \
-	tests/scenarios/scale.py \
 	tests/scenarios/sendmail.py \
 	tests/scenarios/showq.py \
 	tests/scenarios/smtp_limits.py \
@@ -46,12 +55,10 @@ SCENARIOS = \
 	tests/scenarios/verify.py \
 	tests/scenarios/rate_limits.py \
 	tests/scenarios/replies.py \
-	tests/scenarios/xclient.py \
-	tests/scenarios/spool_faults.py
+	tests/scenarios/xclient.py
 # One parameter after the other: what it is for is seen to change.
 SCENARIOS += \
 	tests/scenarios/params_check.py \
-	tests/scenarios/params_client.py \
 	tests/scenarios/params_daemon.py \
 	tests/scenarios/params_mail.py
 TESTS += $(SCENARIOS)
@@ -62,17 +69,9 @@ GOLDEN = tests/golden/access.txt tests/golden/dns.txt tests/golden/dnsbl.txt tes
 TESTS += tests/golden/golden.py
 EXTRA_DIST += tests/golden/README.md tests/golden/golden.py $(GOLDEN)
 
-include tests/hostile/local.mk
-
 # Random dialogues, played to Postfix as well; by hand.
 EXTRA_DIST += tests/differ/README.md tests/differ/run tests/differ/addresses.py tests/differ/compare.py tests/differ/differ.py tests/differ/pair.py tests/differ/play.py \
 	tests/differ/policy.py tests/differ/settings.py tests/differ/shrink.py tests/differ/tables.py tests/differ/talk.py tests/differ/words.py
 
 # What the scripts and the unit tests read besides.
 EXTRA_DIST += tests/README.md .ci/run quickstart run-tests tests/interop/dovecot tests/packages tests/tsan.supp tests/unit/unit.h
-
-# Real peers; each case says that it is skipped when its peer is not installed.
-INTEROP = tests/interop/exim.py tests/interop/peers.py tests/interop/policy.py tests/interop/postqueue.py tests/interop/ldap_tables.py tests/interop/sql_tables.py
-EXTRA_DIST += tests/lib/unpack.py tests/lib/dbserver.py tests/lib/waiting.py
-TESTS += $(INTEROP)
-EXTRA_DIST += $(INTEROP)
