@@ -26,6 +26,7 @@ libsmtpd_a_SOURCES = \
 	daemon/smtpd/notify.c \
 	daemon/smtpd/path_arg.c \
 	daemon/smtpd/received.c \
+	daemon/smtpd/reject_filter.c \
 	daemon/smtpd/reply.c \
 	daemon/smtpd/run_fds.c \
 	daemon/smtpd/service.c \

@@ -43,8 +43,7 @@ static void put_with_footer(struct smtpd_sess *S, int code, struct span dsn, str
     buf_free(&b);
 }
 
-/* The text is changed in place. */
-static void put_reply(struct smtpd_sess *S, int code, const char *dsn, char *text, size_t n)
+static void put_one(struct smtpd_sess *S, int code, const char *dsn, char *text, size_t n)
 {
     char dsn_text[16];
     size_t dsn_n = strlen(dsn);
@@ -67,6 +66,26 @@ static void put_reply(struct smtpd_sess *S, int code, const char *dsn, char *tex
         S->tarpit = true;
     if (code == 421 || code == 521)
         smtpd_end_session(S);
+}
+
+static void put_other(struct smtpd_sess *S, int code, const char *dsn, char *text, size_t n)
+{
+    struct arena *a = arena_new(0);
+    struct smtpd_new_reply r;
+    if (smtpd_reject_filter(S, a, code, span_cstr(dsn), span_of(text, n), &r))
+        put_one(S, r.code, arena_strndup(a, r.dsn.p, r.dsn.n), arena_strndup(a, r.text.p, r.text.n), r.text.n);
+    else
+        put_one(S, code, dsn, text, n);
+    arena_free(&a);
+}
+
+/* The text is changed in place. */
+static void put_reply(struct smtpd_sess *S, int code, const char *dsn, char *text, size_t n)
+{
+    if (UNLIKELY(S->t->has_reject_filter) && code >= 400)
+        put_other(S, code, dsn, text, n);
+    else
+        put_one(S, code, dsn, text, n);
 }
 
 static size_t format(char *text, size_t size, const char *fmt, va_list ap) __attribute__((format(printf, 3, 0)));

@@ -84,6 +84,7 @@ static void texts_init(struct smtpd_texts *t, const struct params *p)
     t->has_reject = parse_characters(p->message_reject_characters, t->reject);
     t->drop = hdr_names_of(p->message_drop_headers);
     t->notify_classes = smtpd_notify_classes(p);
+    t->has_reject_filter = *p->smtpd_reject_filter_maps != '\0';
     t->has_footer = *p->smtpd_reject_footer != '\0' || *p->smtpd_reject_footer_maps != '\0';
 }
 
@@ -190,6 +191,7 @@ static bool open_tables(struct smtpd_service *v, struct err *e)
     v->discard_maps = open_maps(v, "smtpd_discard_ehlo_keyword_address_maps", p->smtpd_discard_ehlo_keyword_address_maps, &why);
     v->command_filter = open_maps(v, "smtpd_command_filter", p->smtpd_command_filter, &why);
     v->footer_maps = open_maps(v, "smtpd_reject_footer_maps", p->smtpd_reject_footer_maps, &why);
+    v->reject_filter_maps = open_maps(v, "smtpd_reject_filter_maps", p->smtpd_reject_filter_maps, &why);
     if (why.text[0] != '\0' && e != NULL)
         *e = why;
     return why.text[0] == '\0';
@@ -243,6 +245,7 @@ void smtpd_service_unref(struct smtpd_service **vp)
     maps_close(&v->discard_maps);
     maps_close(&v->command_filter);
     maps_close(&v->footer_maps);
+    maps_close(&v->reject_filter_maps);
     hosts_file_free(&v->hosts);
     arena_free(&v->arena);
     policy_unref(&v->policy);

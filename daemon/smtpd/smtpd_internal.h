@@ -69,6 +69,7 @@ struct smtpd_texts {
     bool strip[256], reject[256];
     bool has_strip, has_reject;
     bool has_footer;            /* smtpd_reject_footer or its tables */
+    bool has_reject_filter;     /* smtpd_reject_filter_maps */
     unsigned notify_classes;    /* those that ask for transcripts */
     struct hdr_names drop;      /* message_drop_headers */
 };
@@ -90,6 +91,7 @@ struct smtpd_service {
     struct maps *discard_maps;     /* owned: smtpd_discard_ehlo_keyword_address_maps */
     struct maps *command_filter;   /* owned */
     struct maps *footer_maps;      /* owned: smtpd_reject_footer_maps */
+    struct maps *reject_filter_maps; /* owned: smtpd_reject_filter_maps */
     const struct content_checks *checks; /* of the policy; NULL: none, or receive_override_options says so */
 };
 
@@ -266,6 +268,12 @@ void smtpd_forward_forget(struct smtpd_sess *S);
 struct span smtpd_forwarded(const struct smtpd_sess *S, enum xattr_id id);
 
 /* footer.c: the text so far is the reply, one line or several */
+struct smtpd_new_reply {
+    int code;
+    struct span dsn, text;
+};
+/* True: this is to be sent in the place of the reply; spans in the arena. */
+bool smtpd_reject_filter(struct smtpd_sess *S, struct arena *a, int code, struct span dsn, struct span text, struct smtpd_new_reply *out);
 void smtpd_footer_add(struct smtpd_sess *S, int code, struct span dsn, struct buf *text);
 
 /* slog.c */

@@ -55,6 +55,28 @@ def test_footer_tables():
         hub.wait_log("warning: smtpd_reject_footer_maps: ")
 
 
+def test_reject_filter():
+    hub = Hub(dict(STRICT), start=False)
+    hub.main["smtpd_reject_filter_maps"] = f"pcre:{hub.dir}/filter"
+    (hub.dir / "filter").write_text("/^554 5\\.7\\.1 <(.*)>: Relay access denied$/ 550 5.7.0 $1 is not one of ours\n"
+                                    "/^501 .* MAIL FROM/ 421 4.7.0 enough\n/^500 / 250 fine\n")
+    hub.write_conf()
+    with hub.start(), hub.client() as c:
+        assert refused(c) == ["550 5.7.0 x@far.example is not one of ours"]
+        hub.wait_log(r"554 5\.7\.1 <x@far\.example>: Relay access denied; from=")  # the log has what was meant
+        c.cmd("NONSENSE", 500)
+        hub.wait_log('warning: smtpd_reject_filter_maps: "250 fine" is no 4xx or 5xx reply')
+        c.cmd("RSET", 250)
+        c.cmd("MAIL FROM", 421)
+        assert c.is_closed()
+    with Hub(dict(STRICT, smtpd_reject_filter_maps="fail:x")) as hub, hub.client() as c:
+        assert refused(c) == ["554 5.7.1 <x@far.example>: Relay access denied"]
+        hub.wait_log("warning: smtpd_reject_filter_maps: ")
+    with Hub(dict(STRICT, soft_bounce="yes", smtpd_reject_footer="\\c (help)", smtpd_reject_filter_maps="static:{550 5.7.9 another}")) as hub, \
+            hub.client() as c:
+        assert refused(c) == ["450 4.7.9 another (help)"]
+
+
 def test_footer_that_cannot_be_expanded():
     """The reply comes without it."""
     with Hub(dict(STRICT, smtpd_reject_footer="see ${client_name")) as hub, hub.client() as c:
