@@ -198,7 +198,7 @@ static int resolve_cb(void *arg, struct conf *c, struct span sender, struct span
     if (filter.n > 0) {
         route_filter(p, filter, r->addr, a, &r->route.transport, &r->route.nexthop);
         answer = 0;
-    } else if (route_resolve(p, sender, r->addr, a, &route, &e) == LOOKUP_FOUND) {
+    } else if (route_way(p, sender, r->addr, a, &route, &e) == LOOKUP_FOUND) {
         r->addr = route.recipient;
         r->route.transport = route.transport;
         r->route.nexthop = route.nexthop;
@@ -209,6 +209,15 @@ static int resolve_cb(void *arg, struct conf *c, struct span sender, struct span
     }
     policy_unref(&p);
     return answer;
+}
+
+static bool routing_may_wait_cb(void *arg, struct conf *c)
+{
+    struct policy *p = daemon_policy(arg);
+    bool may = policy_routing_may_wait(p);
+    (void)c; /* see resolve_cb() */
+    policy_unref(&p);
+    return may;
 }
 
 static void wake_cb(void *arg, unsigned count)
@@ -251,7 +260,7 @@ static bool start_queue(struct daemon *d, struct err *e)
 {
     const struct params *p = conf_global(d->conf);
     char *pauses_path = xasprintf("%s/paused", p->queue_directory);
-    struct sched_options so = { .spool = d->spool, .conf = d->conf, .log = &d->qmgr_src, .resolve = resolve_cb,
+    struct sched_options so = { .spool = d->spool, .conf = d->conf, .log = &d->qmgr_src, .resolve = resolve_cb, .may_wait = routing_may_wait_cb,
                                 .resolve_arg = d, .own = own_policy_of(d), .wake = wake_cb, .wake_arg = d, .pauses_path = pauses_path };
     d->sched = sched_new(&so, e);
     free(pauses_path);
@@ -521,8 +530,10 @@ bool daemon_stop(struct daemon *d)
     if (d->verifier != NULL && !verifier_stop(d->verifier, clock_mono_ms() + PROBE_DRAIN_MS))
         all_ended = false; /* a probe waits for a host that does not answer: it is left behind, and everything with it */
     notices_stop(d->notices);
-    if (d->sched != NULL)
-        sched_stop(d->sched);
+    if (d->sched != NULL && !sched_stop(d->sched)) {
+        log_warn(&d->src, "a look-up for the routing of queued mail did not end in time: the mail stays queued");
+        all_ended = false;
+    }
     if (d->spool != NULL)
         spool_stop(d->spool);
     if (!all_ended)

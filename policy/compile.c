@@ -459,6 +459,7 @@ struct policy *policy_compile(const struct policy_options *o)
     check_filters(&c);
     p->has_routing_tables = !maps_is_empty(p->transport_maps) || !maps_is_empty(p->sender_relayhost_maps)
                             || !maps_is_empty(p->sender_transport_maps);
+    p->routing_may_wait = routing_has_servers(p);
     compile_probes(&c);
     if (conf_report_has_errors(o->report))
         policy_unref(&p);

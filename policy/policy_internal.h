@@ -90,6 +90,7 @@ struct policy {
     struct rewriter *rewriter;       /* in the arena */
     bool transport_parents;
     bool has_routing_tables;         /* any of transport_maps, sender_dependent_* */
+    bool routing_may_wait;           /* see policy_routing_may_wait() */
     struct xport local, virtual_mailbox, relay, other, mailbox; /* local_transport, ... mailbox_transport */
     bool local_is_usable;            /* master.cf has a transport of that name */
     const struct policy *probes;     /* how address probes go: this snapshot with address_verify_*; in the arena, never counted */
@@ -137,6 +138,8 @@ bool address_domain_is_valid(struct span domain);
 /* ---- route_resolve.c ---- */
 enum lookup route_uses_aliases(const struct policy *p, struct span address, struct arena *a, struct resolved *to,
                                struct err *e) MUST_CHECK;
+
+bool routing_has_servers(const struct policy *p) MUST_CHECK;
 
 /* ---- recipient.c ---- */
 /* Fills is_unknown_user, unknown_table, validity_error of a resolved route. */

@@ -55,6 +55,11 @@ enum lookup route_resolve(const struct policy *p, struct span sender, struct spa
 /* The same with the recipient maps of one listener (master.cf -o local_recipient_maps= and the like); svc may be NULL. */
 enum lookup route_resolve_for(const struct policy *p, const struct conf_service *svc, struct span sender,
                               struct span recipient, struct arena *a, struct route *out, struct err *e) MUST_CHECK;
+/* The way alone, for mail that was accepted long ago: whether there is such a user is not asked (is_unknown_user and the like stay false). */
+enum lookup route_way(const struct policy *p, struct span sender, struct span recipient, struct arena *a, struct route *out,
+                      struct err *e) MUST_CHECK;
+/* A table on a server is among those that route_way() or the mapping of addresses asks: the answer may take long. */
+bool policy_routing_may_wait(const struct policy *p);
 /* Where an address probe for the recipient goes: address_verify_*_transport, _relayhost, _transport_maps and their like. */
 enum lookup route_resolve_probe(const struct policy *p, struct span sender, struct span recipient, struct arena *a,
                                 struct route *out, struct err *e) MUST_CHECK;

@@ -254,8 +254,8 @@ void route_filter(const struct policy *p, struct span filter, struct span recipi
     *nexthop = arena_dup_span(a, *nexthop);
 }
 
-enum lookup route_resolve_for(const struct policy *p, const struct conf_service *svc, struct span sender,
-                              struct span recipient, struct arena *a, struct route *out, struct err *e)
+enum lookup route_way(const struct policy *p, struct span sender, struct span recipient, struct arena *a, struct route *out,
+                      struct err *e)
 {
     struct route r = { .is_postmaster = span_ieq_cstr(recipient, "postmaster") };
     struct making m = { .p = p, .sender = sender, .a = a, .out = &r, .e = e };
@@ -274,8 +274,17 @@ enum lookup route_resolve_for(const struct policy *p, const struct conf_service 
         return LOOKUP_TEMPFAIL;
     if (!has_text_nexthop(r.transport) && span_find(r.nexthop, '/') < 0)
         r.nexthop = lower(a, r.nexthop);
-    recipient_validate(p, policy_service(p, svc), a, &r);
     *out = r;
+    return LOOKUP_FOUND;
+}
+
+enum lookup route_resolve_for(const struct policy *p, const struct conf_service *svc, struct span sender,
+                              struct span recipient, struct arena *a, struct route *out, struct err *e)
+{
+    if (route_way(p, sender, recipient, a, out, e) == LOOKUP_TEMPFAIL)
+        return LOOKUP_TEMPFAIL;
+    if (!out->is_bad_address)
+        recipient_validate(p, policy_service(p, svc), a, out);
     return LOOKUP_FOUND;
 }
 
@@ -283,4 +292,30 @@ enum lookup route_resolve(const struct policy *p, struct span sender, struct spa
                           struct route *out, struct err *e)
 {
     return route_resolve_for(p, NULL, sender, recipient, a, out, e);
+}
+
+/* What route_way() and the mapping of addresses (aliases, canonical tables) look into. */
+bool routing_has_servers(const struct policy *p)
+{
+    const struct match_list *const lists[] = { p->mydestination, p->relay_domains, p->virtual_alias_domains, p->virtual_mailbox_domains,
+                                               p->rewriter->masquerade_exceptions };
+    const struct maps *const maps[] = { p->transport_maps, p->sender_relayhost_maps, p->sender_transport_maps, p->alias_maps,
+                                        p->virtual_alias_maps, p->mailbox_transport_maps, p->relocated_maps, p->rewriter->canonical,
+                                        p->rewriter->recipient_canonical };
+    for (size_t i = 0; i < ARRAY_LEN(lists); i++)
+        if (match_list_may_wait(lists[i]))
+            return true;
+    for (size_t i = 0; i < ARRAY_LEN(maps); i++)
+        if (maps_may_wait(maps[i]))
+            return true;
+    /* Notices pass content checks, whose tables are not told from the others here. */
+    for (size_t i = 0; *p->p->internal_mail_filter_classes != '\0' && i < p->open_maps_count; i++)
+        if (maps_may_wait(p->open_maps[i]))
+            return true;
+    return false;
+}
+
+bool policy_routing_may_wait(const struct policy *p)
+{
+    return p->routing_may_wait;
 }

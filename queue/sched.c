@@ -24,12 +24,14 @@ struct sched *sched_new(const struct sched_options *o, struct err *e)
     s->log_bounce.prog = "bounce";
     s->resolve = o->resolve;
     s->resolve_arg = o->resolve_arg;
+    s->may_wait = o->may_wait;
     s->own = o->own;
     s->wake = o->wake;
     s->wake_arg = o->wake_arg;
     lock_init(&s->m, LOCK_SCHED_INBOX);
     cond_init(&s->kick);
     cond_init(&s->answered);
+    router_begin(s);
     s->conf = conf_ref(o->conf);
     s->gen = 1;
     s->notices_tail = &s->notices;
@@ -55,6 +57,8 @@ int sched_start(struct sched *s)
     int rc = thread_start(&s->thread, "sched", 0, sched_thread_main, s);
     if (rc != 0)
         s->is_started = false;
+    else
+        router_use(s, s->may_wait != NULL && s->may_wait(s->resolve_arg, s->conf));
     return rc;
 }
 
@@ -85,7 +89,7 @@ void sched_end_jobs(struct sched *s)
     lock_drop(&s->m);
 }
 
-void sched_stop(struct sched *s)
+bool sched_stop(struct sched *s)
 {
     lock_take(&s->m);
     bool was_started = s->is_started;
@@ -93,8 +97,11 @@ void sched_stop(struct sched *s)
     sched_kick_locked(s);
     lock_drop(&s->m);
     if (!was_started)
-        return; /* nothing to tell the index, and perhaps no indexer that would answer */
+        return true; /* nothing to tell the index, and perhaps no indexer that would answer */
     pthread_join(s->thread, NULL);
+    bool is_over = router_stop(s);
+    if (!is_over)
+        router_leave(s);
     lock_take(&s->m);
     s->is_started = false;
     cond_broadcast(&s->answered);
@@ -104,7 +111,7 @@ void sched_stop(struct sched *s)
     while (commands_work(s))
         ;
     if (s->ix == NULL)
-        return;
+        return is_over;
     wait_while(s, flush_pending);
     for (int i = 0; i < STOP_FLUSHES && park_has_unwritten(s); i++) {
         index_tick(s, true);
@@ -113,6 +120,7 @@ void sched_stop(struct sched *s)
     index_tick(s, true);
     wait_while(s, flush_pending);
     index_tick_end(s);
+    return is_over;
 }
 
 void sched_free(struct sched **sp)
@@ -126,6 +134,7 @@ void sched_free(struct sched **sp)
             sched_unqueue_message_locked(s, ms);
         ms_free_locked(s, ms);
     }
+    router_end(s);
     park_free(s);
     transports_free(s);
     pauses_end(s);
@@ -241,6 +250,8 @@ void sched_committed(void *arg, struct msg *m)
 
 void sched_reconfigure(struct sched *s, struct conf *c)
 {
+    if (s->is_started)
+        router_use(s, s->may_wait != NULL && s->may_wait(s->resolve_arg, c));
     lock_take(&s->m);
     struct conf *old = s->conf;
     s->conf = conf_ref(c);

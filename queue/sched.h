@@ -83,6 +83,11 @@ struct sched_options {
      */
     int (*resolve)(void *arg, struct conf *c, struct span sender, struct span filter, struct msg_rcpt *r, struct arena *a, struct span *dsn, struct span *why);
     void *resolve_arg;
+    /*
+     * Under this snapshot resolve() or own may wait for a server. Then they are called on threads of their own, several at a time, so
+     * that neither the scheduler nor mail for other domains waits. NULL: never.
+     */
+    bool (*may_wait)(void *arg, struct conf *c);
     struct own_policy own;      /* for the notifications that it sends; called with no lock held */
     /* Called with no lock held when jobs became available and idle delivery threads should look: count = how many new ones may start. */
     void (*wake)(void *arg, unsigned count);
@@ -95,8 +100,11 @@ struct sched *sched_new(const struct sched_options *o, struct err *e) MUST_CHECK
 int sched_start(struct sched *s) MUST_CHECK; /* errno */
 /* Gives out no more jobs; those that are out go on. Before the delivery threads are waited for. */
 void sched_end_jobs(struct sched *s);
-/* The thread ends after a last index flush. Delivery threads and control threads must have finished. */
-void sched_stop(struct sched *s);
+/*
+ * The thread ends after a last index flush. Delivery threads and control threads must have finished. False: a look-up does not end;
+ * its thread is left behind, and nothing that it may touch can be freed.
+ */
+bool sched_stop(struct sched *s);
 void sched_free(struct sched **s);
 /* spool_sink.committed */
 void sched_committed(void *arg, struct msg *m);

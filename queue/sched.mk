@@ -21,6 +21,8 @@ libsched_a_SOURCES = \
 	queue/sched_pause.c \
 	queue/sched_park.c \
 	queue/sched_queue.c \
+	queue/sched_route.c \
+	queue/sched_router.c \
 	queue/sched_thread.c \
 	queue/sched_trash.c \
 	queue/sched_why.c
@@ -40,6 +42,7 @@ SCHED_TESTS = \
 	tests/unit/test_sched_park \
 	tests/unit/test_sched_queue \
 	tests/unit/test_sched_retry \
+	tests/unit/test_sched_router \
 	tests/unit/test_sched_spool \
 	tests/unit/test_sched_threads \
 	tests/unit/test_stats
@@ -59,6 +62,8 @@ tests_unit_test_sched_park_SOURCES = tests/unit/test_sched_park.c $(SCHED_BENCH)
 tests_unit_test_sched_park_LDADD = $(SCHED_TEST_LIBS)
 tests_unit_test_sched_queue_SOURCES = tests/unit/test_sched_queue.c $(SCHED_BENCH)
 tests_unit_test_sched_queue_LDADD = $(SCHED_TEST_LIBS)
+tests_unit_test_sched_router_SOURCES = tests/unit/test_sched_router.c $(SCHED_BENCH)
+tests_unit_test_sched_router_LDADD = $(SCHED_TEST_LIBS)
 tests_unit_test_sched_threads_SOURCES = tests/unit/test_sched_threads.c $(SCHED_BENCH)
 tests_unit_test_sched_threads_LDADD = $(SCHED_TEST_LIBS)
 tests_unit_test_sched_change_SOURCES = tests/unit/test_sched_change.c $(SCHED_BENCH)

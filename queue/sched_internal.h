@@ -136,7 +136,7 @@ struct msg_sched {
     uint64_t id;
     struct msg *m;                         /* counted; NULL: gone, its row is still to be deleted */
     struct heap_item due;                  /* sched.due by wall time */
-    struct msg_sched *in_prev, *in_next;   /* sched.inbox */
+    struct msg_sched *in_prev, *in_next;   /* sched.inbox; while is_routing, lists of the router */
     struct msg_sched *d_prev, *d_next;     /* sched.dirty */
     struct msg_sched *a_prev, *a_next;     /* sched.active */
     struct msg_sched *w_prev, *w_next;     /* sched.warn */
@@ -203,6 +203,45 @@ struct notice {
     uint32_t n;
     struct arena *text;         /* owned, or NULL */
     struct failed_rcpt *failed; /* owned: [n]; NULL for BOUNCE_SUCCESS and BOUNCE_DELAY */
+    struct bounce_rcpt *rcpts;  /* owned, with `conf` (counted): while it waits in router.notices */
+    struct conf *conf;
+};
+
+/*
+ * The threads that make look-ups which may wait for a server; everything is guarded by sched.m. See sched_router.c.
+ */
+#define ROUTER_THREADS 16
+struct slow_domain {
+    UT_hash_handle hh;              /* router.slow by domain */
+    struct slow_domain *prev, *next; /* router.ring */
+    uint64_t domain;                /* router_domain() */
+    struct msg_sched *waiting;      /* DL2: in_prev, in_next */
+    int64_t until_ms;               /* taken for slow until then */
+    bool is_busy;                   /* a thread (is_stuck) looks up a recipient of it; else, with messages, it is in the ring */
+};
+struct router_thread {
+    struct sched *s;
+    pthread_t id;
+    bool is_quick;                  /* has a message of router.quick */
+    bool is_stuck;                  /* is the one thread that looks up a recipient of a slow domain; counts in at_slow */
+    uint64_t domain;                /* of the look-up under way */
+    int64_t since_ms;               /* its begin; 0: none */
+};
+struct router {
+    bool is_in_use;                 /* a table may wait, and there are threads */
+    bool is_stopping, has_standby;
+    unsigned count, running;        /* threads made; those of them that have not ended */
+    uint64_t lent;                  /* messages in its lists, or with a thread */
+    int64_t stop_ms, stall_ms;      /* how long router_stop() waits; when the next thread goes on. Set once */
+    unsigned at_slow;               /* threads with something that is known to be slow */
+    bool notice_turn;               /* the next slow thing is a notice */
+    struct msg_sched *quick;        /* DL2 */
+    struct msg_sched *done;         /* DL2: back to the scheduler's thread */
+    struct slow_domain *slow;       /* hash */
+    struct slow_domain *ring;       /* DL: have messages, and no thread */
+    struct notice *notices;         /* LL: to be sent */
+    struct cond kick, ended;
+    struct router_thread threads[ROUTER_THREADS];
 };
 
 struct sched {
@@ -211,6 +250,7 @@ struct sched {
     struct log_src log, log_error, log_super, log_bounce; /* qmgr; error; postsuper; bounce */
     int (*resolve)(void *arg, struct conf *c, struct span sender, struct span filter, struct msg_rcpt *r, struct arena *a, struct span *dsn, struct span *why);
     void *resolve_arg;
+    bool (*may_wait)(void *arg, struct conf *c); /* NULL: resolve() never waits */
     struct own_policy own;
     void (*wake)(void *arg, unsigned count);
     void *wake_arg;
@@ -262,6 +302,7 @@ struct sched {
     int64_t set_forward_us, set_back_us; /* jumps of the clock that were seen and not yet acted upon; 0: none */
     uint64_t rng;
     bool want_walk;                 /* queued messages are to be resolved anew */
+    struct router router;
     uint32_t parked_gen;            /* gen of the last park_forget_routes() */
 
     /* thread */
@@ -309,6 +350,7 @@ struct after {
 void sched_after(struct sched *s, struct after *a);
 
 /* ---- sched_queue.c: transports, destinations, flows ---- */
+uint64_t sched_hash_address(struct span s);
 struct transport *transport_get_locked(struct sched *s, struct span name);
 void transports_reload_locked(struct sched *s);
 void transports_free(struct sched *s);
@@ -409,6 +451,8 @@ void sched_answer(struct sched *s, struct sjob *j, const struct delivery_result 
 void notify_failed(struct sched *s, struct sjob *j);
 void notify_success(struct sched *s, struct sjob *j);
 bool notify_thread(struct sched *s);
+/* Sends what router_takes_notice() took; is_over: answers it as failed. */
+void notify_lent(struct sched *s, struct notice *n, bool is_over);
 /* Sends the delay warnings that are due. */
 bool notify_delays(struct sched *s);
 
@@ -432,10 +476,35 @@ void sched_flush_cb(void *sched, int status);
 void ms_redo_locked(struct sched *s, struct msg_sched *ms);
 /* Rows due at due_us or later are to be fetched (again). */
 void fetch_again_from_locked(struct sched *s, int64_t due_us);
-/* Thread: routes and enqueues a message of the inbox at once. */
-void route_now(struct sched *s, struct msg_sched *ms);
 /* All that can be done now; returns the monotonic time at which there is more. */
 int64_t sched_run_once(struct sched *s);
+/* ---- sched_route.c ---- */
+/* Thread: takes a message out of the inbox, routes and enqueues it, or lends it to the router. */
+void route_now(struct sched *s, struct msg_sched *ms);
+bool route_first(struct sched *s);
+/* Thread: goes on with a message that the router has given back. */
+bool route_returned(struct sched *s);
+/* Recipient i is due and needs a look-up. */
+bool route_wants_locked(const struct sched *s, const struct msg_sched *ms, uint32_t i, int64_t now_us);
+/* Looks up the route of recipient i with no lock held, then stores it, or defers or bounces it. Whoever has the message while it is_routing. */
+void route_one(struct sched *s, struct msg_sched *ms, struct msg *m, uint32_t i, struct conf *c, uint32_t gen);
+/* ---- sched_router.c ---- */
+void router_begin(struct sched *s);
+/* The snapshot has tables that may wait, or none. Not from two threads at once. */
+void router_use(struct sched *s, bool may_wait);
+/* False when a look-up goes on that does not end in time: its thread is left behind, and all that it may touch. */
+bool router_stop(struct sched *s);
+/* After that: nobody waits for its threads any more. */
+void router_leave(struct sched *s);
+void router_end(struct sched *s);
+/* The message is to be looked at; slow_domain: one of its recipients' domains is known to be slow, and no other is left. */
+void router_lend_locked(struct sched *s, struct msg_sched *ms, const uint64_t *slow_domain);
+uint64_t router_domain(struct span addr);
+/* me: the thread that asks, or NULL. */
+bool router_is_slow_locked(struct sched *s, const struct router_thread *me, uint64_t domain, int64_t now_ms);
+/* Notices of the scheduler's thread: their addresses go through tables, too. False: the caller sends it. Takes rcpts. */
+bool router_takes_notice(struct sched *s, struct notice *n, struct conf *c, struct bounce_rcpt *rcpts);
+bool router_takes_delays(struct sched *s);
 /* ---- sched_cmd.c: what commands ask of the thread ---- */
 bool commands_work(struct sched *s);
 /* The messages, each pinned, or NULL; those in memory and those that only have rows. False with *e on a database error. */

@@ -67,8 +67,24 @@ void notify_failed(struct sched *s, struct sjob *j)
     lock_drop(&s->m);
     if (is_first)
         log_expired(s, conf_global(j->pub.conf), j->pub.msg, is_forced);
+    if (j->dest == NULL && router_takes_notice(s, n, j->pub.conf, r))
+        return; /* no delivery thread, but the scheduler's, which does not wait */
     send(s, n, j->pub.conf, r, n->n);
     free(r);
+}
+
+void notify_lent(struct sched *s, struct notice *n, bool is_over)
+{
+    struct conf *c = n->conf;
+    struct bounce_rcpt *r = n->rcpts;
+    n->conf = NULL;
+    n->rcpts = NULL;
+    if (is_over)
+        queued_cb(n, -1);
+    else
+        send(s, n, c, r, n->n);
+    free(r);
+    conf_unref(&c);
 }
 
 void notify_success(struct sched *s, struct sjob *j)

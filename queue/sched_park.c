@@ -250,7 +250,8 @@ bool park_work(struct sched *s)
     struct loading v[LOAD_PIECE];
     struct err e = ERR_INIT;
     lock_take(&s->m);
-    uint32_t n = s->is_stopping ? 0 : choose_locked(s, v, clock_mono_ms());
+    /* Those whose routes are being looked up count in no flow yet. */
+    uint32_t n = s->is_stopping || s->router.lent > SCHED_PIECE ? 0 : choose_locked(s, v, clock_mono_ms());
     lock_drop(&s->m);
     int64_t now_us = clock_wall_us();
     for (uint32_t i = 0; i < n; i++) {

@@ -13,7 +13,7 @@
 #include "queue/sched_internal.h"
 
 /* FNV-1a of the lower-cased address: senders that differ in case only are one. */
-static uint64_t hash_sender(struct span s)
+uint64_t sched_hash_address(struct span s)
 {
     uint64_t h = UINT64_C(0xcbf29ce484222325);
     for (size_t i = 0; i < s.n; i++)
@@ -261,13 +261,13 @@ static struct flow *flow_find(struct sched *s, const struct dest *d, const struc
 
 struct flow *flow_find_locked(struct sched *s, const struct dest *d, struct span sender)
 {
-    struct flow_key key = { .dest = (struct dest *)(uintptr_t)d, .sender = hash_sender(sender) };
+    struct flow_key key = { .dest = (struct dest *)(uintptr_t)d, .sender = sched_hash_address(sender) };
     return flow_find(s, d, &key);
 }
 
 struct flow *flow_get_locked(struct sched *s, struct dest *d, struct span sender)
 {
-    struct flow_key key = { .dest = d, .sender = hash_sender(sender) };
+    struct flow_key key = { .dest = d, .sender = sched_hash_address(sender) };
     struct flow *f = flow_find(s, d, &key);
     if (f != NULL)
         return f;

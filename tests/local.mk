@@ -36,6 +36,7 @@ SCENARIOS = \
 	tests/scenarios/queue_sql.py \
 	tests/scenarios/tables.py \
 	tests/scenarios/logs.py \
+	tests/scenarios/slow_routes.py \
 	tests/scenarios/notices.py \
 	tests/scenarios/own_checks.py \
 	tests/scenarios/operate.py \

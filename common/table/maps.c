@@ -57,6 +57,14 @@ bool maps_is_empty(const struct maps *m)
     return m == NULL || m->count == 0;
 }
 
+bool maps_may_wait(const struct maps *m)
+{
+    for (size_t i = 0; m != NULL && i < m->count; i++)
+        if (table_may_wait(m->tables[i]))
+            return true;
+    return false;
+}
+
 /* Somebody watches: the value is looked up whether the caller wants it or not. */
 static enum lookup lookup_watched(struct table *t, struct span key, struct arena *a, struct span *value, struct err *e)
 {

@@ -19,6 +19,8 @@ struct maps *maps_open(struct table_registry *r, struct span list, unsigned (*fl
 void maps_close(struct maps **m);
 static inline bool maps_is_set(const struct maps *m) { return m != NULL; }
 bool maps_is_empty(const struct maps *m);
+/* One of its tables may wait for a server. */
+bool maps_may_wait(const struct maps *m);
 
 /* Who wants to know of each look-up: hung on the arena that takes the values (arena_set_watch). */
 struct lookup_watch {

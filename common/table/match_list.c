@@ -194,6 +194,14 @@ bool match_list_is_empty(const struct match_list *l)
     return l == NULL || l->count == 0;
 }
 
+bool match_list_may_wait(const struct match_list *l)
+{
+    for (size_t i = 0; l != NULL && i < l->count; i++)
+        if (l->el[i].kind == EL_TABLE && table_may_wait(l->el[i].table))
+            return true;
+    return false;
+}
+
 /* ---- asking ---- */
 
 /* What is asked, in lower case. */

@@ -33,6 +33,8 @@ struct match_options {
 struct match_list *match_list_compile(const struct match_options *o) MUST_CHECK;
 void match_list_free(struct match_list **l);
 bool match_list_is_empty(const struct match_list *l);
+/* One of its tables may wait for a server. */
+bool match_list_may_wait(const struct match_list *l);
 
 /* name: any case. Not for MATCH_HOSTS. */
 enum lookup match_list_name(const struct match_list *l, struct span name, struct err *e) MUST_CHECK;

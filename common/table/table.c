@@ -497,6 +497,13 @@ bool table_is_fixed(const struct table *t)
     return t->is_watched || t->content == NULL || !t->content->is_pattern;
 }
 
+bool table_may_wait(const struct table *t)
+{
+    if (t->type == NULL || (t->type->flags & (TT_SERVER | TT_WAITS)))
+        return t->type != NULL;
+    return !t->is_watched && t->content != NULL && t->content->may_wait;
+}
+
 /* ---- lookup ---- */
 
 /* Plain: nothing to fold and nothing to check. */

@@ -72,6 +72,8 @@ void table_close(struct table **t);
 const char *table_name(const struct table *t);
 /* Answers only keys that are there literally: false for regexp, pcre and cidr, which see no partial keys. */
 bool table_is_fixed(const struct table *t);
+/* A look-up may take as long as a server pleases: not for a thread that others wait for. */
+bool table_may_wait(const struct table *t);
 
 /* One row of a listing; false when no more are wanted. Valid during the call. */
 typedef bool table_row_fn(void *arg, struct span key, struct span value);

@@ -120,6 +120,7 @@ static bool add_member(struct compound_content *k, const struct table_load *in, 
     k->tables = xrealloc(k->tables, (k->count + 1) * sizeof *k->tables);
     k->tables[k->count++] = table_open(in->registry, item, in->flags, in->notes, &status, e);
     k->base.is_pattern &= !table_is_fixed(k->tables[k->count - 1]);
+    k->base.may_wait |= table_may_wait(k->tables[k->count - 1]);
     return status == TABLE_OK || status == TABLE_BROKEN; /* a file may come back */
 }
 

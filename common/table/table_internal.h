@@ -24,6 +24,7 @@ struct table_content {
     const struct table_ops *ops;
     atomic_uint refs;
     bool is_pattern;        /* tables of tables: all of them are of types with TT_PATTERN */
+    bool may_wait;          /* tables of tables: one of them may wait */
 };
 
 /* What a type gets to load from. */
@@ -48,6 +49,7 @@ enum {
     TT_MISSING = 8,  /* Postfix has it, this program does not */
     TT_CHECKED = 16, /* values are known to be valid UTF-8 (unless TABLE_BYTES) */
     TT_SERVER = 32,  /* asks a server: timed, and its failures are logged */
+    TT_WAITS = 128,  /* asks no server itself, but what it asks may (the users of the system) */
     TT_SETTINGS = 64, /* the text is "name = value" lines: a file if the name begins with / or a dot, else NAME_x of main.cf */
 };
 

@@ -35,7 +35,7 @@ static const struct table_type types[] = {
     { "tcp", TT_SERVER | TT_PATTERN, table_tcp_load, NULL, NULL },
     TEXT_TYPE("texthash"),
     { "unionmap", 0, table_union_load, NULL, NULL },
-    { "unix", TT_FOLD, table_unix_load, NULL, NULL },
+    { "unix", TT_FOLD | TT_WAITS, table_unix_load, NULL, NULL },
 };
 
 const struct table_type *table_type_find(struct span name)

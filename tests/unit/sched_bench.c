@@ -24,12 +24,14 @@ struct conf *bench_conf(const char *more, const char *master)
 }
 
 /* The domain decides: every recipient goes to transport smtp, next hop its domain. */
-static int resolve(void *arg, struct conf *c UNUSED, struct span sender UNUSED, struct span filter UNUSED, struct msg_rcpt *r, struct arena *a,
+static int resolve(void *arg, struct conf *c, struct span sender UNUSED, struct span filter UNUSED, struct msg_rcpt *r, struct arena *a,
                    struct span *dsn UNUSED, struct span *why)
 {
     struct bench *b = arg;
     ptrdiff_t at = span_rfind(r->addr, '@');
     b->resolved++;
+    if (b->look_up != NULL && b->look_up(b, c, r, a))
+        return 0;
     if (b->resolve_status != 0) {
         *why = span_cstr(b->resolve_why);
         return b->resolve_status;
@@ -37,6 +39,12 @@ static int resolve(void *arg, struct conf *c UNUSED, struct span sender UNUSED, 
     r->route.transport = arena_dup_span(a, SPAN_LIT("smtp"));
     r->route.nexthop = arena_dup_span(a, span_from(r->addr, (size_t)at + 1));
     return 0;
+}
+
+static bool may_wait(void *arg, struct conf *c UNUSED)
+{
+    struct bench *b = arg;
+    return b->may_wait;
 }
 
 static void wake(void *arg, unsigned count)
@@ -59,7 +67,7 @@ struct bench *bench_new(const char *more, const char *master)
     b->src = (struct log_src){ .log = b->log, .name = "posthouse", .prog = "qmgr", .pid = 7 };
     b->spool = fake_spool_new();
     b->conf = bench_conf(more, master);
-    struct sched_options o = { .spool = b->spool, .conf = b->conf, .log = &b->src, .resolve = resolve, .resolve_arg = b,
+    struct sched_options o = { .spool = b->spool, .conf = b->conf, .log = &b->src, .resolve = resolve, .resolve_arg = b, .may_wait = may_wait,
                                .wake = wake, .wake_arg = b };
     b->sched = sched_new(&o, &e);
     MUST(b->sched != NULL);

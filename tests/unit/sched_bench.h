@@ -16,7 +16,10 @@ struct bench {
     struct log_src src;
     char log_path[64];
     _Atomic unsigned wakes;
-    unsigned resolved;
+    _Atomic unsigned resolved;
+    _Atomic bool may_wait;                                      /* what sched_options.may_wait answers */
+    bool (*look_up)(struct bench *b, struct conf *c, struct msg_rcpt *r, struct arena *a); /* before the usual; true: it has the answer */
+    void *look_up_arg;
     int resolve_status; /* what the resolver answers */
     const char *resolve_why;
 };

@@ -62,12 +62,24 @@ static bool count_one(void *arg, struct msg *m, enum sched_where w UNUSED)
     return *n < 100;
 }
 
-static void all_at_once(void **state UNUSED)
+/* Every eighth look-up takes a moment, some long enough for the next thread to take over. */
+static bool look_up_slowly(struct bench *b, struct conf *c UNUSED, struct msg_rcpt *r, struct arena *a UNUSED)
+{
+    unsigned n = atomic_load(&b->resolved);
+    struct timespec t = { .tv_nsec = n % 256 == 0 ? 30000000 : 1000000 };
+    if (n % 8 == 0 && r->addr.n > 0)
+        nanosleep(&t, NULL);
+    return false;
+}
+
+static void all_at_once(void **state)
 {
     struct run r = { .b = bench_new("queue_run_delay = 1s\nminimal_backoff_time = 1s\nmaximal_backoff_time = 1s\nindex_flush_interval = 1s\n"
                                     "qmgr_message_active_limit = 500\n", NULL) };
     struct bench *b = r.b;
     pthread_t t[THREADS], committer;
+    b->look_up = look_up_slowly;
+    b->may_wait = *state != NULL;
     assert_int_equal(sched_start(b->sched), 0);
     pthread_create(&committer, NULL, commit, &r);
     for (int i = 0; i < THREADS; i++)
@@ -117,6 +129,9 @@ static void all_at_once(void **state UNUSED)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(all_at_once) };
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(all_at_once),
+        { .name = "all_at_once_with_slow_tables", .test_func = all_at_once, .initial_state = &(int){ 1 } },
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
