@@ -97,7 +97,7 @@ static uint64_t submit_copy(struct spool *s, const char *p, const struct frame *
     it->content_bytes = f->content_bytes;
     it->content_crc = f->content_crc;
     it->kind = REC_MESSAGE;
-    it->flags = f->flags | RECORD_MOVED;
+    it->flags = RECORD_MOVED; /* what it was committed with is another matter */
     it->id = id;
     it->from = from;
     struct msg *m = record_message_decode(f, span_of(p + FRAME_HEADER_BYTES, f->meta_bytes));

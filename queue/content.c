@@ -272,6 +272,20 @@ enum spool_status content_finish(struct content_writer **wp, struct msg *m)
     return SPOOL_OK;
 }
 
+void spool_large_unlink(struct spool *s, uint64_t id)
+{
+    char *path = spool_large_path(s, id);
+    s->io->unlink(s->io->arg, path);
+    free(path);
+}
+
+void spool_msg_drop(struct spool *s, struct msg **m)
+{
+    if (*m != NULL && (*m)->is_large)
+        spool_large_unlink(s, (*m)->env.id);
+    msg_unref(m);
+}
+
 void content_abort(struct content_writer **wp)
 {
     struct content_writer *w = *wp;
@@ -279,10 +293,8 @@ void content_abort(struct content_writer **wp)
     if (w == NULL)
         return;
     if (w->fd >= 0) {
-        char *path = spool_large_path(w->s, w->id);
         io_close(&w->fd);
-        w->s->io->unlink(w->s->io->arg, path);
-        free(path);
+        spool_large_unlink(w->s, w->id);
     }
     content_pool_uncharge(&w->s->pool, w->charged);
     free(w->p);

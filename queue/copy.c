@@ -1,5 +1,6 @@
 #include "queue/copy.h"
 
+#include "common/base/mem.h"
 #include "queue/qid.h"
 
 static void copy_envelope(struct msg *to, const struct msg *from, struct span sender)
@@ -101,9 +102,25 @@ enum spool_status mail_lists_copy(struct spool *s, struct mail_list **all, struc
     return SPOOL_OK;
 }
 
-void mail_lists_drop(struct mail_list **all)
+struct msg **mail_lists_take(struct mail_list **all, struct msg *original, size_t *n)
+{
+    size_t count = 1;
+    for (const struct mail_list *l = *all; l != NULL; l = l->next)
+        count++;
+    struct msg **v = xcalloc(count, sizeof(struct msg *));
+    v[0] = original;
+    *n = 1;
+    for (struct mail_list *l = *all; l != NULL; l = l->next) {
+        v[(*n)++] = l->copy;
+        l->copy = NULL;
+    }
+    *all = NULL;
+    return v;
+}
+
+void mail_lists_drop(struct spool *s, struct mail_list **all)
 {
     for (struct mail_list *l = *all; l != NULL; l = l->next)
-        msg_unref(&l->copy);
+        spool_msg_drop(s, &l->copy);
     *all = NULL;
 }

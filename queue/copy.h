@@ -27,5 +27,7 @@ struct msg_rcpt *mail_list_add(struct mail_list *l, struct arena *a);
  * at all, it is given to the first list, which is taken off.
  */
 enum spool_status mail_lists_copy(struct spool *s, struct mail_list **all, struct msg *original, struct err *e) MUST_CHECK;
-/* Of copies that were not submitted. */
-void mail_lists_drop(struct mail_list **all);
+/* The original and its copies, to be submitted together (spool_submit_all()); malloc'd, [*n]. The lists are empty then. */
+struct msg **mail_lists_take(struct mail_list **all, struct msg *original, size_t *n);
+/* Copies that will not be submitted. */
+void mail_lists_drop(struct spool *s, struct mail_list **all);

@@ -4,6 +4,8 @@
  * messages (chained through struct msg) and items (administrative records, copies made by compaction, notes); items go first.
  *
  * A round goes to one segment. What does not fit any more waits for the next round, in the next segment.
+ * Messages that were submitted together are in one round, one behind the other, and each but the last says that there is more
+ * (RECORD_MORE): recovery passes over those whose end is missing.
  *
  * When a write or a flush fails, nothing of that round was promised to anybody, the segment is closed for good (after
  * a failed flush the kernel may have dropped the pages, and a second flush would lie), and the next round begins a new
@@ -72,25 +74,47 @@ static void encode(struct msg *m)
     memcpy(m->record, &f.crc, sizeof f.crc);
 }
 
-void spool_submit(struct spool *s, struct msg *m)
+/* The list from first to last. */
+static void submit_list(struct spool *s, struct msg *first, struct msg *last, uint32_t n)
 {
     struct journal *j = &s->journal;
-    encode(m);
-    m->batch_next = NULL;
     lock_take(&j->m);
     bool ended = j->ended;
     if (!ended) {
-        *j->tail = m;
-        j->tail = &m->batch_next;
-        j->waiting++;
+        *j->tail = first;
+        j->tail = &last->batch_next;
+        j->waiting += n;
         wake_committer(j);
     }
     lock_drop(&j->m);
-    if (ended) {
+    while (ended && first != NULL) {
+        struct msg *m = first;
+        first = m->batch_next;
+        if (m->is_large)
+            spool_large_unlink(s, m->env.id);
         if (m->done_cb != NULL)
             m->done_cb(m->done_arg, m, SPOOL_STOPPING);
         msg_unref(&m);
     }
+}
+
+void spool_submit(struct spool *s, struct msg *m)
+{
+    encode(m);
+    m->batch_next = NULL;
+    m->batch_more = false;
+    submit_list(s, m, m, 1);
+}
+
+void spool_submit_all(struct spool *s, struct msg **v, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        encode(v[i]);
+        v[i]->batch_next = i + 1 < n ? v[i + 1] : NULL;
+        v[i]->batch_more = i + 1 < n;
+    }
+    if (n > 0)
+        submit_list(s, v[0], v[n - 1], (uint32_t)n);
 }
 
 void journal_submit_item(struct spool *s, struct batch_item *it)
@@ -149,6 +173,15 @@ static uint64_t msg_bytes(const struct msg *m)
     return (uint64_t)m->record_bytes + in_journal(m);
 }
 
+/* Of all that are committed with m, which is the first of them. */
+static uint64_t group_bytes(const struct msg *m)
+{
+    uint64_t n = msg_bytes(m);
+    for (; m->batch_more; n += msg_bytes(m))
+        m = m->batch_next;
+    return n;
+}
+
 /* Replaces the parked CRC by the header. */
 static void seal(struct journal *j, char *record, struct frame *f)
 {
@@ -194,14 +227,16 @@ static bool write_items(struct journal *j, struct round *r, uint64_t *written)
 
 static bool write_msgs(struct journal *j, struct round *r, uint64_t *written)
 {
+    bool is_first = true; /* of those that belong together */
     for (; r->msgs_end != NULL; r->msgs_end = r->msgs_end->batch_next) {
         struct msg *m = r->msgs_end;
-        if (r->at + msg_bytes(m) > j->active->bytes) {
+        if (is_first && r->at + group_bytes(m) > j->active->bytes) {
             r->full = true;
             return true;
         }
+        is_first = !m->batch_more;
         struct frame f = { .meta_bytes = m->record_bytes - FRAME_HEADER_BYTES, .content_bytes = in_journal(m),
-                           .kind = REC_MESSAGE, .content_crc = m->is_large ? 0 : m->content_crc };
+                           .kind = REC_MESSAGE, .flags = m->batch_more ? RECORD_MORE : 0, .content_crc = m->is_large ? 0 : m->content_crc };
         seal(j, m->record, &f);
         m->pos = (struct journal_pos){ j->active->generation, r->at };
         add_iov(j, r, m->record, m->record_bytes);
@@ -269,7 +304,7 @@ void journal_abandon(struct spool *sp, int err)
 
 static uint64_t first_bytes(const struct round *r)
 {
-    return r->items_end != NULL ? item_bytes(r->items_end) : msg_bytes(r->msgs_end);
+    return r->items_end != NULL ? item_bytes(r->items_end) : group_bytes(r->msgs_end);
 }
 
 bool round_has_room(const struct journal *j, const struct round *r)

@@ -242,8 +242,49 @@ static void found_admin(struct replay *r, struct span meta)
     }
 }
 
+/* Messages that count only with the one that is to follow. */
+struct unfinished {
+    struct { struct frame f; uint64_t off; } *v; /* owned */
+    size_t n, cap;
+};
+
+static void unfinished_add(struct unfinished *u, const struct frame *f, uint64_t off)
+{
+    if (u->n == u->cap) {
+        u->cap = u->cap > 0 ? 2 * u->cap : 16;
+        u->v = xrealloc(u->v, u->cap * sizeof *u->v);
+    }
+    u->v[u->n].f = *f;
+    u->v[u->n++].off = off;
+}
+
+/* Their end is there. (Damage between them is told by itself: those that can be read are not lost with it.) */
+static void unfinished_take(struct replay *r, struct unfinished *u, const struct frame_scan *sc)
+{
+    for (size_t i = 0; i < u->n; i++)
+        found_message(r, &u->v[i].f, frame_meta(sc, u->v[i].off, &u->v[i].f), (struct journal_pos){ sc->generation, u->v[i].off });
+    u->n = 0;
+}
+
+/* The process ended while it wrote them; nobody was told that they were taken. */
+static void unfinished_leave(struct replay *r, struct unfinished *u, const struct frame_scan *sc)
+{
+    for (size_t i = 0; i < u->n; i++) {
+        uint64_t id;
+        uint32_t rcpts;
+        struct journal_pos from;
+        if (record_message_peek(frame_meta(sc, u->v[i].off, &u->v[i].f), &id, &rcpts, &from))
+            qid_seen(&r->s->qids, id);
+    }
+    if (u->n > 0)
+        log_info(r->s->o.log, "journal segment %016llx: %zu messages passed over: others that belong to them were not written",
+                 (unsigned long long)sc->generation, u->n);
+    free(u->v);
+}
+
 static void replay_segment(struct replay *r, struct segment *g, const char *map)
 {
+    struct unfinished u = { 0 };
     struct frame_scan sc = { .p = map, .n = g->end, .off = LOGFILE_DATA_AT, .generation = g->generation, .salt = g->salt };
     const struct log_src *log = r->s->o.log;
     struct frame f;
@@ -255,6 +296,11 @@ static void replay_segment(struct replay *r, struct segment *g, const char *map)
         switch (st) {
         case SCAN_FRAME:
             last = sc.off;
+            if (f.kind == REC_MESSAGE && (f.flags & RECORD_MORE)) {
+                unfinished_add(&u, &f, off);
+                break;
+            }
+            unfinished_take(r, &u, &sc);
             if (f.kind == REC_MESSAGE)
                 found_message(r, &f, frame_meta(&sc, off, &f), at);
             else if (f.kind == REC_ADMIN) {
@@ -278,6 +324,7 @@ static void replay_segment(struct replay *r, struct segment *g, const char *map)
             break;
         }
     }
+    unfinished_leave(r, &u, &sc);
     g->end = last;
 }
 

@@ -110,6 +110,7 @@ struct msg {
     struct journal_pos pos;    /* of its message record; guarded by SEGMENTS lock once committed (compaction moves it) */
     struct msg_sched *sched;   /* owned by the scheduler */
     struct msg *batch_next;    /* committer's batch list */
+    bool batch_more;           /* the next one there is committed with it, or neither is */
     void (*done_cb)(void *arg, struct msg *m, int status); /* see spool_submit() */
     void *done_arg;
     int64_t received_ms;       /* monotonic: message complete, for delays= */

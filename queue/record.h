@@ -38,7 +38,10 @@
 #define FRAME_MAGIC 0x50486631u /* "PHf1" */
 
 enum record_kind { REC_MESSAGE = 1, REC_ADMIN = 2, REC_RESULT = 3, REC_NOTE = 4 };
-enum { RECORD_MOVED = 1 << 0 }; /* a message appended again by compaction */
+enum {
+    RECORD_MOVED = 1 << 0, /* a message appended again by compaction */
+    RECORD_MORE  = 1 << 1, /* the message counts only with that of the next record, which follows in the same segment */
+};
 
 struct frame {
     uint32_t meta_bytes, content_bytes;

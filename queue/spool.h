@@ -140,6 +140,14 @@ void content_abort(struct content_writer **w);
  * and m is valid during the call only unless it takes a reference. Never fails at once: errors come by done_cb.
  */
 void spool_submit(struct spool *s, struct msg *m);
+/*
+ * The same for n messages that belong together: all of them are committed, or none, whenever the process is killed or a write
+ * fails; each done_cb is called, with the same status. A power cut that loses bytes in the middle but not at the end leaves
+ * what can be read: a duplicate, never a loss.
+ */
+void spool_submit_all(struct spool *s, struct msg **v, size_t n);
+/* Instead of submitting a message whose content is complete: nothing is left of it. NULL is fine. */
+void spool_msg_drop(struct spool *s, struct msg **m);
 
 /* ---- results ---- */
 struct result_token { struct result_token *prev, *next; uint64_t pos; };

@@ -23,14 +23,16 @@ libspool_a_SOURCES = \
 LIBS_SPOOL = libspool.a $(SQLITE_LIBS)
 
 if HAVE_CMOCKA
-check_PROGRAMS += tests/unit/test_index tests/unit/test_journal tests/unit/test_journal_flights tests/unit/test_qid tests/unit/test_query tests/unit/test_rebuild tests/unit/test_record tests/unit/test_select tests/unit/test_spool
-TESTS += tests/unit/test_index tests/unit/test_journal tests/unit/test_journal_flights tests/unit/test_qid tests/unit/test_query tests/unit/test_rebuild tests/unit/test_record tests/unit/test_select tests/unit/test_spool
+check_PROGRAMS += tests/unit/test_index tests/unit/test_journal tests/unit/test_journal_flights tests/unit/test_qid tests/unit/test_query tests/unit/test_rebuild tests/unit/test_record tests/unit/test_select tests/unit/test_spool tests/unit/test_together
+TESTS += tests/unit/test_index tests/unit/test_journal tests/unit/test_journal_flights tests/unit/test_qid tests/unit/test_query tests/unit/test_rebuild tests/unit/test_record tests/unit/test_select tests/unit/test_spool tests/unit/test_together
 tests_unit_test_index_SOURCES = tests/unit/test_index.c tests/unit/spool_fixture.h
 tests_unit_test_index_LDADD = $(LIBS_SPOOL) libbase.a $(TEST_LIBS)
 tests_unit_test_journal_SOURCES = tests/unit/test_journal.c tests/unit/spool_fixture.h tests/unit/spool_shim.h
 tests_unit_test_journal_LDADD = $(LIBS_SPOOL) libbase.a $(TEST_LIBS)
 tests_unit_test_journal_flights_SOURCES = tests/unit/test_journal_flights.c tests/unit/spool_fixture.h tests/unit/spool_shim.h
 tests_unit_test_journal_flights_LDADD = $(LIBS_SPOOL) libbase.a $(TEST_LIBS)
+tests_unit_test_together_SOURCES = tests/unit/test_together.c tests/unit/spool_fixture.h tests/unit/spool_shim.h
+tests_unit_test_together_LDADD = $(LIBS_SPOOL) libbase.a $(TEST_LIBS)
 tests_unit_test_qid_SOURCES = tests/unit/test_qid.c
 tests_unit_test_qid_LDADD = libspool.a libbase.a $(TEST_LIBS)
 tests_unit_test_query_SOURCES = tests/unit/test_query.c tests/unit/spool_fixture.h

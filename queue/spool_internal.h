@@ -170,6 +170,8 @@ bool result_log_replay(struct result_log *l, uint64_t from, void (*fn)(void *arg
 
 /* ---- content.c ---- */
 char *spool_large_path(const struct spool *s, uint64_t id);
+/* At once: of what was never committed. */
+void spool_large_unlink(struct spool *s, uint64_t id);
 /* The keeper unlinks it, after the results have been flushed (spool.c). */
 void spool_large_done(struct spool *s, uint64_t id);
 bool content_read_record(struct spool *s, uint64_t id, struct journal_pos *pos, struct frame *f, char **meta, struct err *e) MUST_CHECK;

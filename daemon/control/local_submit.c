@@ -295,7 +295,7 @@ static int take_content(struct run *r, local_read_fn *read, void *arg, struct er
 
 struct waiter {
     sem_t done;
-    int status;
+    int status; /* of the last answer; all are the same */
 };
 
 static void committed_cb(void *arg, struct msg *m, int status)
@@ -306,37 +306,30 @@ static void committed_cb(void *arg, struct msg *m, int status)
     sem_post(&w->done);
 }
 
-static int commit_one(struct run *r, struct msg *m, struct err *e)
-{
-    struct waiter w = { .status = SPOOL_IO };
-    sem_init(&w.done, 0, 0);
-    m->done_cb = committed_cb;
-    m->done_arg = &w;
-    m->received_ms = clock_mono_ms();
-    spool_submit(r->env->spool, m);
-    while (sem_wait(&w.done) != 0) { }
-    sem_destroy(&w.done);
-    return status_of((enum spool_status)w.status, e);
-}
-
-/* Mail for the lists first: if the end comes before the message itself is committed, it is brought in once more, never lost. */
+/* The message and what goes to lists with an owner: all of it or nothing. */
 static int commit(struct run *r, struct err *e)
 {
-    struct msg *m = r->m;
-    int status = 0;
-    for (struct mail_list *l = r->lists; l != NULL && status == 0; l = l->next) {
-        struct msg *copy = l->copy;
-        char id[QID_TEXT_MAX];
-        qid_format(copy->env.id, r->p->enable_long_queue_ids, id);
+    struct waiter w = { .status = SPOOL_IO };
+    char id[QID_TEXT_MAX];
+    size_t n;
+    for (const struct mail_list *l = r->lists; l != NULL; l = l->next) {
+        qid_format(l->copy->env.id, r->p->enable_long_queue_ids, id);
         log_info(r->env->log, "%s: mail for a list of %.*s is queued as %s", r->id, SPAN_ARG(l->owner), id);
-        l->copy = NULL;
-        status = commit_one(r, copy, e);
     }
-    if (status != 0)
-        return status;
-    r->lists = NULL; /* in the arena of the message */
+    struct msg **v = mail_lists_take(&r->lists, r->m, &n);
     r->m = NULL;
-    return commit_one(r, m, e);
+    sem_init(&w.done, 0, 0);
+    for (size_t i = 0; i < n; i++) {
+        v[i]->done_cb = committed_cb;
+        v[i]->done_arg = &w;
+        v[i]->received_ms = clock_mono_ms();
+    }
+    spool_submit_all(r->env->spool, v, n);
+    for (size_t i = 0; i < n; i++)
+        while (sem_wait(&w.done) != 0) { }
+    sem_destroy(&w.done);
+    free(v);
+    return status_of((enum spool_status)w.status, e);
 }
 
 /* Before the commit, so that these lines stand before those of the delivery. */
@@ -393,8 +386,8 @@ int local_submit(const struct local_env *env, const struct submission *s, uid_t 
     if (status == 0)
         status = commit(&r, e);
     content_abort(&r.w);
-    mail_lists_drop(&r.lists);
-    msg_unref(&r.m);
+    mail_lists_drop(env->spool, &r.lists);
+    spool_msg_drop(env->spool, &r.m);
     policy_unref(&r.policy);
     conf_unref(&r.conf);
     return status;

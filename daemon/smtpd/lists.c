@@ -1,6 +1,6 @@
 /*
  * Members of mailing lists that have an owner (owner- in aliases(5)): their mail leaves with the owner as its sender, as a
- * message of its own beside that for all others (queue/copy.h). All of them are committed before the client is answered.
+ * message of its own beside that for all others (queue/copy.h). All of them are committed together before the client is answered.
  */
 #include "daemon/smtpd/smtpd_internal.h"
 #include "queue/copy.h"
@@ -16,24 +16,4 @@ enum spool_status smtpd_lists_copy(struct smtpd_sess *S)
         log_info(&S->log, "%s: mail for a list of %.*s is queued as %s", smtpd_qid(S, id), SPAN_ARG(l->owner), copy_id);
     }
     return st;
-}
-
-unsigned smtpd_lists_prepare(struct smtpd_sess *S, struct mail_list *l)
-{
-    unsigned n = 0;
-    for (; l != NULL; l = l->next, n++) {
-        l->copy->done_cb = smtpd_committed_cb;
-        l->copy->done_arg = S;
-    }
-    return n;
-}
-
-void smtpd_lists_submit(struct smtpd_sess *S, struct mail_list *l)
-{
-    while (l != NULL) {
-        struct msg *m = l->copy;
-        l->copy = NULL;
-        l = l->next; /* in the arena of the message itself, which is submitted last */
-        spool_submit(S->env->spool, m);
-    }
 }

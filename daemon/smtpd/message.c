@@ -10,6 +10,7 @@
 #include "common/mail/maildate.h"
 #include "daemon/smtpd/smtpd_internal.h"
 #include "policy/answers.h"
+#include "queue/copy.h"
 
 bool smtpd_bare_lf_is_excluded(struct smtpd_sess *S)
 {
@@ -313,16 +314,24 @@ static void submit(struct smtpd_sess *S)
     S->commit_bytes = tx->scan.taken;
     atomic_fetch_add_explicit(&n->recipients, m->env.rcpt_count, memory_order_relaxed);
     atomic_fetch_add_explicit(&n->bytes, m->env.content_bytes, memory_order_relaxed);
-    struct mail_list *lists = tx->lists;
+    struct spool *spool = S->env->spool;
+    size_t count = 1;
+    struct msg **all = UNLIKELY(tx->lists != NULL) ? mail_lists_take(&tx->lists, m, &count) : NULL;
+    for (size_t i = 1; i < count; i++) {
+        all[i]->done_cb = smtpd_committed_cb;
+        all[i]->done_arg = S;
+    }
     atomic_store_explicit(&S->commit_status, SPOOL_OK, memory_order_relaxed);
-    atomic_store_explicit(&S->commit_open, 1 + smtpd_lists_prepare(S, lists), memory_order_relaxed);
+    atomic_store_explicit(&S->commit_open, (unsigned)count, memory_order_relaxed);
     tx->msg = NULL; /* the spool's from here on */
-    tx->lists = NULL;
     smtpd_tx_drop(S);
     smtpd_set_state(S, SMTPD_COMMIT);
     smtpd_handoff_begin(S);
-    smtpd_lists_submit(S, lists);
-    spool_submit(S->env->spool, m);
+    if (all != NULL)
+        spool_submit_all(spool, all, count); /* the session may be gone already */
+    else
+        spool_submit(spool, m);
+    free(all);
 }
 
 enum flow smtpd_message_end(struct smtpd_sess *S)

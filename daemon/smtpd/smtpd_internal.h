@@ -398,9 +398,6 @@ bool smtpd_param_next(struct span *rest, struct span *name, struct span *value, 
 struct mail_list;
 /* The content is complete: makes their messages. */
 enum spool_status smtpd_lists_copy(struct smtpd_sess *S);
-/* How many there are; then hands them to the spool, before the message itself. */
-unsigned smtpd_lists_prepare(struct smtpd_sess *S, struct mail_list *l);
-void smtpd_lists_submit(struct smtpd_sess *S, struct mail_list *l);
 
 /* tx.c: the transaction */
 struct smtpd_tx *smtpd_tx_begin(struct smtpd_sess *S);

@@ -25,9 +25,9 @@ void smtpd_tx_drop(struct smtpd_sess *S)
     if (S->carry != NULL) /* what was postponed at MAIL goes with it */
         S->carry->permit[2].active = false;
     content_abort(&tx->writer);
-    mail_lists_drop(&tx->lists);
+    mail_lists_drop(S->env->spool, &tx->lists);
     smtpd_inspect_free(tx);
-    msg_unref(&tx->msg);
+    spool_msg_drop(S->env->spool, &tx->msg);
     buf_free(&tx->carry);
     free(tx->seen);
     free(tx);

@@ -179,6 +179,8 @@ static const char *sort_of_write(const char *sort, const struct iovec *v, int n,
     unsigned kind = p[FRAME_KIND_AT];
     if (kind == 1 && p[FRAME_FLAGS_AT] & 1)
         return "copy"; /* compaction's */
+    if (kind == 1 && p[FRAME_FLAGS_AT] & 2)
+        return "together"; /* several that are committed as one */
     return kind < 5 && names[kind] ? names[kind] : sort;
 }
 

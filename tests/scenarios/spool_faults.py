@@ -164,6 +164,28 @@ def test_a_disk_that_goes_on_failing():
         assert len(hub.mails("other")) == 1, "one kind of trouble, one notice"
 
 
+def test_a_list_whose_copies_fail():
+    """Mail for a list with an owner is a message of its own: when its file cannot be written nothing is taken, and nothing is left."""
+    hub = FaultyHub({"mydestination": "hub.example.net", "local_recipient_maps": "$alias_maps",
+                     "alias_maps": "inline:{ { first=user@example.com }, { owner-first=x@example.com }, { second=other@example.com }, { owner-second=y@example.com } }"}, start=False)
+    with hub:
+        hub.env["SHIM_DISK_DIR"] = f"{hub.dir}/spool/large/"
+        hub.start()
+        large = mail(1) + b"x" * 70 + b"\r\n" + (b"y" * 70 + b"\r\n") * 6000
+        for n in (2, 3):  # the second of the three files, then the last
+            hub.order(f"fdatasync {errno.EIO} {n}\n")
+            with hub.client() as c:
+                c.envelope("a@example.org", ["first@hub.example.net", "user@example.com", "second@hub.example.net"])
+                assert c.content(large, code=451).text == "4.3.0 Error: queue file write error"
+                assert list((hub.dir / "spool/large").iterdir()) == []
+        assert delivered(hub) == []
+        hub.heal()
+        with hub.client() as c:
+            c.send_mail("a@example.org", ["first@hub.example.net", "user@example.com", "second@hub.example.net"], large)
+        assert len(hub.wait_mails(2)) == 2
+        wait_for("the files to go", lambda: list((hub.dir / "spool/large").iterdir()) == [])
+
+
 def test_no_space_for_the_journal():
     """ENOSPC: 452, at the end of the data and then at MAIL; mail accepted before is delivered; then it is over."""
     with FaultyHub(routes={"relay.example": "smtp:[127.0.0.1]:1"}, main={"defer_transports": "virtual"}) as hub, hub.client() as c:

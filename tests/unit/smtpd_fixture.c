@@ -137,6 +137,18 @@ void spool_submit(struct spool *s, struct msg *m)
         committed(&s->f, m);
 }
 
+void spool_submit_all(struct spool *s, struct msg **v, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        spool_submit(s, v[i]);
+}
+
+void spool_msg_drop(struct spool *s, struct msg **m)
+{
+    (void)s;
+    msg_unref(m);
+}
+
 /* msg.c gives memory back to the pool of the real spool; the messages here have none. */
 void content_pool_uncharge(struct content_pool *p, size_t n);
 void content_pool_uncharge(struct content_pool *p, size_t n)
