@@ -259,5 +259,19 @@ def test_dns_resolver_options():
                         assert result(hub, send(hub, f"u@{domain}"))[0] == want, (options, domain)
 
 
+def test_cname_overrides_servername():
+    """The name of the server in the log: as it was asked for, or where the CNAME leads."""
+    zone = {"alias.example": {"CNAME": "host.example"}, "host.example": {"A": ["127.0.0.1"]}}
+    master = MASTER + "".join(f"{way}-{p} unix - - n - - {p} -o {p}_cname_overrides_servername={way}\n"
+                              for way in ("yes", "no") for p in ("smtp", "lmtp"))
+    with Sink() as server, Sink(lmtp=True) as store, DnsStub(zone) as stub:
+        routes = {f"{way}-{p}.example": f"{way}-{p}:{at}" for way in ("yes", "no") for p, at in
+                  (("smtp", f"[alias.example]:{server.port}"), ("lmtp", f"inet:[alias.example]:{store.port}"))}
+        with Hub({"disable_dns_lookups": "no", "dns_resolver_addresses": stub.address}, master=master, routes=routes) as hub:
+            for domain in routes:
+                name = "host" if domain.startswith("yes") else "alias"
+                hub.wait_log(rf"{send(hub, f'u@{domain}')}: to=<u@{domain}>, relay={name}\.example\[127\.0\.0\.1\]:\d+, .*status=sent")
+
+
 if __name__ == "__main__":
     cases.main(globals())

@@ -355,9 +355,9 @@ static void options_follow_the_parameters(void **state)
             .allow_srv_lookup_fallback = true, .cname_overrides_name = true, .disable_dns = true } },
         { "inet_protocols = ipv4\n" "lmtp_host_lookup = dns, native\n" "lmtp_address_preference = ipv4\n"
           "lmtp_randomize_addresses = no\n" "lmtp_balance_inet_protocols = no\n" "lmtp_mx_address_limit = 0\n"
-          "lmtp_defer_if_no_mx_address_found = yes\n" "lmtp_dns_support_level = disabled\n", "d.test:26", true,
+          "lmtp_defer_if_no_mx_address_found = yes\n" "lmtp_cname_overrides_servername = yes\n" "lmtp_dns_support_level = disabled\n", "d.test:26", true,
           { .port = 26, .v4 = true, .use_dns = true, .use_native = true, .preference = HOSTS_PREFER_V4,
-            .defer_if_no_mx_address = true, .disable_dns = true } },
+            .defer_if_no_mx_address = true, .cname_overrides_name = true, .disable_dns = true } },
         { "inet_protocols = ipv6\n" "smtp_dns_support_level = disabled\n" "smtp_address_preference = ipv6\n", "d.test", false,
           { .use_mx = true, .port = 25, .loop_check = true, .v6 = true, .use_dns = true, .disable_dns = true,
             .preference = HOSTS_PREFER_V6, .balance = true, .randomize = true, .address_limit = 5 } },
