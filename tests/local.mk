@@ -63,7 +63,7 @@ SCENARIOS += \
 	tests/scenarios/params_daemon.py \
 	tests/scenarios/params_mail.py
 TESTS += $(SCENARIOS)
-EXTRA_DIST += $(SCENARIOS) tests/scenarios/restrictions.json tests/lib/shim_disk.c tests/lib/shim_flush.c tests/lib/shims.py tests/lib/hub.py tests/lib/tableserver.py tests/lib/client.py tests/lib/sink.py tests/lib/cases.py
+EXTRA_DIST += $(SCENARIOS) tests/scenarios/restrictions.json tests/lib/shim_disk.c tests/lib/shim_flush.c tests/lib/shims.py tests/lib/hub.py tests/lib/tableserver.py tests/lib/threadserver.py tests/lib/client.py tests/lib/sink.py tests/lib/cases.py
 
 # Dialogues, played to the daemon.
 GOLDEN = tests/golden/access.txt tests/golden/dns.txt tests/golden/dnsbl.txt tests/golden/generic.txt tests/golden/keys.txt \

@@ -9,9 +9,9 @@ the connection, "TEMP" in Failure(...) is the server's own temporary failure. An
 same port with stop() and start().
 """
 import re
-import socket
-import threading
 import urllib.parse
+
+from threadserver import ThreadServer
 
 
 class Failure(str):
@@ -33,75 +33,13 @@ def netstring(text):
     return f"{len(text.encode())}:{text},".encode()
 
 
-class TableServer:
+class TableServer(ThreadServer):
     def __init__(self, kind, answer, path=None):
-        self.kind, self.path = kind, path
+        self.reply = getattr(self, kind)
         self.content = answer if isinstance(answer, dict) else None
         self.answer = answer if callable(answer) else lambda key: self.content.get(key)
-        self.asked, self.maps, self.stored, self.connections, self.port = [], [], {}, 0, 0
-        self.lock = threading.Lock()
-        self.open = set()
-        self.start()
-
-    def start(self):
-        if self.path:
-            self.sock = socket.socket(socket.AF_UNIX)
-            self.sock.bind(str(self.path))
-            self.place = f"unix:{self.path}"
-        else:
-            self.sock = socket.socket()
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self.sock.bind(("127.0.0.1", self.port))
-            self.port = self.sock.getsockname()[1]
-            self.place = f"inet:127.0.0.1:{self.port}"
-        self.sock.listen(50)
-        self.thread = threading.Thread(target=self.accept, daemon=True)
-        self.thread.start()
-
-    def stop(self):
-        self.sock.shutdown(socket.SHUT_RDWR)
-        self.sock.close()
-        self.thread.join(5)
-        with self.lock:
-            for conn in self.open:
-                try:
-                    conn.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        try:
-            self.stop()
-        except OSError:
-            pass
-
-    def accept(self):
-        while True:
-            try:
-                conn, _ = self.sock.accept()
-            except OSError:
-                return
-            with self.lock:
-                self.connections += 1
-                self.open.add(conn)
-            threading.Thread(target=self.serve, args=(conn,), daemon=True).start()
-
-    def serve(self, conn):
-        try:
-            with conn, conn.makefile("rb") as f:
-                while True:
-                    reply = getattr(self, self.kind)(f)
-                    if not reply:
-                        return
-                    conn.sendall(reply)
-        except OSError:
-            pass
-        finally:
-            with self.lock:
-                self.open.discard(conn)
+        self.asked, self.maps, self.stored = [], [], {}
+        super().__init__(path)
 
     def look(self, key):
         with self.lock:
