@@ -1,3 +1,4 @@
+#include "unit.h"
 #include <pthread.h>
 #include <stdatomic.h>
 #include <unistd.h>
@@ -196,4 +197,35 @@ unsigned bench_log_count(struct bench *b, const char *text)
         n++;
     free(all);
     return n;
+}
+
+const char *bench_place_name(enum bench_place p)
+{
+    switch (p) {
+    case QUEUED:   return "queued";
+    case BUSY:     return "busy";
+    case WAITING:  return "waiting";
+    case IN_INDEX: return "in the index";
+    }
+    return "nowhere";
+}
+
+uint64_t bench_put(struct bench *b, enum bench_place p, struct job **j)
+{
+    uint64_t id = bench_send(b, "a@example.org", "u@example.net", "smtp", "example.net");
+    *j = NULL;
+    if (p == QUEUED)
+        return id;
+    *j = bench_next(b);
+    assert_non_null(*j);
+    if (p == BUSY)
+        return id;
+    bench_finish(b, j, OUTCOME_DEFERRED, SITE_OK);
+    bench_run(b);
+    if (p == WAITING)
+        return id;
+    bench_advance(b, 6000);
+    bench_advance(b, 6000);
+    assert_int_equal(b->sched->n_messages, 0);
+    return id;
 }

@@ -39,6 +39,11 @@ struct msg *bench_msg(struct bench *b, const char *sender);
 struct msg_rcpt *bench_rcpt(struct msg *m, const char *addr, const char *transport, const char *nexthop);
 /* One recipient, committed; returns its id. */
 uint64_t bench_send(struct bench *b, const char *sender, const char *addr, const char *transport, const char *nexthop);
+/* Where a message can be when an administrator comes. */
+enum bench_place { QUEUED, BUSY, WAITING, IN_INDEX };
+const char *bench_place_name(enum bench_place p);
+/* A message in that place; *j is its job when it is busy. */
+uint64_t bench_put(struct bench *b, enum bench_place p, struct job **j);
 /* Commits and drops the reference. */
 uint64_t bench_commit(struct bench *b, struct msg *m);
 /* The next job, or NULL. */

@@ -7,29 +7,6 @@
 #include "common/base/clock.h"
 #include "sched_bench.h"
 
-enum place { QUEUED, BUSY, WAITING, IN_INDEX };
-static const char *const place_names[] = { "queued", "busy", "waiting", "in the index" };
-
-static uint64_t put(struct bench *b, enum place p, struct job **j)
-{
-    uint64_t id = bench_send(b, "a@example.org", "u@example.net", "smtp", "example.net");
-    *j = NULL;
-    if (p == QUEUED)
-        return id;
-    *j = bench_next(b);
-    assert_non_null(*j);
-    if (p == BUSY)
-        return id;
-    bench_finish(b, j, OUTCOME_DEFERRED, SITE_OK);
-    bench_run(b);
-    if (p == WAITING)
-        return id;
-    bench_advance(b, 6000);
-    bench_advance(b, 6000);
-    assert_int_equal(b->sched->n_messages, 0);
-    return id;
-}
-
 static void settle(struct bench *b)
 {
     bench_advance(b, 6000);
@@ -63,18 +40,18 @@ static uint64_t queued(struct bench *b)
 
 static void a_deletion_is_undone(void **state UNUSED)
 {
-    for (enum place p = QUEUED; p <= IN_INDEX; p++) {
+    for (enum bench_place p = QUEUED; p <= IN_INDEX; p++) {
         for (int flushed = 0; flushed < 2; flushed++) {
             struct bench *b = bench_new(NULL, NULL);
             struct job *j;
-            uint64_t id = put(b, p, &j);
+            uint64_t id = bench_put(b, p, &j);
             enum sched_cmd_status st = change(b, ADMIN_TRASH, id);
             if (st != (p == BUSY ? SCHED_CMD_BUSY : SCHED_CMD_OK))
-                fail_msg("delete while %s: %d", place_names[p], (int)st);
+                fail_msg("delete while %s: %d", bench_place_name(p), (int)st);
             if (j != NULL)
                 bench_finish(b, &j, OUTCOME_DEFERRED, SITE_OK);
             if (is_listed(b, id) || queued(b) != 0 || bench_next(b) != NULL || b->spool->dones != 0)
-                fail_msg("deleted while %s: still there", place_names[p]);
+                fail_msg("deleted while %s: still there", bench_place_name(p));
             assert_int_equal(bench_log_count(b, ": removed\n"), 1);
             if (flushed) {
                 settle(b);
@@ -89,7 +66,7 @@ static void a_deletion_is_undone(void **state UNUSED)
             assert_int_equal(change(b, ADMIN_UNDELETE, id), SCHED_CMD_NOT_FOUND);
             j = bench_next(b);
             if (j == NULL)
-                fail_msg("restored after delete while %s: not tried", place_names[p]);
+                fail_msg("restored after delete while %s: not tried", bench_place_name(p));
             bench_finish(b, &j, OUTCOME_SENT, SITE_OK);
             assert_int_equal(b->spool->dones, 1);
             settle(b);
@@ -104,7 +81,7 @@ static void a_held_one_comes_back_held(void **state UNUSED)
 {
     struct bench *b = bench_new(NULL, NULL);
     struct job *j;
-    uint64_t id = put(b, QUEUED, &j);
+    uint64_t id = bench_put(b, QUEUED, &j);
     assert_int_equal(change(b, ADMIN_HOLD, id), SCHED_CMD_OK);
     settle(b);
     assert_int_equal(change(b, ADMIN_TRASH, id), SCHED_CMD_OK);
@@ -123,7 +100,7 @@ static void queue_undelete_time(void **state UNUSED)
 {
     struct bench *b = bench_new("queue_undelete_time = 60s\n", NULL);
     struct job *j;
-    uint64_t id = put(b, WAITING, &j);
+    uint64_t id = bench_put(b, WAITING, &j);
     assert_int_equal(change(b, ADMIN_TRASH, id), SCHED_CMD_OK);
     settle(b);
     bench_advance(b, 40000);
@@ -139,7 +116,7 @@ static void delivered_while_it_is_deleted_is_finished(void **state UNUSED)
 {
     struct bench *b = bench_new(NULL, NULL);
     struct job *j;
-    uint64_t id = put(b, BUSY, &j);
+    uint64_t id = bench_put(b, BUSY, &j);
     assert_int_equal(change(b, ADMIN_TRASH, id), SCHED_CMD_BUSY);
     bench_finish(b, &j, OUTCOME_SENT, SITE_OK);
     assert_int_equal(b->spool->dones, 1);
@@ -149,10 +126,10 @@ static void delivered_while_it_is_deleted_is_finished(void **state UNUSED)
 
 static void readdressed_in_each_place(void **state UNUSED)
 {
-    for (enum place p = QUEUED; p <= IN_INDEX; p++) {
+    for (enum bench_place p = QUEUED; p <= IN_INDEX; p++) {
         struct bench *b = bench_new(NULL, NULL);
         struct job *j;
-        uint64_t id = put(b, p, &j);
+        uint64_t id = bench_put(b, p, &j);
         enum sched_cmd_status st = change(b, ADMIN_READDRESS, id);
         if (p == BUSY) {
             assert_int_equal(st, SCHED_CMD_BUSY);
@@ -162,11 +139,11 @@ static void readdressed_in_each_place(void **state UNUSED)
             st = change(b, ADMIN_READDRESS, id);
         }
         if (st != SCHED_CMD_OK)
-            fail_msg("readdress while %s: %d", place_names[p], (int)st);
+            fail_msg("readdress while %s: %d", bench_place_name(p), (int)st);
         assert_int_equal(change(b, ADMIN_READDRESS, id), SCHED_CMD_NOT_FOUND); /* nobody has that address now */
         j = bench_next(b);
         if (j == NULL)
-            fail_msg("readdressed while %s: not tried", place_names[p]);
+            fail_msg("readdressed while %s: not tried", bench_place_name(p));
         const struct msg_rcpt *r = &j->msg->env.rcpts[0];
         assert_true(span_eq(r->addr, SPAN_LIT("new@example.com")) && span_eq(r->orig, SPAN_LIT("u@example.net")));
         assert_true(r->is_readdressed);
@@ -189,7 +166,7 @@ static void what_was_not_changed_leaves_memory(void **state UNUSED)
         struct job *j;
         struct sched_change c = { .what = cases[i].what, .from = SPAN_LIT("nobody@example.net"), .to = SPAN_LIT("new@example.com") };
         enum sched_cmd_status st;
-        uint64_t id = put(b, IN_INDEX, &j);
+        uint64_t id = bench_put(b, IN_INDEX, &j);
         sched_change(b->sched, &c, &id, 1, &st, &e);
         assert_int_equal(st, cases[i].want);
         assert_int_equal(b->sched->n_messages, 1);
@@ -206,7 +183,7 @@ static void not_readdressed_under_a_delay_warning(void **state UNUSED)
 {
     struct bench *b = bench_new(NULL, NULL);
     struct job *j;
-    uint64_t id = put(b, WAITING, &j);
+    uint64_t id = bench_put(b, WAITING, &j);
     ms_find_locked(b->sched, id)->is_warning = true;
     assert_int_equal(change(b, ADMIN_READDRESS, id), SCHED_CMD_BUSY);
     ms_find_locked(b->sched, id)->is_warning = false;
@@ -277,7 +254,7 @@ static void no_mark_between_record_and_change(void **state UNUSED)
 {
     struct bench *b = bench_new(NULL, NULL);
     struct job *j;
-    put(b, WAITING, &j);
+    bench_put(b, WAITING, &j);
     settle(b);
     struct index_mark before = b->sched->mark;
     b->sched->changes_out = 1;
@@ -292,7 +269,7 @@ static void no_mark_between_record_and_change(void **state UNUSED)
 
 static void it_says_why_it_waits(void **state UNUSED)
 {
-    static const struct { enum place p; const char *want; } cases[] = {
+    static const struct { enum bench_place p; const char *want; } cases[] = {
         { QUEUED, "delivery-thread" }, { BUSY, "delivery" }, { WAITING, "back-off" }, { IN_INDEX, "back-off" },
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -300,7 +277,7 @@ static void it_says_why_it_waits(void **state UNUSED)
         struct job *j;
         struct sched_wait w[1];
         enum sched_where where;
-        uint64_t id = put(b, cases[i].p, &j);
+        uint64_t id = bench_put(b, cases[i].p, &j);
         struct msg *m = sched_find(b->sched, id, &where);
         sched_explain(b->sched, m, where, w);
         assert_string_equal(w[0].why, cases[i].want);

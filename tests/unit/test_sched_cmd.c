@@ -12,30 +12,6 @@ static enum sched_cmd_status admin(struct bench *b, enum spool_admin what, uint6
     return st;
 }
 
-enum place { QUEUED, BUSY, WAITING, IN_INDEX };
-static const char *const place_names[] = { "queued", "busy", "waiting", "in the index" };
-
-/* A message in that place; *j is its job when it is busy. */
-static uint64_t put(struct bench *b, enum place p, struct job **j)
-{
-    uint64_t id = bench_send(b, "a@example.org", "u@example.net", "smtp", "example.net");
-    *j = NULL;
-    if (p == QUEUED)
-        return id;
-    *j = bench_next(b);
-    assert_non_null(*j);
-    if (p == BUSY)
-        return id;
-    bench_finish(b, j, OUTCOME_DEFERRED, SITE_OK);
-    bench_run(b);
-    if (p == WAITING)
-        return id;
-    bench_advance(b, 6000);
-    bench_advance(b, 6000);
-    assert_int_equal(b->sched->n_messages, 0);
-    return id;
-}
-
 static enum sched_where where(struct bench *b, uint64_t id)
 {
     enum sched_where w = SCHED_ACTIVE;
@@ -48,12 +24,12 @@ static enum sched_where where(struct bench *b, uint64_t id)
 
 static void hold_and_release(void **state UNUSED)
 {
-    for (enum place p = QUEUED; p <= IN_INDEX; p++) {
+    for (enum bench_place p = QUEUED; p <= IN_INDEX; p++) {
         struct bench *b = bench_new(NULL, NULL);
         struct job *j;
-        uint64_t id = put(b, p, &j);
+        uint64_t id = bench_put(b, p, &j);
         if (admin(b, ADMIN_HOLD, id) != SCHED_CMD_OK)
-            fail_msg("hold while %s", place_names[p]);
+            fail_msg("hold while %s", bench_place_name(p));
         if (j != NULL)
             bench_finish(b, &j, OUTCOME_DEFERRED, SITE_OK);
         assert_int_equal(where(b, id), SCHED_HOLD);
@@ -72,7 +48,7 @@ static void hold_and_release(void **state UNUSED)
         assert_int_equal(sched_counts(b->sched).hold, 0);
         j = bench_next(b);
         if (j == NULL)
-            fail_msg("release after hold while %s", place_names[p]);
+            fail_msg("release after hold while %s", bench_place_name(p));
         bench_finish(b, &j, OUTCOME_SENT, SITE_OK);
         assert_int_equal(b->spool->dones, 1);
         assert_int_equal(bench_log_count(b, "postsuper[7]: "), 2);
@@ -85,13 +61,13 @@ static void hold_and_release(void **state UNUSED)
 
 static void delete_in_each_place(void **state UNUSED)
 {
-    for (enum place p = QUEUED; p <= IN_INDEX; p++) {
+    for (enum bench_place p = QUEUED; p <= IN_INDEX; p++) {
         struct bench *b = bench_new(NULL, NULL);
         struct job *j;
-        uint64_t id = put(b, p, &j);
+        uint64_t id = bench_put(b, p, &j);
         enum sched_cmd_status st = admin(b, ADMIN_DELETE, id);
         if (st != (p == BUSY ? SCHED_CMD_BUSY : SCHED_CMD_OK))
-            fail_msg("delete while %s", place_names[p]);
+            fail_msg("delete while %s", bench_place_name(p));
         if (j != NULL) {
             assert_int_equal(b->spool->dones, 0);
             bench_finish(b, &j, OUTCOME_DEFERRED, SITE_OK);
@@ -114,10 +90,10 @@ static void delete_in_each_place(void **state UNUSED)
 
 static void requeue_in_each_place(void **state UNUSED)
 {
-    for (enum place p = QUEUED; p <= IN_INDEX; p++) {
+    for (enum bench_place p = QUEUED; p <= IN_INDEX; p++) {
         struct bench *b = bench_new(NULL, NULL);
         struct job *j;
-        uint64_t id = put(b, p, &j);
+        uint64_t id = bench_put(b, p, &j);
         b->resolved = 0;
         assert_int_equal(admin(b, ADMIN_REQUEUE, id), SCHED_CMD_OK);
         if (p == BUSY) { /* what is in delivery stays there */
@@ -127,7 +103,7 @@ static void requeue_in_each_place(void **state UNUSED)
             assert_int_equal(b->resolved, 1);
             j = bench_next(b);
             if (j == NULL)
-                fail_msg("requeue while %s", place_names[p]);
+                fail_msg("requeue while %s", bench_place_name(p));
             bench_finish(b, &j, OUTCOME_SENT, SITE_OK);
         }
         assert_int_equal(b->spool->dones, 1);
@@ -137,10 +113,10 @@ static void requeue_in_each_place(void **state UNUSED)
 
 static void expire_now(void **state UNUSED)
 {
-    for (enum place p = QUEUED; p <= IN_INDEX; p++) {
+    for (enum bench_place p = QUEUED; p <= IN_INDEX; p++) {
         struct bench *b = bench_new(NULL, NULL);
         struct job *j;
-        uint64_t id = put(b, p, &j);
+        uint64_t id = bench_put(b, p, &j);
         assert_int_equal(admin(b, ADMIN_EXPIRE, id), SCHED_CMD_OK);
         if (j != NULL) {
             bench_finish(b, &j, OUTCOME_DEFERRED, SITE_OK);
@@ -149,7 +125,7 @@ static void expire_now(void **state UNUSED)
         char want[100];
         snprintf(want, sizeof want, "%llX: from=<a@example.org>, status=force-expired, returned to sender\n", (unsigned long long)id);
         if (bench_log_count(b, want) != 1)
-            fail_msg("expire while %s", place_names[p]);
+            fail_msg("expire while %s", bench_place_name(p));
         assert_int_equal(b->spool->committed_n, 1);
         assert_int_equal(b->spool->dones, 1);
         bench_free(&b);
@@ -158,10 +134,10 @@ static void expire_now(void **state UNUSED)
 
 static void flush_one_and_all(void **state UNUSED)
 {
-    for (enum place p = WAITING; p <= IN_INDEX; p++) {
+    for (enum bench_place p = WAITING; p <= IN_INDEX; p++) {
         struct bench *b = bench_new(NULL, NULL);
         struct job *j;
-        uint64_t id = put(b, p, &j);
+        uint64_t id = bench_put(b, p, &j);
         assert_int_equal(sched_flush_id(b->sched, id), SCHED_CMD_OK);
         bench_run(b);
         j = bench_next(b);
@@ -239,13 +215,13 @@ static void list_everything_once(void **state UNUSED)
 {
     struct bench *b = bench_new(NULL, NULL);
     struct job *j, *k;
-    uint64_t id = put(b, IN_INDEX, &j);
-    uint64_t held = put(b, IN_INDEX, &j);
+    uint64_t id = bench_put(b, IN_INDEX, &j);
+    uint64_t held = bench_put(b, IN_INDEX, &j);
     assert_int_equal(admin(b, ADMIN_HOLD, held), SCHED_CMD_OK);
     bench_advance(b, 6000);
     bench_advance(b, 6000);
-    put(b, WAITING, &j);
-    put(b, BUSY, &k);
+    bench_put(b, WAITING, &j);
+    bench_put(b, BUSY, &k);
     bench_send(b, "a@example.org", "u@example.net", "smtp", "example.net");
     struct listing l = { 0 };
     sched_list(b->sched, add, &l);
@@ -273,7 +249,7 @@ static void a_failed_journal_changes_nothing(void **state UNUSED)
 {
     struct bench *b = bench_new(NULL, NULL);
     struct job *j;
-    uint64_t id = put(b, QUEUED, &j);
+    uint64_t id = bench_put(b, QUEUED, &j);
     struct err e = ERR_INIT;
     b->spool->fail_submit = SPOOL_IO;
     assert_int_equal(sched_admin(b->sched, ADMIN_DELETE, id, &e), SCHED_CMD_FAILED);
