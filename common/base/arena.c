@@ -59,7 +59,6 @@ void arena_reset(struct arena *a)
         free(keep);
         keep = NULL;
     } else {
-        memset(keep->data, 0, keep->used);
         keep->used = 0;
     }
     a->head = keep;
@@ -68,15 +67,21 @@ void arena_reset(struct arena *a)
 
 static struct block *block_new(struct arena *a, size_t size)
 {
-    struct block *b = xcalloc(1, sizeof *b + size);
-    b->size = size;
+    struct block *b = xmalloc(sizeof *b + size);
+    *b = (struct block){ .size = size };
     a->total_bytes += size;
     return b;
 }
 
-void *arena_alloc(struct arena *a, size_t n)
+static size_t round_up(size_t n)
 {
-    n = (n + alignof(max_align_t) - 1) & ~(alignof(max_align_t) - 1);
+    return (n + alignof(max_align_t) - 1) & ~(alignof(max_align_t) - 1);
+}
+
+/* As arena_alloc(), with whatever the memory holds: for what is written at once. */
+static void *take(struct arena *a, size_t n)
+{
+    n = round_up(n);
     if (a->head != NULL && a->head->size - a->head->used >= n) {
         void *p = a->head->data + a->head->used;
         a->head->used += n;
@@ -100,9 +105,14 @@ void *arena_alloc(struct arena *a, size_t n)
     return b->data;
 }
 
+void *arena_alloc(struct arena *a, size_t n)
+{
+    return memset(take(a, n), 0, n);
+}
+
 char *arena_strndup(struct arena *a, const char *p, size_t n)
 {
-    char *s = arena_alloc(a, n + 1);
+    char *s = take(a, n + 1);
     if (n > 0)
         memcpy(s, p, n);
     s[n] = '\0';
@@ -114,17 +124,24 @@ char *arena_strdup(struct arena *a, const char *s)
     return arena_strndup(a, s, strlen(s));
 }
 
+/* Most texts fit into what is left of the newest block, so they are formatted there; the others twice. */
 char *arena_printf(struct arena *a, const char *fmt, ...)
 {
     va_list ap;
+    size_t room = a->head != NULL ? a->head->size - a->head->used : 0;
     va_start(ap, fmt);
-    int n = vsnprintf(NULL, 0, fmt, ap);
+    char *place = room > 0 ? a->head->data + a->head->used : NULL;
+    int n = vsnprintf(place, room, fmt, ap);
     va_end(ap);
     size_t len = n < 0 ? 0 : (size_t)n;
-    char *s = arena_alloc(a, len + 1);
+    char *s = take(a, len + 1);
+    if (n >= 0 && len < room && s == place)
+        return s;
     va_start(ap, fmt);
     vsnprintf(s, len + 1, fmt, ap);
     va_end(ap);
+    if (n < 0)
+        s[0] = '\0';
     return s;
 }
 

@@ -97,6 +97,10 @@ void buf_puts(struct buf *b, const char *s)
 
 void buf_putc(struct buf *b, char c)
 {
+    if (b->n + 1 < b->cap && !b->overflow) {
+        b->p[b->n++] = c;
+        return;
+    }
     buf_add(b, &c, 1);
 }
 

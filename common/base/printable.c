@@ -1,3 +1,6 @@
+#include <stdint.h>
+#include <string.h>
+
 #include "common/base/printable.h"
 
 #include "common/base/ascii.h"
@@ -18,9 +21,26 @@ static size_t shown(const char *s, size_t n)
     return overlong ? 0 : len;
 }
 
+/* How many bytes at s are printable ASCII: eight at a time, since most texts are nothing else. */
+static size_t plain(const char *s, size_t n)
+{
+    const uint64_t ones = 0x0101010101010101u, high = 0x8080808080808080u;
+    size_t i = 0;
+    for (uint64_t v; i + sizeof v <= n; i += sizeof v) {
+        memcpy(&v, s + i, sizeof v);
+        uint64_t del = v ^ (0x7f * ones);
+        /* bytes above 0x7f, bytes below 0x20, bytes that are 0x7f; a borrow marks a byte too many at most, never one too few */
+        if ((v | (v - 0x20 * ones) | ((del - ones) & ~del)) & high)
+            break;
+    }
+    while (i < n && ascii_is_print(s[i]))
+        i++;
+    return i;
+}
+
 void text_make_printable(char *p, size_t n)
 {
-    for (size_t i = 0; i < n;) {
+    for (size_t i = plain(p, n); i < n;) {
         size_t k = shown(p + i, n - i);
         if (k == 0)
             p[i++] = '?';
@@ -31,7 +51,7 @@ void text_make_printable(char *p, size_t n)
 
 bool text_is_printable(struct span s)
 {
-    for (size_t i = 0, k; i < s.n; i += k)
+    for (size_t i = plain(s.p, s.n), k; i < s.n; i += k)
         if ((k = shown(s.p + i, s.n - i)) == 0)
             return false;
     return true;
