@@ -47,10 +47,20 @@ static size_t put_base52(char *out, uint64_t v, size_t width)
     return n;
 }
 
+/* By hand, because several log lines of every message begin with it. */
+static size_t put_hex(char *out, uint64_t v)
+{
+    size_t n = v == 0 ? 1 : (size_t)(67 - __builtin_clzll(v)) / 4;
+    for (size_t i = n; i > 0; v >>= 4)
+        out[--i] = "0123456789ABCDEF"[v & 15];
+    out[n] = '\0';
+    return n;
+}
+
 size_t qid_format(uint64_t id, bool long_form, char out[QID_TEXT_MAX])
 {
     if (!long_form)
-        return (size_t)snprintf(out, QID_TEXT_MAX, "%llX", (unsigned long long)id);
+        return put_hex(out, id);
     size_t n = put_base52(out, id / US_PER_S, SECONDS_DIGITS);
     n += put_base52(out + n, id % US_PER_S, MICROS_DIGITS);
     out[n++] = 'z';

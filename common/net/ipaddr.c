@@ -120,6 +120,27 @@ bool ip_looks_like(struct span s)
     return s.n > 0;
 }
 
+static char *put_octet(char *p, unsigned v)
+{
+    if (v >= 100)
+        *p++ = (char)('0' + v / 100);
+    if (v >= 10)
+        *p++ = (char)('0' + v / 10 % 10);
+    *p++ = (char)('0' + v % 10);
+    return p;
+}
+
+/* By hand, because every session prints its client's address more than once. */
+static const char *print_v4(const uint8_t b[4], char *out)
+{
+    char *p = out;
+    for (int i = 0; i < 4; i++) {
+        p = put_octet(p, b[i]);
+        *p++ = i < 3 ? '.' : '\0';
+    }
+    return out;
+}
+
 static const char *print_with(const struct ip_addr *a, const char *before, const char *behind, char *out)
 {
     char text[INET6_ADDRSTRLEN] = "unknown", zone[IF_NAMESIZE + 1] = "";
@@ -137,7 +158,7 @@ static const char *print_with(const struct ip_addr *a, const char *before, const
 
 const char *ip_print(const struct ip_addr *a, char out[static IP_TEXT_MAX])
 {
-    return print_with(a, "", "", out);
+    return a->family == IP_V4 ? print_v4(a->b, out) : print_with(a, "", "", out);
 }
 
 const char *ip_print_literal(const struct ip_addr *a, char out[static IP_TEXT_MAX])
