@@ -49,8 +49,7 @@ static bool may_take(struct smtpd_sess *S)
         return false;
     }
     if (S->p->message_size_limit > 0 && S->bdat_chunk + tx->scan.taken > (uint64_t)S->p->message_size_limit) {
-        char qid[QID_TEXT_MAX];
-        log_line(&S->log, LOG_LV_WARNING, "%s: BDAT request from %s exceeds message size limit", smtpd_qid(S, qid),
+        log_line(&S->log, LOG_LV_WARNING, "%s: BDAT request from %s exceeds message size limit", smtpd_qid(S),
                  S->namaddr);
         smtpd_limit_reached(S, SMTPD_LIMIT_SIZE, S->p->message_size_limit);
         smtpd_reply(S, 552, "5.3.4", "Chunk exceeds message size limit");
@@ -67,17 +66,16 @@ static bool may_take(struct smtpd_sess *S)
 
 enum cmd_result smtpd_cmd_BDAT(struct smtpd_sess *S, struct span arg)
 {
-    char qid[QID_TEXT_MAX];
     int64_t size = 0;
     bool last;
     if (!parse(arg, &size, &last)) {
-        log_line(&S->log, LOG_LV_WARNING, "%s: malformed BDAT command syntax from %s: BDAT %.*s", smtpd_qid(S, qid),
+        log_line(&S->log, LOG_LV_WARNING, "%s: malformed BDAT command syntax from %s: BDAT %.*s", smtpd_qid(S),
                  S->namaddr, SPAN_ARG(arg));
         smtpd_reply(S, 521, "5.5.4", "Syntax: BDAT count [LAST]");
         return CMD_ERROR;
     }
     if (size == 0 && !last) {
-        log_line(&S->log, LOG_LV_WARNING, "%s: null BDAT request from %s", smtpd_qid(S, qid), S->namaddr);
+        log_line(&S->log, LOG_LV_WARNING, "%s: null BDAT request from %s", smtpd_qid(S), S->namaddr);
         smtpd_reply(S, 551, "5.7.1", "Null BDAT request");
         return CMD_ERROR;
     }

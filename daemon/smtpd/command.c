@@ -48,16 +48,18 @@ void smtpd_policy_client(struct smtpd_sess *S, struct policy_client *c)
     if (S->answers == NULL)
         S->answers = smtpd_answers_new(S->env);
     c->answers = S->answers;
-    if (S->s.peer_port != 0)
-        c->port = span_cstr(arena_printf(smtpd_scratch(S), "%u", S->s.peer_port));
+    if (S->s.peer_port != 0) {
+        struct buf port = { .p = S->port_text, .cap = sizeof S->port_text, .max = sizeof S->port_text - 1 };
+        buf_put_uint(&port, S->s.peer_port);
+        c->port = buf_span(&port);
+    }
     if (S->tx != NULL) {
-        char qid[QID_TEXT_MAX];
         c->sender = S->tx->sender;
         c->sender_given = S->tx->sender_given;
         c->size_bytes = S->tx->size_param;
         c->rcpt_count = S->tx->accepted;
         if (S->tx->has_qid)
-            c->queue_id = span_cstr(arena_strdup(smtpd_scratch(S), smtpd_qid(S, qid)));
+            c->queue_id = span_cstr(S->tx->qid_text);
     }
 }
 

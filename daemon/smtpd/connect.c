@@ -45,16 +45,24 @@ static void ask(struct smtpd_sess *S, enum lookup_stage stage, struct span name,
 
 void smtpd_set_name(struct smtpd_sess *S, const char *verified, const char *reverse)
 {
-    char addr[IP_TEXT_MAX], port[16] = "";
-    ip_print(&S->s.peer, addr);
-    if (S->p->smtpd_client_port_logging)
-        snprintf(port, sizeof port, ":%u", S->s.peer_port);
+    char addr[IP_TEXT_MAX];
+    struct buf b = BUF_INIT(0);
+    buf_reserve(&b, strlen(verified) + IP_TEXT_MAX);
+    buf_puts(&b, verified);
+    buf_putc(&b, '[');
+    buf_puts(&b, ip_print(&S->s.peer, addr));
+    buf_putc(&b, ']');
+    if (S->p->smtpd_client_port_logging) {
+        buf_putc(&b, ':');
+        buf_put_uint(&b, S->s.peer_port);
+    }
+    buf_putc(&b, '\0');
     free(S->client_name);
     free(S->reverse_name);
     free(S->namaddr);
     S->client_name = xstrdup(verified);
     S->reverse_name = xstrdup(reverse);
-    S->namaddr = xasprintf("%s[%s]%s", verified, addr, port);
+    S->namaddr = b.p;
 }
 
 /* Names from DNS go into headers and logs: host names only, and none that looks like an address. */

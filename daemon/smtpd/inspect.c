@@ -25,14 +25,13 @@ static const struct checks_message *checks_message(struct smtpd_sess *S)
 {
     struct smtpd_tx *tx = S->tx;
     struct arena *a = tx->msg->arena;
-    char qid[QID_TEXT_MAX];
     struct log_src *log = arena_alloc(a, sizeof *log);
     struct checks_message *m = arena_alloc(a, sizeof *m);
     *log = S->log;
     log->prog = "cleanup";
     *m = (struct checks_message){
         .log = log,
-        .queue_id = span_cstr(arena_strdup(a, smtpd_qid(S, qid))),
+        .queue_id = span_cstr(arena_strdup(a, smtpd_qid(S))),
         .origin = span_cstr(S->namaddr),
         .sender = tx->mail_arg,
         .recipient = tx->msg->env.rcpt_count > 0 ? addr_quoted(a, tx->msg->env.rcpts[tx->msg->env.rcpt_count - 1].orig) : addr_quoted(a, tx->first_rcpt),

@@ -52,12 +52,12 @@ static void pipe_cb(void *arg, struct span bytes)
 
 static void add_message_id(struct smtpd_sess *S, struct buf *b, bool resent)
 {
-    char qid[QID_TEXT_MAX], stamp[32];
+    char stamp[32];
     time_t now = (time_t)clock_wall_s();
     struct tm tm;
     gmtime_r(&now, &tm);
     strftime(stamp, sizeof stamp, "%Y%m%d%H%M%S", &tm);
-    char *id = arena_printf(S->tx->msg->arena, "<%s.%s@%s>", stamp, smtpd_qid(S, qid), S->p->myhostname);
+    char *id = arena_printf(S->tx->msg->arena, "<%s.%s@%s>", stamp, smtpd_qid(S), S->p->myhostname);
     buf_printf(b, "%sMessage-Id: %s\r\n", resent ? "Resent-" : "", id);
     if (!resent && S->tx->pipe != NULL)
         S->tx->pipe->hdr.message_id = span_cstr(id);
@@ -362,9 +362,8 @@ static void reply_queued(struct smtpd_sess *S, const char *qid)
 /* Accepted as any other, and gone. */
 static enum flow discard(struct smtpd_sess *S)
 {
-    char qid[QID_TEXT_MAX];
     enum cmd_id cmd = (enum cmd_id)S->pending_cmd;
-    const char *id = arena_strdup(smtpd_scratch(S), smtpd_qid(S, qid));
+    const char *id = arena_strdup(smtpd_scratch(S), smtpd_qid(S));
     unsigned long long bytes = S->tx->scan.taken;
     smtpd_tx_drop(S);
     smtpd_set_state(S, SMTPD_COMMAND);

@@ -22,7 +22,7 @@ static void put_from(struct smtpd_sess *S, struct buf *b)
 
 void smtpd_put_received(struct smtpd_sess *S, struct buf *b)
 {
-    char qid[QID_TEXT_MAX], date[MAIL_DATE_MAX];
+    char date[MAIL_DATE_MAX];
     const struct smtpd_tx *tx = S->tx;
     bool hidden = S->p->smtpd_hide_client_session;
     buf_puts(b, "Received: ");
@@ -36,7 +36,7 @@ void smtpd_put_received(struct smtpd_sess *S, struct buf *b)
     if (!hidden)
         buf_puts(b, tx->is_smtputf8 ? " with UTF8SMTP" : S->is_esmtp ? " with ESMTP" : " with SMTP");
     buf_puts(b, " id ");
-    buf_puts(b, smtpd_qid(S, qid));
+    buf_puts(b, smtpd_qid(S));
     /* The field is of seven bits, so that nobody needs SMTPUTF8 for it. */
     if (tx->accepted == 1 && tx->first_rcpt.n <= FOR_SHOWN && span_is_ascii(tx->first_rcpt)) {
         buf_puts(b, "\r\n\tfor <");

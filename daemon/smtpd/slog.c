@@ -1,12 +1,11 @@
 /* The log lines of a session, in Postfix's words: reference/wire-formats.md section 8. */
 #include "daemon/smtpd/smtpd_internal.h"
 
-const char *smtpd_qid(struct smtpd_sess *S, char out[static QID_TEXT_MAX])
+const char *smtpd_qid(const struct smtpd_sess *S)
 {
     if (S->tx == NULL || !S->tx->has_qid)
         return "NOQUEUE";
-    qid_format(S->tx->msg->env.id, S->p->enable_long_queue_ids, out);
-    return out;
+    return S->tx->qid_text;
 }
 
 /* The lines of every message, without printf. */
@@ -73,9 +72,9 @@ void smtpd_log_disconnect(struct smtpd_sess *S)
 /* Who is authenticated, and what XFORWARD says. */
 static void log_client_more(struct smtpd_sess *S)
 {
-    char qid[QID_TEXT_MAX], text[LOG_TEXT_MAX + 1];
+    char text[LOG_TEXT_MAX + 1];
     struct buf b = { .p = text, .cap = sizeof text, .max = sizeof text - 1 };
-    buf_printf(&b, "%s: client=%s", smtpd_qid(S, qid), S->namaddr);
+    buf_printf(&b, "%s: client=%s", smtpd_qid(S), S->namaddr);
     if (S->login != NULL)
         buf_printf(&b, ", sasl_method=XCLIENT, sasl_username=%s", S->login);
     if (S->forward != NULL) {
@@ -91,20 +90,18 @@ static void log_client_more(struct smtpd_sess *S)
 
 void smtpd_log_client(struct smtpd_sess *S)
 {
-    char qid[QID_TEXT_MAX];
     if (S->login == NULL && S->forward == NULL)
-        log_parts(&S->log, "", span_cstr(smtpd_qid(S, qid)), ": client=", span_cstr(S->namaddr));
+        log_parts(&S->log, "", span_cstr(smtpd_qid(S)), ": client=", span_cstr(S->namaddr));
     else
         log_client_more(S);
 }
 
 void smtpd_log_message_id(struct smtpd_sess *S)
 {
-    char qid[QID_TEXT_MAX];
     struct log_src src = S->log;
     struct span id = smtpd_header(S->tx)->message_id;
     src.prog = "cleanup";
-    log_parts(&src, "", span_cstr(smtpd_qid(S, qid)), ": message-id=", id.n ? id : SPAN_LIT("<>"));
+    log_parts(&src, "", span_cstr(smtpd_qid(S)), ": message-id=", id.n ? id : SPAN_LIT("<>"));
 }
 
 static void put_address(struct buf *b, const char *name, struct span addr)
@@ -114,11 +111,10 @@ static void put_address(struct buf *b, const char *name, struct span addr)
 
 void smtpd_log_event(struct smtpd_sess *S, const char *what, const char *stage, struct span rcpt, struct span text)
 {
-    char qid[QID_TEXT_MAX];
     struct buf b = BUF_INIT(LOG_TEXT_MAX);
     if (S->log.log == NULL)
         return;
-    buf_printf(&b, "%s: %s: %s from %s: ", smtpd_qid(S, qid), what, stage, S->namaddr);
+    buf_printf(&b, "%s: %s: %s from %s: ", smtpd_qid(S), what, stage, S->namaddr);
     buf_add_span(&b, text);
     buf_putc(&b, ';');
     if (S->tx != NULL)

@@ -114,6 +114,7 @@ struct smtpd_tx {
     unsigned overshoot;
     enum spool_status failed;      /* of the writer: SPOOL_OK so far */
     bool has_qid;
+    char qid_text[QID_TEXT_MAX];   /* once has_qid */
     bool is_bdat;                  /* BDAT was seen */
     bool bdat_failed;              /* chunks are thrown away until RSET */
     bool is_smtputf8;
@@ -167,6 +168,7 @@ struct smtpd_sess {
     struct buf out;                /* owned */
     char *client_name;             /* owned: verified, or "unknown" */
     char *reverse_name;            /* owned: from the PTR, or "unknown" */
+    char port_text[8];             /* of peer_port, for policy */
     char *namaddr;                 /* owned: "name[addr]" for log lines */
     char *helo;                    /* owned, NULL until said */
     char *login;                   /* owned: LOGIN of XCLIENT; NULL: not authenticated */
@@ -277,7 +279,8 @@ bool smtpd_reject_filter(struct smtpd_sess *S, struct arena *a, int code, struct
 void smtpd_footer_add(struct smtpd_sess *S, int code, struct span dsn, struct buf *text);
 
 /* slog.c */
-const char *smtpd_qid(struct smtpd_sess *S, char out[static QID_TEXT_MAX]); /* or "NOQUEUE" */
+/* Of the transaction, which owns the text; or "NOQUEUE". */
+const char *smtpd_qid(const struct smtpd_sess *S);
 void smtpd_log_connect(struct smtpd_sess *S);
 void smtpd_log_disconnect(struct smtpd_sess *S);
 void smtpd_log_client(struct smtpd_sess *S);

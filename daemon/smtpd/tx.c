@@ -37,6 +37,7 @@ void smtpd_tx_need_qid(struct smtpd_sess *S)
 {
     S->tx->msg->env.id = qid_new(spool_qids(S->env->spool));
     S->tx->has_qid = true;
+    qid_format(S->tx->msg->env.id, S->p->enable_long_queue_ids, S->tx->qid_text);
     smtpd_log_client(S);
 }
 
