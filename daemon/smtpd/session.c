@@ -123,9 +123,11 @@ static enum io_result flush_out(struct smtpd_sess *S)
 {
     size_t done = 0;
     enum io_result res = IO_DONE;
+    /* the last reply waits for the end of the connection, which comes at once, and goes in one packet with it */
+    int flags = MSG_NOSIGNAL | (S->state == SMTPD_END ? MSG_MORE : 0);
     S->has_drained = false;
     while (done < S->out.n) {
-        ssize_t r = S->out_fd < 0 ? send(S->s.fd, S->out.p + done, S->out.n - done, MSG_NOSIGNAL)
+        ssize_t r = S->out_fd < 0 ? send(S->s.fd, S->out.p + done, S->out.n - done, flags)
                                   : write(S->out_fd, S->out.p + done, S->out.n - done);
         if (r >= 0) {
             done += (size_t)r;
