@@ -141,12 +141,16 @@ struct sess *run_next_locked(struct reactor *r)
 void workers_push(struct reactor *r, struct run_list *l, bool resumed)
 {
     bool kick = false;
+    struct worker *next = NULL;
     lock_take(&r->q);
     run_list_join(resumed ? &r->resumed : &r->ready, l);
     unsigned queued = queued_locked(r);
-    if ((queued >= WAKE_FROM || (queued > 0 && r->awake == 0)) && r->awake < r->cpus && !wake_one_locked(r))
+    if ((queued >= WAKE_FROM || (queued > 0 && r->awake == 0)) && r->awake < r->cpus && (next = take_idle_locked(r)) == NULL &&
+        !wake_one_locked(r))
         kick = r->poller_sleeps;
     lock_drop(&r->q);
+    if (next != NULL) /* under the lock it would wake only to wait for it */
+        cond_signal(&next->wake);
     if (kick)
         reactor_wake_poller(r);
     tell_no_thread(r);
@@ -178,7 +182,7 @@ static void step_locked(struct reactor *r, struct worker *w, struct sess *s) REQ
     if (queued_locked(r) >= WAKE_FROM && r->awake < r->cpus && (next = take_idle_locked(r)) == NULL)
         (void)wake_one_locked(r);
     lock_drop(&r->q);
-    if (next != NULL) /* under the lock it would wake only to wait for it */
+    if (next != NULL)
         cond_signal(&next->wake);
     bool again = run_session(r, w, s);
     lock_take(&r->q);

@@ -90,11 +90,6 @@ void buf_add_span(struct buf *b, struct span s)
     buf_add(b, s.p, s.n);
 }
 
-void buf_puts(struct buf *b, const char *s)
-{
-    buf_add(b, s, strlen(s));
-}
-
 void buf_putc(struct buf *b, char c)
 {
     if (b->n + 1 < b->cap && !b->overflow) {

@@ -39,7 +39,7 @@ static inline struct span buf_span(const struct buf *b) { return span_of(b->p, b
 bool buf_reserve(struct buf *b, size_t n);
 void buf_add(struct buf *b, const void *p, size_t n);
 void buf_add_span(struct buf *b, struct span s);
-void buf_puts(struct buf *b, const char *s);
+static inline void buf_puts(struct buf *b, const char *s) { buf_add(b, s, strlen(s)); }
 void buf_putc(struct buf *b, char c);
 void buf_printf(struct buf *b, const char *fmt, ...) PRINTF_FMT(2, 3);
 void buf_vprintf(struct buf *b, const char *fmt, va_list ap) PRINTF_FMT(2, 0);

@@ -11,11 +11,6 @@ bool span_ieq(struct span a, struct span b)
     return true;
 }
 
-bool span_ieq_cstr(struct span a, const char *s)
-{
-    return span_ieq(a, span_cstr(s));
-}
-
 bool span_starts_with(struct span s, struct span prefix)
 {
     return s.n >= prefix.n && span_eq(span_of(s.p, prefix.n), prefix);

@@ -30,7 +30,7 @@ static inline bool span_eq(struct span a, struct span b)
 
 /* Equal when ASCII letters are compared without case. */
 bool span_ieq(struct span a, struct span b);
-bool span_ieq_cstr(struct span a, const char *s);
+static inline bool span_ieq_cstr(struct span a, const char *s) { return a.n == strlen(s) && span_ieq(a, span_of(s, a.n)); }
 bool span_starts_with(struct span s, struct span prefix);
 bool span_istarts_with(struct span s, struct span prefix);
 bool span_iends_with(struct span s, struct span suffix);

@@ -11,10 +11,15 @@
 
 bool span_is_ascii(struct span s)
 {
-    unsigned char all = 0;
-    for (size_t i = 0; i < s.n; i++)
+    uint64_t all = 0, v;
+    size_t i = 0;
+    for (; i + sizeof v <= s.n; i += sizeof v) {
+        memcpy(&v, s.p + i, sizeof v);
+        all |= v;
+    }
+    for (; i < s.n; i++)
         all |= (unsigned char)s.p[i];
-    return all < 0x80;
+    return (all & UINT64_C(0x8080808080808080)) == 0;
 }
 
 /* Length of the sequence at p, 0 when malformed. */

@@ -48,11 +48,14 @@ void smtpd_policy_client(struct smtpd_sess *S, struct policy_client *c)
     if (S->answers == NULL)
         S->answers = smtpd_answers_new(S->env);
     c->answers = S->answers;
-    if (S->s.peer_port != 0) {
+    if (S->s.peer_port != S->port_printed) { /* XCLIENT changes it */
         struct buf port = { .p = S->port_text, .cap = sizeof S->port_text, .max = sizeof S->port_text - 1 };
         buf_put_uint(&port, S->s.peer_port);
-        c->port = buf_span(&port);
+        S->port_text[port.n] = '\0';
+        S->port_printed = S->s.peer_port;
     }
+    if (S->s.peer_port != 0)
+        c->port = span_cstr(S->port_text);
     if (S->tx != NULL) {
         c->sender = S->tx->sender;
         c->sender_given = S->tx->sender_given;

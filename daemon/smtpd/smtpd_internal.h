@@ -168,7 +168,8 @@ struct smtpd_sess {
     struct buf out;                /* owned */
     char *client_name;             /* owned: verified, or "unknown" */
     char *reverse_name;            /* owned: from the PTR, or "unknown" */
-    char port_text[8];             /* of peer_port, for policy */
+    char port_text[8];             /* for policy, of port_printed */
+    uint16_t port_printed;
     char *namaddr;                 /* owned: "name[addr]" for log lines */
     char *helo;                    /* owned, NULL until said */
     char *login;                   /* owned: LOGIN of XCLIENT; NULL: not authenticated */
