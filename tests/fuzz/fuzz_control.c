@@ -9,40 +9,8 @@
 
 #include "daemon/cmd/queue_format.h"
 #include "daemon/control/control_internal.h"
+#include "tests/fuzz/fuzz_wire.h"
 #include "tests/unit/ctl_fixture.h"
-
-struct wire {
-    struct span in;
-    size_t piece;
-    struct buf out;
-};
-
-static ssize_t wire_recv(void *ctx, void *p, size_t n, int64_t deadline_ms UNUSED)
-{
-    struct wire *w = ctx;
-    size_t k = w->in.n < n ? w->in.n : n;
-    if (k > w->piece)
-        k = w->piece;
-    if (k > 0)
-        memcpy(p, w->in.p, k);
-    w->in = span_from(w->in, k);
-    return (ssize_t)k;
-}
-
-static ssize_t wire_sendv(void *ctx, const struct iovec *iov, int count, int64_t deadline_ms UNUSED)
-{
-    struct wire *w = ctx;
-    size_t n = 0;
-    for (int i = 0; i < count; i++) {
-        buf_add(&w->out, iov[i].iov_base, iov[i].iov_len);
-        n += iov[i].iov_len;
-    }
-    return (ssize_t)n;
-}
-
-static void wire_close(void *ctx UNUSED) { }
-
-static const struct stream_ops wire_ops = { .recv = wire_recv, .sendv = wire_sendv, .close = wire_close };
 
 static bool reload(void *arg UNUSED, struct buf *text)
 {
@@ -134,7 +102,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     if (n < 2 || n > 16384 || memmem(data, n, "compact", 7) != NULL) /* waits for the keeper as long as that takes */
         return 0;
     uint8_t who = fuzz_byte(&in);
-    struct wire w = { .in = in, .piece = who & 0xf0 ? (size_t)(who >> 4) * 7 : SIZE_MAX };
+    struct fuzz_wire w = { .in = in, .piece = who & 0xf0 ? (size_t)(who >> 4) * 7 : SIZE_MAX };
     struct control c = {
         .o = { .conf_dir = f->dir, .sched = &f->sched, .spool = f->spool, .log = &f->log, .conf = fixture_conf, .reload = reload,
                .stop = stop, .arg = f },
@@ -142,7 +110,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     struct ctl_client cl = { .c = &c, .peer = { .uid = who & 1 ? 12345 : 0, .pid = 1, .is_owner = !(who & 1) }, .is_public = who & 2,
                              .state = CLIENT_RUNNING };
     lock_init(&c.m, LOCK_CONTROL);
-    cl.s = stream_new_layer((struct stream_layer){ &wire_ops, &w }, -1);
+    cl.s = stream_new_layer((struct stream_layer){ &fuzz_wire_ops, &w }, -1);
     /* something to show: an odd stored message */
     struct msg *m = msg_new();
     m->env.id = 0x5f5e100aabbcc;

@@ -12,42 +12,11 @@
 #include "common/base/mem.h"
 #include "common/mail/address.h"
 #include "daemon/smtp/request.h"
+#include "tests/fuzz/fuzz_wire.h"
 #include "tests/unit/client_fake.h"
 
 #define FIRST_LINE "Received: x\r\n" /* begins all content here, so that it is told from commands */
 #define RCPTS_MAX  6
-
-struct server {
-    struct span says;
-    size_t piece;
-    struct buf heard;
-};
-
-static ssize_t server_recv(void *ctx, void *p, size_t n, int64_t deadline_ms UNUSED)
-{
-    struct server *s = ctx;
-    size_t k = s->says.n < n ? s->says.n : n;
-    if (k > s->piece)
-        k = s->piece;
-    memcpy(p, k ? s->says.p : "", k);
-    s->says = span_from(s->says, k);
-    return (ssize_t)k;
-}
-
-static ssize_t server_sendv(void *ctx, const struct iovec *iov, int count, int64_t deadline_ms UNUSED)
-{
-    struct server *s = ctx;
-    size_t n = 0;
-    for (int i = 0; i < count; i++) {
-        buf_add(&s->heard, iov[i].iov_base, iov[i].iov_len);
-        n += iov[i].iov_len;
-    }
-    return (ssize_t)n;
-}
-
-static void server_close(void *ctx UNUSED) { }
-
-static const struct stream_ops server_ops = { .recv = server_recv, .sendv = server_sendv, .close = server_close };
 
 /* ---- the job ---- */
 
@@ -248,7 +217,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     bool is_lmtp = how & 1, odd = how & 2;
     struct buf content = BUF_INIT(0);
     struct job *j = make_job(the_conf(odd), is_lmtp, &in, &content, flags);
-    struct server server = { .says = in, .piece = how & 0xf0 ? how >> 4 : SIZE_MAX };
+    struct fuzz_wire server = { .in = in, .piece = how & 0xf0 ? how >> 4 : SIZE_MAX };
     struct deliver_env env = { .sched = sched, .log = &log };
     struct smtp_request r = { .env = &env, .job = j, .cp = j->transport->client, .p = j->transport->p, .left = j->rcpt_count,
                               .log = log, .is_lmtp = is_lmtp, .is_last_host = how & 4, .is_reused = how & 8,
@@ -258,13 +227,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     sched->report_count = sched->finished = 0;
     r.mark = r.mark_inline;
     if (rcpts > 0) {
-        r.conn = conn_new(stream_new_layer((struct stream_layer){ &server_ops, &server }, -1), "there.example", "192.0.2.1", 25, is_lmtp);
+        r.conn = conn_new(stream_new_layer((struct stream_layer){ &fuzz_wire_ops, &server }, -1), "there.example", "192.0.2.1", 25, is_lmtp);
         converse(&r);
-        check_heard(buf_span(&server.heard), j->msg, !odd, &talk);
+        check_heard(buf_span(&server.out), j->msg, !odd, &talk);
         check_reports(sched, rcpts, &talk);
     }
     buf_free(&talk.content);
-    buf_free(&server.heard);
+    buf_free(&server.out);
     buf_free(&r.extra);
     buf_free(&r.fail.reason);
     buf_free(&r.fail.diagnostic);
