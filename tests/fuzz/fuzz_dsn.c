@@ -144,7 +144,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
                             .view = in.n > 0 ? &view : NULL, .is_utf8 = how & 8, .is_headers_only = how & 16 };
     if (e->sender.n <= ADDR_MAX) {
         struct msg *own = own_mail_new(&d.own, d.p, &spool, SPAN_LIT(""), e->sender);
-        CHECK(dsn_write(&d, &w));
+        struct own_content to = { .w = &w };
+        CHECK(dsn_write(&d, &to));
         check(&d, &w);
         msg_unref(&own);
     }
