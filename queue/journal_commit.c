@@ -4,7 +4,7 @@
  *
  * On a disk whose flush takes long, two things cost throughput: who just missed a flush waits for all of it and then for its
  * own, and sessions that were answered at the end of one flush are not back when the next begins, so that they split into
- * halves that take turns. So when flushes take more than SLOW_FROM_US they run side by side (journal_flights.c): what
+ * halves that take turns. So when flushes take more than SIDE_BY_SIDE_FROM_US they run side by side (journal_flights.c): what
  * comes is written at once and gets a flush of its own, and nobody waits for more than that and a gap, which keeps so
  * many flushes from beginning that each carries one message. Most disks do several flushes in about the time of one:
  * here ext4 on a busy disk does 800 a second one by one and 5,000 eight at a time. Where one does not (flushes beside
@@ -22,6 +22,7 @@
 #include "queue/journal_internal.h"
 
 #define SLOW_FROM_US 1000       /* quicker flushes are not worth more than a nap */
+#define SIDE_BY_SIDE_FROM_US 2000 /* below, more flushes a second cost more processor than they save time */
 #define NAP_MAX_US 500
 #define GATHER_SLICES 16        /* of a flush: how often the committer looks whether more came */
 #define ALONE_ENOUGH 8          /* so many flushes say what one takes */
@@ -52,12 +53,12 @@ static bool is_deep(struct journal_pace *p)
 {
     bool beside_known = p->beside_n >= BESIDE_ENOUGH, alone_known = p->alone_n >= ALONE_ENOUGH;
     if (!p->is_deep) {
-        p->is_deep = alone_known && p->alone_us >= SLOW_FROM_US && journal_now_us() >= p->deep_from_us;
+        p->is_deep = alone_known && p->alone_us >= SIDE_BY_SIDE_FROM_US && journal_now_us() >= p->deep_from_us;
         p->beside_n = 0;
     } else if (beside_known && p->beside_us > p->alone_us * 4 / 3 + NAP_MAX_US) {
         pace_begin_again(p);
         p->deep_from_us = journal_now_us() + FLIGHTS_AGAIN_US;
-    } else if ((beside_known && p->beside_us < SLOW_FROM_US) || p->alone_us < SLOW_FROM_US) {
+    } else if ((beside_known && p->beside_us < SIDE_BY_SIDE_FROM_US) || p->alone_us < SIDE_BY_SIDE_FROM_US) {
         pace_begin_again(p);
     }
     return p->is_deep;
