@@ -331,7 +331,7 @@ static bool restore_one(struct spool *s, struct replay *r, const struct cp_messa
     if (content_read_record(s, id, &pos, &f, &meta, &why)) {
         m = record_message_decode(&f, span_of(meta + FRAME_HEADER_BYTES, f.meta_bytes));
         free(meta);
-    } else if (recover_may_heal(&why)) {
+    } else if (spool_may_heal(&why)) {
         *e = why;
         return false;
     }

@@ -47,13 +47,8 @@ static struct replay_msg **in_order(struct replay *r, size_t *n)
     return v;
 }
 
-bool recover_may_heal(const struct err *why)
-{
-    return why->sys != 0 && why->sys != ENOENT && why->sys != EIO;
-}
-
 /* It stays where it is, and under a second name, so that the bytes are still there when the segment is given up. */
-static void keep_unreadable(struct spool *s, struct journal_pos pos, const char *text)
+void spool_keep_unreadable(struct spool *s, struct journal_pos pos, const char *text)
 {
     struct segments *g = &s->journal.segs;
     spool_tell(s, SPOOL_TROUBLE_DAMAGE, "%s: the message cannot be delivered; the segment is kept in corrupt/", text);
@@ -81,10 +76,10 @@ static struct msg *load(struct spool *s, const struct replay_msg *p, struct err 
     char *meta;
     struct journal_pos pos = p->pos;
     if (!content_read_record(s, p->id, &pos, &f, &meta, &e)) {
-        if (recover_may_heal(&e))
+        if (spool_may_heal(&e))
             *out = e;
         else
-            keep_unreadable(s, pos, e.text);
+            spool_keep_unreadable(s, pos, e.text);
         return NULL;
     }
     struct msg *m = record_message_decode(&f, span_of(meta + FRAME_HEADER_BYTES, f.meta_bytes));

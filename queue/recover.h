@@ -67,11 +67,6 @@ static inline int64_t replay_deleted_us(const struct replay_msg *p, int64_t row_
 {
     return p->trash_known ? p->trashed_us : row_us;
 }
-/*
- * Why a record could not be read: true when it may be there at the next start (no descriptor, no memory, no permission),
- * so that this one must fail; false when the record is gone, damaged, or on a bad place of the disk.
- */
-bool recover_may_heal(const struct err *why) MUST_CHECK;
 /* Puts the progress into m's recipients and flags; returns how many recipients are not done. */
 uint32_t replay_apply(const struct replay_msg *p, struct msg *m);
 

@@ -196,9 +196,13 @@ static uint32_t choose_locked(struct sched *s, struct loading *v, int64_t now_ms
     return 0;
 }
 
+/* NULL also when it is not what was parked. */
 static struct msg *read_one(struct sched *s, uint64_t id, struct journal_pos pos, bool is_fresh, struct err *e)
 {
-    return is_fresh ? spool_msg_read(s->spool, id, pos, e) : index_fetch(s->ix, id, NULL, e);
+    struct msg *m = is_fresh ? spool_msg_read(s->spool, id, pos, e) : index_fetch(s->ix, id, NULL, e);
+    if (m != NULL && m->env.rcpt_count != 1)
+        msg_unref(&m);
+    return m;
 }
 
 /* Takes it out of the line and into memory; it is not enqueued yet. */
@@ -237,6 +241,22 @@ static void load_one(struct sched *s, struct loading *l, int64_t now_us)
     msg_unref(&l->m);
 }
 
+/*
+ * A record that is damaged would hold its line for good. What has a row is left to those who fetch rows: they pass over it and
+ * try again. What has none is given up, as at a start: its bytes are kept, and the mark of the index may pass.
+ */
+static void give_up(struct sched *s, struct parked *p, const struct err *e)
+{
+    struct journal_pos pos = p->pos;
+    lock_take(&s->m);
+    bool has_row = p->in_index;
+    fetch_again_from_locked(s, p->due_us);
+    remove_locked(s, p);
+    lock_drop(&s->m);
+    if (!has_row)
+        spool_keep_unreadable(s->spool, pos, e->text);
+}
+
 static void put_off(struct sched *s, struct parked *p, const struct err *e)
 {
     log_error(&s->log, "a waiting message cannot be read; it is tried again: %s", e->text);
@@ -248,20 +268,22 @@ static void put_off(struct sched *s, struct parked *p, const struct err *e)
 bool park_work(struct sched *s)
 {
     struct loading v[LOAD_PIECE];
-    struct err e = ERR_INIT;
     lock_take(&s->m);
     /* Those whose routes are being looked up count in no flow yet. */
     uint32_t n = s->is_stopping || s->router.lent > SCHED_PIECE ? 0 : choose_locked(s, v, clock_mono_ms());
     lock_drop(&s->m);
     int64_t now_us = clock_wall_us();
     for (uint32_t i = 0; i < n; i++) {
+        struct err e = ERR_INIT;
         v[i].m = read_one(s, v[i].id, v[i].pos, v[i].is_fresh, &e);
-        if (v[i].m == NULL || v[i].m->env.rcpt_count != 1) {
-            msg_unref(&v[i].m);
+        if (v[i].m != NULL) {
+            load_one(s, &v[i], now_us);
+        } else if (spool_may_heal(&e)) {
             put_off(s, v[i].p, &e);
             return true; /* those behind it keep their order */
+        } else {
+            give_up(s, v[i].p, &e);
         }
-        load_one(s, &v[i], now_us);
     }
     return n > 0;
 }
@@ -352,22 +374,28 @@ enum park_flush park_flush(struct sched *s, uint32_t epoch)
 {
     struct loading *l = xcalloc(FLUSH_PIECE, sizeof *l);
     struct parked **v = xcalloc(FLUSH_PIECE, sizeof(struct parked *));
-    struct err e = ERR_INIT;
-    uint32_t got = 0;
+    struct err e = ERR_INIT, why = ERR_INIT;
+    uint32_t got = 0, stuck = 0;
     lock_take(&s->m);
     uint32_t n = take_unwritten_locked(s, v, l, epoch);
     lock_drop(&s->m);
     for (uint32_t i = 0; i < n; i++) {
+        e = (struct err)ERR_INIT;
         l[got] = l[i];
-        l[got].m = spool_msg_read(s->spool, l[i].id, l[i].pos, &e);
-        if (l[got].m != NULL && l[got].m->env.rcpt_count == 1) {
+        l[got].m = read_one(s, l[i].id, l[i].pos, true, &e);
+        if (l[got].m != NULL) {
             got++;
             continue;
         }
-        msg_unref(&l[got].m);
         lock_take(&s->m);
         back_to_unwritten_locked(s, l[i].p); /* unparked by nobody meanwhile: this is the thread */
         lock_drop(&s->m);
+        if (spool_may_heal(&e)) {
+            stuck++;
+            why = e;
+        } else {
+            give_up(s, l[i].p, &e);
+        }
     }
     if (got > 0)
         write_rows(s, l, got);
@@ -375,9 +403,9 @@ enum park_flush park_flush(struct sched *s, uint32_t epoch)
         msg_unref(&l[i].m);
     free(l);
     free(v);
-    if (got < n)
-        log_error(&s->log, "%u waiting messages cannot be written to the queue index: %s", n - got, e.text);
-    return got > 0 ? PARK_SENT : n > 0 ? PARK_STUCK : PARK_NOTHING;
+    if (stuck > 0)
+        log_error(&s->log, "%u waiting messages cannot be written to the queue index: %s", stuck, why.text);
+    return got > 0 ? PARK_SENT : stuck > 0 ? PARK_STUCK : PARK_NOTHING;
 }
 
 bool park_has_unwritten(struct sched *s)

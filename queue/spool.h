@@ -15,6 +15,7 @@
  * waiting behind a flush in the committer's queue.
  */
 #pragma once
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include "common/base/attrs.h"
@@ -214,6 +215,16 @@ enum spool_open_status spool_rebuild_index(const struct spool_options *o, struct
 
 /* The message of a record that was committed at pos (wherever it is now), as it was received: no progress, no content in memory. */
 struct msg *spool_msg_read(struct spool *s, uint64_t id, struct journal_pos pos, struct err *e) MUST_CHECK;
+/*
+ * Why a record could not be read: true when it may be there later (no descriptor, no memory, no permission), so that it is to
+ * be waited for; false when the record is gone, damaged, or on a bad place of the disk.
+ */
+static inline bool spool_may_heal(const struct err *why)
+{
+    return why->sys != 0 && why->sys != ENOENT && why->sys != EIO;
+}
+/* A record at pos was given up, as text says: tells it, and keeps the bytes in corrupt/ when the segment goes. */
+void spool_keep_unreadable(struct spool *s, struct journal_pos pos, const char *text);
 
 /* ---- index ---- */
 /* See queue/index.h: flush of change sets with the positions they cover, fetch of due messages, listing for tools. */

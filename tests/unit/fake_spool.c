@@ -281,9 +281,18 @@ struct msg *spool_msg_read(struct spool *s, uint64_t id, struct journal_pos pos 
         if (s->journal[i - 1]->env.id == id)
             m = copy_msg(s->journal[i - 1]);
     pthread_mutex_unlock(&s->m);
-    if (m == NULL)
+    if (m == NULL) {
         err_set(e, "no record");
+        e->sys = s->fail_errno;
+    }
     return m;
+}
+
+void spool_keep_unreadable(struct spool *s, struct journal_pos pos UNUSED, const char *text UNUSED)
+{
+    pthread_mutex_lock(&s->m);
+    s->kept++;
+    pthread_mutex_unlock(&s->m);
 }
 
 /* ---- index ---- */

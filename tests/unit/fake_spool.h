@@ -33,7 +33,9 @@ struct spool {
     unsigned committed_n;
     struct msg **journal;        /* copies of what was committed */
     unsigned journal_n;
-    uint64_t fail_id;            /* its record cannot be read */
+    uint64_t fail_id;            /* its record cannot be read, for the reason fail_errno; 0: it is damaged */
+    int fail_errno;
+    unsigned kept;               /* records whose bytes are to be kept */
     int fail_submit;             /* status of the next commits */
     int fail_result, fail_flush, fail_content;
     bool keep_flush;             /* flush callbacks wait for fake_flush_answer() */

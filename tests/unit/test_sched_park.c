@@ -98,6 +98,7 @@ static void rows_before_the_mark(void **state UNUSED)
     assert_int_equal(b->spool->written_mark, 0);
     b->spool->fail_flush = 0;
     b->spool->fail_id = b->sched->unwritten->id; /* the mark waits for it */
+    b->spool->fail_errno = EMFILE;
     for (int i = 0; i < 3; i++)
         bench_advance(b, 5100);
     assert_int_equal(b->spool->written_mark, 0);
@@ -118,6 +119,27 @@ static void rows_before_the_mark(void **state UNUSED)
     bench_advance(b, 5100);
     assert_int_equal(b->spool->rows_n, 0);
     bench_free(&b);
+}
+
+/* One of them is damaged: nobody waits for it, neither in the line nor for the mark of the index. */
+static void a_damaged_record_holds_nobody(void **state UNUSED)
+{
+    for (int is_flushed = 0; is_flushed < 2; is_flushed++) {
+        struct bench *b = bench_new(NULL, NULL);
+        bool in_order;
+        send_line(b, 600, "a@example.org", "example.net");
+        b->spool->mark = 77;
+        b->spool->fail_id = b->sched->unwritten->id;
+        for (int i = 0; i < 4 && is_flushed; i++)
+            bench_advance(b, 5100);
+        assert_int_equal(b->spool->written_mark, is_flushed ? 77 : 0);
+        assert_int_equal(b->sched->n_parked_new, is_flushed ? 0 : 600 - b->sched->n_messages);
+        assert_int_equal(deliver_all(b, &in_order), 599);
+        assert_true(in_order);
+        assert_int_equal(b->spool->kept, 1);
+        assert_int_equal(b->sched->n_parked_new, 0);
+        bench_free(&b);
+    }
 }
 
 /* Read back while its row was being written, and the writing failed: the row comes with a later flush. */
@@ -246,6 +268,7 @@ int main(void)
         cmocka_unit_test(a_line_waits_outside),
         cmocka_unit_test(others_pass),
         cmocka_unit_test(rows_before_the_mark),
+        cmocka_unit_test(a_damaged_record_holds_nobody),
         cmocka_unit_test(read_back_during_a_flush_that_fails),
         cmocka_unit_test(commands_find_it),
         cmocka_unit_test(a_reload_finds_new_routes),
