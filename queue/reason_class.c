@@ -69,3 +69,26 @@ void reason_class(struct buf *b, struct span reason)
     if (b->n - begin > REASON_CLASS_MAX)
         b->n = begin + REASON_CLASS_MAX;
 }
+
+static int code_at(struct span s)
+{
+    if (s.n < 3 || s.p[0] < '2' || s.p[0] > '5' || !is_digit(s.p[1]) || !is_digit(s.p[2]) ||
+        (s.n > 3 && s.p[3] != ' ' && s.p[3] != '-'))
+        return 0;
+    return (s.p[0] - '0') * 100 + (s.p[1] - '0') * 10 + s.p[2] - '0';
+}
+
+/* What a client says of a host ends with a colon, and the host's own words follow: only the first of these counts. */
+int reason_reply_code(struct span reason)
+{
+    static const struct span begins[] = { { " said: ", 7 }, { " refused to talk to me: ", 24 } };
+    if (span_starts_with(reason, prefix))
+        reason = span_from(reason, prefix.n);
+    if (!span_starts_with(reason, SPAN_LIT("host ")))
+        return code_at(reason);
+    for (size_t at = 0; at < reason.n; at++)
+        for (size_t i = 0; i < ARRAY_LEN(begins); i++)
+            if (span_starts_with(span_from(reason, at), begins[i]))
+                return code_at(span_from(reason, at + begins[i].n));
+    return 0;
+}

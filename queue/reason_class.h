@@ -17,3 +17,6 @@
  * "connect to ...: Connection timed out". Words with an address, a host name, a URL or a long number become dots.
  */
 void reason_class(struct buf *b, struct span reason);
+
+/* The code of the reply that a reason quotes ("host mx.example.com[192.0.2.1] said: 451 4.3.0 busy"); 0 when it quotes none. */
+int reason_reply_code(struct span reason);

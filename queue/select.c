@@ -9,6 +9,7 @@
  * '*' in a pattern stands for anything. LIKE knows two special characters, which are escaped; it compares without case
  * in ASCII, as the tables do.
  */
+#include "queue/reason_class.h"
 #include "queue/select.h"
 
 #include "common/base/ascii.h"
@@ -340,12 +341,8 @@ static void destination(struct compiler *c, const struct value *v)
 
 static void code(struct compiler *c, const struct value *v)
 {
-    if (strchr(v->text, '.') == NULL && strlen(v->text) == 3) { /* "host x[y] said: 451 ..." */
-        static const char *const forms[][2] = { { "%said: ", " %" }, { "%said: ", "-%" }, { "", " %" }, { "", "-%" } };
-        for (size_t i = 0; i < ARRAY_LEN(forms); i++) {
-            char *t = like_pattern(forms[i][0], span_cstr(v->text), forms[i][1]);
-            buf_printf(&c->sql, "%sr.reason LIKE ?%d ESCAPE '\\'", i > 0 ? " OR " : "", bind_value(c, v, t));
-        }
+    if (strchr(v->text, '.') == NULL && strlen(v->text) == 3) {
+        buf_printf(&c->sql, "reply_code(r.reason) = CAST(?%d AS INTEGER)", bind_value(c, v, NULL));
         return;
     }
     char *t = like_pattern("", span_cstr(v->text), ".%");
@@ -526,6 +523,12 @@ static void bind_all(const struct compiler *c, sqlite3_stmt *st)
         sqlite3_bind_text(st, i + 1, c->bound_text[i] != NULL ? c->bound_text[i] : c->bound[i]->text, -1, SQLITE_TRANSIENT);
 }
 
+static void reply_code(sqlite3_context *ctx, int argc UNUSED, sqlite3_value **argv)
+{
+    const char *text = (const char *)sqlite3_value_text(argv[0]);
+    sqlite3_result_int(ctx, text != NULL ? reason_reply_code(span_of(text, (size_t)sqlite3_value_bytes(argv[0]))) : 0);
+}
+
 enum query_status selection_prepare(const struct selection *s, struct query *q, enum selection_of of, const char *columns,
                                     int64_t now_us, sqlite3_stmt **out, struct err *e)
 {
@@ -538,6 +541,8 @@ enum query_status selection_prepare(const struct selection *s, struct query *q, 
         err_set(e, "deleted messages have no state");
         k = QUERY_BAD;
     }
+    if (k == QUERY_OK && has(s, KEY_CODE) && !query_add_function(q, "reply_code", 1, reply_code, NULL, NULL, e))
+        k = QUERY_FAILED;
     for (size_t i = 0; k == QUERY_OK && i < s->n; i++)
         if (s->v[i].key == KEY_WHERE)
             k = check_where(c, q, &s->v[i], of, e);

@@ -128,6 +128,7 @@ static void options_mean(void **state UNUSED)
         { "code=4", "2345" },
         { "code=450", "3" },
         { "code=451", "5" },
+        { "code=250", "" },
         { "code=4.4.1|code=450", "23" },
         { "client=localhost", "456" },
         { "client=192.0.2.*", "123" },

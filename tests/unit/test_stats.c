@@ -39,6 +39,25 @@ static void test_class(void **state UNUSED)
     buf_free(&b);
 }
 
+static void test_reply_code(void **state UNUSED)
+{
+    static const struct { const char *reason; int want; } cases[] = {
+        { "", 0 },
+        { "host mx.example.com[192.0.2.1] said: 450 4.2.1 <u@example.com>: said: 451 elsewhere (in reply to RCPT TO command)", 450 },
+        { "host mx.example.com[192.0.2.1] said: 554-5.7.1 no (in reply to MAIL FROM command)", 554 },
+        { "host mx.example.com[192.0.2.1] said: 552", 552 },
+        { "host mx.example.com[192.0.2.1] said: 1234 5", 0 },
+        { "host mx.example.com[192.0.2.1] refused to talk to me: 421 4.7.0 try later", 421 },
+        { "delivery temporarily suspended: host mx.example.com[192.0.2.1] refused to talk to me: 421 4.7.0 try later", 421 },
+        { "connect to mx.example.com[192.0.2.1]:25: Connection timed out", 0 },
+        { "lost connection with host 451 said: 451 ", 0 },
+        { "451-try later", 451 },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+        if (reason_reply_code(span_cstr(cases[i].reason)) != cases[i].want)
+            fail_msg("\"%s\": %d", cases[i].reason, reason_reply_code(span_cstr(cases[i].reason)));
+}
+
 static void test_rates(void **state UNUSED)
 {
     struct rates r = { 0 };
@@ -69,6 +88,6 @@ static void test_rates(void **state UNUSED)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_class), cmocka_unit_test(test_rates) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_class), cmocka_unit_test(test_reply_code), cmocka_unit_test(test_rates) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
