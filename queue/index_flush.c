@@ -219,7 +219,7 @@ static bool put_rcpt(struct index *ix, enum index_stmt k, const struct index_cha
     return ok && (r->attempts == 0 || r->reason.n + r->dsn.n == 0 || put_attempt(ix, c->id, r, e));
 }
 
-/* A change to rows that are not there (the index was lost meanwhile): what was not mentioned has not been tried. */
+/* A new message: what was not mentioned has not been tried. Nobody else changes the message of one that mentions a part. */
 static bool put_unmentioned(struct index *ix, const struct index_change *c, struct err *e)
 {
     for (uint32_t i = 0; i < c->m->env.rcpt_count; i++) {
@@ -274,9 +274,13 @@ bool index_apply_change(struct index *ix, const struct index_change *c, struct e
         return false;
     if (!c->is_new && !set_message(ix, c, &missing, e))
         return false;
-    if ((c->is_new || missing) && !put_message(ix, c, e))
+    if (missing) { /* the change is a part; after a failure all of it is handed over, as it then is */
+        err_set(e, "index.db: the rows of %llX are gone: they are written anew", (unsigned long long)c->id);
         return false;
-    if ((missing || (c->is_new && c->rcpt_count < c->m->env.rcpt_count)) && !put_unmentioned(ix, c, e))
+    }
+    if (c->is_new && !put_message(ix, c, e))
+        return false;
+    if (c->is_new && c->rcpt_count < c->m->env.rcpt_count && !put_unmentioned(ix, c, e))
         return false;
     for (uint32_t i = 0; i < c->rcpt_count; i++)
         if (!put_rcpt(ix, c->is_new ? IX_PUT_RCPT : IX_SET_RCPT, c, &c->rcpts[i], e))

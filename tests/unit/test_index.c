@@ -326,6 +326,29 @@ static void a_result_that_the_row_has_already_is_not_counted_again(void **state)
     msg_unref(&m);
 }
 
+/* Who hands over a part of a message whose rows are gone is told, and hands over all of it. */
+static void a_part_of_a_message_without_rows_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t id;
+    struct err e = ERR_INIT;
+    assert_int_equal(fixture_send(f, 3, 10, &id), SPOOL_OK);
+    struct index_mark k = spool_index_mark(f->s);
+    struct index_rcpt rc[3] = { { .rcpt = 0, .attempts = 2, .due_us = 55 }, { .rcpt = 1, .state = RCPT_DONE, .attempts = 1 },
+                                { .rcpt = 2, .addr = SPAN_LIT("else@example.org"), .is_readdressed = true } };
+    struct index_change c = { .id = id, .m = f->got[0], .due_us = 55, .rcpts = rc, .rcpt_count = 1 };
+    assert_int_not_equal(flush(f, &c, 1, &k), SPOOL_OK);
+    assert_null(index_fetch(spool_index(f->s), id, NULL, &e));
+    c.is_new = true;
+    c.rcpt_count = 3;
+    assert_int_equal(flush(f, &c, 1, &k), SPOOL_OK);
+    struct msg *m = index_fetch(spool_index(f->s), id, NULL, &e);
+    assert_non_null(m);
+    assert_int_equal(m->env.rcpts[1].state, RCPT_DONE);
+    assert_true(span_eq(m->env.rcpts[2].addr, SPAN_LIT("else@example.org")));
+    msg_unref(&m);
+}
+
 static void lose_index(struct fixture *f, const char *how)
 {
     char a[200], b[210];
@@ -514,6 +537,7 @@ int main(void)
         T(pages_go_back_to_the_disk),
         T(recovery_brings_the_index_up_to_date),
         T(a_result_that_the_row_has_already_is_not_counted_again),
+        T(a_part_of_a_message_without_rows_is_refused),
         T(a_lost_index_is_made_anew),
         T(the_checkpoint_stands_in_for_old_results),
         T(a_damaged_checkpoint_is_not_used),
