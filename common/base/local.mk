@@ -5,6 +5,7 @@ libbase_a_SOURCES = \
 	common/base/attrs.h \
 	common/base/base64.c common/base/base64.h \
 	common/base/buf.c common/base/buf.h common/base/hash.h \
+	common/base/bounded.c common/base/bounded.h \
 	common/base/clock.c common/base/clock.h \
 	common/base/crc32c.c common/base/crc32c.h \
 	common/base/err.c common/base/err.h \

@@ -4,6 +4,7 @@
 #include <netdb.h>
 #include <stdlib.h>
 
+#include "common/base/bounded.h"
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 #include "common/net/dial.h"
@@ -35,28 +36,66 @@ void endpoint_free(struct endpoint *p)
     *p = (struct endpoint){ .text = NULL };
 }
 
-static int dial_name(struct span name, uint16_t port, int64_t deadline_ms, struct err *e)
-{
-    struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG }, *list = NULL;
+/* A host name on its way to addresses, on a thread that may be left behind. */
+struct naming {
     char host[256];
-    int fd = -1;
-    snprintf(host, sizeof host, "%.*s", SPAN_ARG(name));
-    int rc = getaddrinfo(host, NULL, &hints, &list);
-    if (rc == EAI_ADDRFAMILY || rc == EAI_NONAME) { /* a machine with nothing but loopback counts as having no address */
+    int rc;
+    struct addrinfo *list;
+};
+
+static void naming_run(void *job)
+{
+    struct naming *n = job;
+    struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG };
+    n->rc = getaddrinfo(n->host, NULL, &hints, &n->list);
+    if (n->rc == EAI_ADDRFAMILY || n->rc == EAI_NONAME) { /* a machine with nothing but loopback counts as having no address */
         hints.ai_flags = 0;
-        rc = getaddrinfo(host, NULL, &hints, &list);
+        n->rc = getaddrinfo(n->host, NULL, &hints, &n->list);
     }
-    if (rc != 0) {
-        err_set(e, "%s: %s", host, gai_strerror(rc));
-        return -1;
-    }
-    err_set(e, "%s has no address", host);
-    for (struct addrinfo *i = list; i != NULL && fd < 0; i = i->ai_next) {
+}
+
+static void naming_free(void *job)
+{
+    struct naming *n = job;
+    if (n->rc == 0 && n->list != NULL)
+        freeaddrinfo(n->list);
+    free(n);
+}
+
+static int dial_any(const struct naming *n, uint16_t port, int64_t deadline_ms, struct err *e)
+{
+    int fd = -1;
+    err_set(e, "%s has no address", n->host);
+    for (struct addrinfo *i = n->list; i != NULL && fd < 0; i = i->ai_next) {
         struct ip_addr ip;
         if (ip_from_sockaddr(i->ai_addr, &ip, NULL))
             fd = dial_tcp(&ip, port, NULL, deadline_ms, e);
     }
-    freeaddrinfo(list);
+    return fd;
+}
+
+static int dial_name(struct span name, uint16_t port, int64_t deadline_ms, struct err *e)
+{
+    struct naming *n = xcalloc(1, sizeof *n);
+    int fd = -1;
+    snprintf(n->host, sizeof n->host, "%.*s", SPAN_ARG(name));
+    switch (bounded_call("name", naming_run, naming_free, n, deadline_ms)) {
+    case BOUNDED_LATE:
+        err_set(e, "looking up the name %.*s takes too long", SPAN_ARG(name));
+        if (e != NULL)
+            e->sys = ETIMEDOUT;
+        return -1;
+    case BOUNDED_NO_THREAD:
+        naming_run(n);
+        break;
+    case BOUNDED_DONE:
+        break;
+    }
+    if (n->rc == 0)
+        fd = dial_any(n, port, deadline_ms, e);
+    else
+        err_set(e, "%s: %s", n->host, gai_strerror(n->rc));
+    naming_free(n);
     return fd;
 }
 

@@ -11,10 +11,12 @@ libnet_a_SOURCES = \
 EXTRA_DIST += common/net/README.md
 
 if HAVE_CMOCKA
-check_PROGRAMS += tests/unit/test_haproxy tests/unit/test_net_addr tests/unit/test_net_stream tests/unit/test_pool
-TESTS += tests/unit/test_haproxy tests/unit/test_net_addr tests/unit/test_net_stream tests/unit/test_pool
+check_PROGRAMS += tests/unit/test_bounded tests/unit/test_haproxy tests/unit/test_net_addr tests/unit/test_net_stream tests/unit/test_pool
+TESTS += tests/unit/test_bounded tests/unit/test_haproxy tests/unit/test_net_addr tests/unit/test_net_stream tests/unit/test_pool
 tests_unit_test_haproxy_SOURCES = tests/unit/test_haproxy.c
 tests_unit_test_haproxy_LDADD = libnet.a libbase.a $(TEST_LIBS)
+tests_unit_test_bounded_SOURCES = tests/unit/test_bounded.c
+tests_unit_test_bounded_LDADD = libnet.a libbase.a $(TEST_LIBS)
 tests_unit_test_net_addr_SOURCES = tests/unit/test_net_addr.c
 tests_unit_test_net_addr_LDADD = libnet.a libbase.a $(TEST_LIBS)
 tests_unit_test_pool_SOURCES = tests/unit/test_pool.c

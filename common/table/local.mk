@@ -25,6 +25,7 @@ libtable_a_SOURCES = \
 	common/table/net/memcache.c \
 	common/table/net/module_load.c common/table/net/module_load.h \
 	common/table/net/net_answer.c common/table/net/net_answer.h \
+	common/table/net/module_open.c common/table/net/module_open.h \
 	common/table/net/net_conn.c common/table/net/net_conn.h \
 	common/table/net/net_tables.c \
 	common/table/net/sql_table.c common/table/net/sql_table.h \

@@ -125,7 +125,12 @@ void table_registry_each(struct table_registry *r, void (*fn)(void *arg, const c
 
 /* ---- contents ---- */
 
-static void content_unref(struct table_content *c)
+void table_content_ref(struct table_content *c)
+{
+    atomic_fetch_add_explicit(&c->refs, 1, memory_order_relaxed);
+}
+
+void table_content_unref(struct table_content *c)
 {
     /* acquire pairs with the releases of the other readers: nobody reads any more when it is freed */
     if (c != NULL && atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) == 1)
@@ -142,7 +147,7 @@ static struct table_content *content_get(struct table *t, struct err *e)
     lock_take(&t->lock);
     struct table_content *c = t->content;
     if (c != NULL)
-        atomic_fetch_add_explicit(&c->refs, 1, memory_order_relaxed);
+        table_content_ref(c);
     else
         err_set(e, "%s", t->broken);
     lock_drop(&t->lock);
@@ -161,7 +166,7 @@ static void content_set(struct table *t, struct table_content *c, const struct e
     lock_drop(&t->lock);
     if (t->cache != NULL) /* the answers of other settings */
         table_cache_clear(t->cache);
-    content_unref(old);
+    table_content_unref(old);
 }
 
 /* ---- files ---- */
@@ -378,7 +383,7 @@ static struct table *make(struct table_registry *r, struct span type, struct spa
 
 static void destroy(struct table *t)
 {
-    content_unref(t->content);
+    table_content_unref(t->content);
     lock_destroy(&t->lock);
     table_registry_unref(&t->registry);
     table_file_free(&t->file);
@@ -578,7 +583,7 @@ enum lookup table_lookup(struct table *t, struct span key, struct arena *a, stru
     if (c != NULL) {
         answer = t->type->flags & TT_SERVER ? search_server(t, c, key, a, value, e) : search(t, c, key, a, value, e);
         if (t->is_watched)
-            content_unref(c);
+            table_content_unref(c);
         if (answer == LOOKUP_FOUND && value != NULL && !(t->flags & TABLE_BYTES) && !(t->type->flags & TT_CHECKED)
             && !fold_is_utf8(*value)) {
             err_set(e, "the value is not valid UTF-8");
@@ -604,6 +609,6 @@ bool table_each(struct table *t, table_row_fn *fn, void *arg, struct err *e)
     else
         err_set(e, "table %.200s: tables of this type cannot be listed", t->spec);
     if (t->is_watched)
-        content_unref(c);
+        table_content_unref(c);
     return ok;
 }

@@ -19,6 +19,10 @@ struct table_ops {
     bool (*each)(const struct table_content *c, table_row_fn *fn, void *arg, struct err *e);
 };
 
+/* Its last reference frees it; NULL is nothing. */
+void table_content_ref(struct table_content *c);
+void table_content_unref(struct table_content *c);
+
 /* First member of each type's own content. */
 struct table_content {
     const struct table_ops *ops;

@@ -25,6 +25,7 @@ int sendmail_aliases(struct sendmail *sm)
 {
     struct check c = { .sm = sm };
     struct table_registry *reg = table_registry_new(NULL);
+    table_registry_use_conf(reg, sm->conf);
     struct table_notes notes = { .fn = note, .arg = &c };
     struct span rest = span_cstr(sm->o.arg != NULL ? sm->o.arg : sm->p->alias_database), item;
     while (conf_list_next(&rest, &item, NULL)) {

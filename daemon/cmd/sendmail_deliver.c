@@ -105,7 +105,7 @@ static int compose_and_send(struct letter *l)
 {
     struct err e = ERR_INIT;
     const struct sendmail *sm = l->sm;
-    if (getuid() != 0 && !user_is_listed("authorized_submit_users", sm->p->authorized_submit_users, getuid(), NULL, &e))
+    if (getuid() != 0 && !user_is_listed(sm->conf, "authorized_submit_users", sm->p->authorized_submit_users, getuid(), NULL, &e))
         return sendmail_fail(sm, EX_NOPERM, "you may not submit mail: %s", e.text);
     int status = find_sender(l);
     if (status == 0 && (!sm->o.extract && sm->o.rcpt_count == 0))

@@ -69,7 +69,7 @@ enum ctl_right { RIGHT_OWNER, RIGHT_MAILQ, RIGHT_FLUSH, RIGHT_SUBMIT };
 /* False with *e: what is missing. */
 bool ctl_is_allowed(struct ctl_client *cl, enum ctl_right right, struct err *e) MUST_CHECK;
 /* May this user submit? The owner of the mail system has to be asked about elsewhere. False with *e. */
-bool ctl_user_may_submit(const struct conf *c, uid_t uid, const struct log_src *log, struct err *e) MUST_CHECK;
+bool ctl_user_may_submit(struct conf *c, uid_t uid, const struct log_src *log, struct err *e) MUST_CHECK;
 
 /* ---- showq.c ---- */
 /* The whole queue, once. */

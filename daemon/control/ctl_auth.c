@@ -8,10 +8,10 @@
 #include "common/conf/params.h"
 #include "daemon/control/user_list.h"
 
-bool ctl_user_may_submit(const struct conf *c, uid_t uid, const struct log_src *log, struct err *e)
+bool ctl_user_may_submit(struct conf *c, uid_t uid, const struct log_src *log, struct err *e)
 {
     return uid == 0 ||
-           user_is_listed("authorized_submit_users", conf_global(c)->authorized_submit_users, uid, log, e);
+           user_is_listed(c, "authorized_submit_users", conf_global(c)->authorized_submit_users, uid, log, e);
 }
 
 bool ctl_is_allowed(struct ctl_client *cl, enum ctl_right right, struct err *e)
@@ -28,10 +28,10 @@ bool ctl_is_allowed(struct ctl_client *cl, enum ctl_right right, struct err *e)
     bool ok = false;
     switch (right) {
     case RIGHT_MAILQ:
-        ok = user_is_listed("authorized_mailq_users", p->authorized_mailq_users, cl->peer.uid, o->log, e);
+        ok = user_is_listed(c, "authorized_mailq_users", p->authorized_mailq_users, cl->peer.uid, o->log, e);
         break;
     case RIGHT_FLUSH:
-        ok = user_is_listed("authorized_flush_users", p->authorized_flush_users, cl->peer.uid, o->log, e);
+        ok = user_is_listed(c, "authorized_flush_users", p->authorized_flush_users, cl->peer.uid, o->log, e);
         break;
     case RIGHT_SUBMIT:
         ok = ctl_user_may_submit(c, cl->peer.uid, o->log, e);

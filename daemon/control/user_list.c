@@ -19,11 +19,12 @@ static void user_name(uid_t uid, char *out, size_t size)
     free(bytes);
 }
 
-bool user_is_listed(const char *title, const char *list, uid_t uid, const struct log_src *log, struct err *e)
+bool user_is_listed(struct conf *c, const char *title, const char *list, uid_t uid, const struct log_src *log, struct err *e)
 {
     char name[256];
     user_name(uid, name, sizeof name);
     struct table_registry *reg = table_registry_new(log);
+    table_registry_use_conf(reg, c);
     struct match_options o = { .registry = reg, .list = span_cstr(list), .kind = MATCH_NAMES, .title = title };
     struct match_list *ml = match_list_compile(&o);
     enum lookup found = match_list_name(ml, span_cstr(name), e);

@@ -11,5 +11,9 @@
 #include "common/base/err.h"
 #include "common/base/log.h"
 
-/* False with *e: not in the list, or a table failed. title: the parameter's name. log may be NULL. */
-bool user_is_listed(const char *title, const char *list, uid_t uid, const struct log_src *log, struct err *e) MUST_CHECK;
+struct conf;
+/*
+ * False with *e: not in the list, or a table failed. title: the parameter's name. log may be NULL. c: where
+ * the tables of the list find their settings.
+ */
+bool user_is_listed(struct conf *c, const char *title, const char *list, uid_t uid, const struct log_src *log, struct err *e) MUST_CHECK;

@@ -12,6 +12,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import cases
 from hub import BUILD, Hub, wait_for
+from tableserver import TableServer
 
 LATER = {"relay_domains": "later.example", "transport_maps": "inline:{ { later.example = retry:4.7.0 come back later } }"}
 USER = pwd.getpwuid(os.getuid()).pw_name
@@ -212,6 +213,10 @@ def test_mailq_and_newaliases_by_name():
         for path, status, told in ((good, 0, b""), (bad, 0, b"line 1: expected"), (hub.dir / "none", 78, b"No such file")):
             r = subprocess.run([hub.dir / "newaliases", "-C", etc, f"-oAhash:{path}"], capture_output=True, timeout=30)
             assert r.returncode == status and told in r.stderr and bool(told) == bool(r.stderr), (path, r)
+        hub.main.update({"alias_database": "memcache:ali", "ali_max_try": "none"})  # a table whose settings are in main.cf
+        hub.write_conf()
+        r = subprocess.run([hub.dir / "newaliases", "-C", etc], capture_output=True, timeout=30)
+        assert r.returncode == 78 and b"max_try" in r.stderr, r
 
 
 def as_user(hub, *args, stdin=b"", user="daemon"):
@@ -247,6 +252,17 @@ def test_other_users():
                            (["u@later.example"], b"authorized_submit_users"), (["-bs"], b"authorized_submit_users")):
             r = as_user(hub, *args, stdin=body)
             assert r.returncode == 77 and name in r.stderr, (args, r)
+        with TableServer("memcache", {"daemon": "x"}) as server:  # a table whose settings are in main.cf
+            hub.main.update({"authorized_mailq_users": "memcache:users", "authorized_submit_users": "memcache:users",
+                             "users_memcache": server.place})
+            hub.write_conf()
+            hub.ctl("reload")
+            assert as_user(hub, "-bp").returncode == 0
+            hub.stop()
+            r = as_user(hub, "u@later.example", stdin=body)  # into maildrop/
+            assert r.returncode == 0, r
+            hub.start()
+            assert server.asked, "nobody asked the table"
         for name in ("mailq", "flush", "submit"):
             del hub.main[f"authorized_{name}_users"]
         hub.write_conf()

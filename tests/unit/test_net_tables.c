@@ -1,11 +1,14 @@
 /* Tables on servers without servers: what they say, how keys are quoted, what drivers are asked, answers that are kept. */
 #include "tests/unit/unit.h"
 #include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 #include "common/table/net/ldap_table.h"
 #include "common/table/net/ldap_text.h"
+#include "common/table/net/module_open.h"
 #include "common/table/net/net_answer.h"
 #include "common/table/net/sql_table.h"
 #include "common/table/net/table_cache.h"
@@ -168,10 +171,17 @@ static void test_ldap_urls(void **state)
 
 /* ---- a database that is a function: it answers with the query itself, or as the script in its settings says ---- */
 
+/* Open while a test does not want "stuck" to be. */
+static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+static unsigned stuck_closed; /* guarded by gate */
+
 static void *sql_open(const struct module_settings *s, const char *host, int64_t timeout_ms, struct module_why *why)
 {
     (void)timeout_ms;
-
+    if (strcmp(host, "stuck") == 0) {
+        pthread_mutex_lock(&gate);
+        pthread_mutex_unlock(&gate);
+    }
     if (strcmp(host, "down") != 0 && strcmp(s->text(s->arg, "password", ""), "wrong") != 0)
         return xstrdup(host);
     snprintf(why->text, sizeof why->text, "nobody there");
@@ -180,6 +190,11 @@ static void *sql_open(const struct module_settings *s, const char *host, int64_t
 
 static void sql_close(void *conn)
 {
+    if (strcmp(conn, "stuck") == 0) {
+        pthread_mutex_lock(&gate);
+        stuck_closed++;
+        pthread_mutex_unlock(&gate);
+    }
     free(conn);
 }
 
@@ -398,6 +413,75 @@ static void test_ldap(void **state)
     assert_true(searches < 30000);
 }
 
+/* More values than are taken: an error, not a part of them. */
+static enum module_status ldap_search_much(void *conn, const struct ldap_question *q, const struct ldap_sink *sink, struct module_why *why)
+{
+    static char text[60000];
+    (void)conn;
+    (void)why;
+    memset(text, 'x', sizeof text);
+    sink->entry(sink->arg, q->base);
+    for (int i = 0; i < (strcmp(q->base, "most") == 0 ? 400 : 2); i++)
+        sink->value(sink->arg, "member", text, sizeof text);
+    for (int i = 0; i < 100000 && strcmp(q->base, "many") == 0; i++)
+        sink->value(sink->arg, "mail", "a@x", 3);
+    sink->value(sink->arg, "mail", "m@x", 3);
+    return MODULE_OK;
+}
+
+static const struct table_ldap_driver much_driver = { ldap_open, sql_close, ldap_search_much };
+
+static bool make_much(const struct table_load *in, struct table_content **out, struct err *e)
+{
+    return ldap_table_make(in, &much_driver, out, e);
+}
+
+static void test_ldap_much(void **state)
+{
+    (void)state;
+    static const struct table_case cases[] = {
+        { "search_base = %s\nresult_attribute = mail member\n", "most", "!", "larger than" },
+        { "search_base = %s\nresult_attribute = mail\n", "few", "m@x", NULL },
+        { "search_base = %s\nresult_attribute = mail\nexpansion_limit = 99999\n", "many", "!", "expansion_limit" },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+        run_table_case(&cases[i], make_much);
+}
+
+static const char *no_text(void *arg, const char *name, const char *otherwise)
+{
+    (void)arg;
+    (void)name;
+    return otherwise;
+}
+
+/* A library that is still looking for its server when the time is over. */
+static void test_stuck_open(void **state)
+{
+    (void)state;
+    struct module_why why = { .timed_out = false };
+    struct table_content *c = xcalloc(1, sizeof *c);
+    struct module_opening o = { .content = c, .sql = &sql_driver, .host = "stuck", .timeout_ms = 10 };
+    int64_t until_ms = clock_mono_ms() + 30000;
+    unsigned closed = 0;
+    atomic_init(&c->refs, 10);
+    o.settings = (struct module_settings){ .text = no_text };
+    pthread_mutex_lock(&gate);
+    assert_null(module_open(&o, &why));
+    assert_true(why.timed_out);
+    assert_true(atomic_load(&c->refs) == 11); /* the thread that is left behind uses it */
+    pthread_mutex_unlock(&gate);
+    while (closed == 0 && clock_mono_ms() < until_ms) {
+        pthread_mutex_lock(&gate);
+        closed = stuck_closed;
+        pthread_mutex_unlock(&gate);
+    }
+    assert_int_equal(closed, 1);
+    while (atomic_load(&c->refs) != 10 && clock_mono_ms() < until_ms) { }
+    assert_true(atomic_load(&c->refs) == 10);
+    free(c);
+}
+
 /* ---- answers that are kept ---- */
 
 static void test_cache(void **state)
@@ -437,7 +521,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_netstrings), cmocka_unit_test(test_socketmap_answers), cmocka_unit_test(test_tcp_answers),
         cmocka_unit_test(test_memcache_answers), cmocka_unit_test(test_ldap_quoting), cmocka_unit_test(test_ldap_urls),
-        cmocka_unit_test(test_sql), cmocka_unit_test(test_ldap), cmocka_unit_test(test_cache),
+        cmocka_unit_test(test_sql), cmocka_unit_test(test_ldap), cmocka_unit_test(test_ldap_much), cmocka_unit_test(test_stuck_open), cmocka_unit_test(test_cache),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,13 +11,13 @@
 #include "common/table/net/ldap_table.h"
 
 #include <errno.h>
-#include <utlist.h>
 
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 #include "common/net/pool.h"
 #include "common/table/net/ldap_text.h"
 #include "common/table/net/module_load.h"
+#include "common/table/net/module_open.h"
 #include "common/table/table_query.h"
 
 #define IDLE_MS     60000
@@ -62,7 +62,7 @@ struct value {
 };
 
 struct entry {
-    struct value *values;
+    struct value *values, **values_end;
     unsigned lists;    /* those its attributes are in */
     struct entry *next;
 };
@@ -103,11 +103,12 @@ static void take_why(const struct module_why *why, struct err *e)
 static void *open_cb(void *arg, size_t host, int64_t deadline_ms, struct err *e)
 {
     const struct ldap_table *t = arg;
-    struct module_settings s = module_settings_of(t->settings);
     struct module_why why = { .timed_out = false };
     int64_t left = deadline_ms - clock_mono_ms();
+    struct module_opening o = { .content = (struct table_content *)(uintptr_t)&t->base, .settings = module_settings_of(t->settings),
+                                .ldap = t->driver, .timeout_ms = left < t->timeout_ms ? left : t->timeout_ms };
     (void)host;
-    void *conn = t->driver->open(&s, left < t->timeout_ms ? left : t->timeout_ms, &why);
+    void *conn = module_open(&o, &why);
     if (conn == NULL)
         take_why(&why, e);
     return conn;
@@ -127,6 +128,7 @@ struct found {
     struct ldap_lookup *l;
     const struct attribute *const *wanted; /* NULL: all of the table's */
     struct entry *first, *last;
+    bool is_too_large;                     /* not all of it is here */
 };
 
 static void entry_cb(void *arg, const char *dn)
@@ -134,6 +136,7 @@ static void entry_cb(void *arg, const char *dn)
     struct found *f = arg;
     struct entry *e = arena_alloc(f->l->arena, sizeof *e);
     (void)dn;
+    e->values_end = &e->values;
     if (f->last != NULL)
         f->last->next = e;
     else
@@ -154,13 +157,18 @@ static void value_cb(void *arg, const char *attribute, const char *text, size_t 
 {
     struct found *f = arg;
     const struct attribute *a = find_attribute(f->l->t, attribute);
-    if (a == NULL || f->last == NULL || n == 0 || arena_bytes(f->l->arena) + n > FOUND_MAX)
+    if (a == NULL || f->last == NULL || n == 0)
         return;
+    if (arena_bytes(f->l->arena) + n > FOUND_MAX) {
+        f->is_too_large = true;
+        return;
+    }
     struct value *v = arena_alloc(f->l->arena, sizeof *v);
     v->a = a;
     v->text = arena_dup_span(f->l->arena, span_of(text, n));
     f->last->lists |= a->lists;
-    LL_APPEND(f->last->values, v);
+    *f->last->values_end = v;
+    f->last->values_end = &v->next;
 }
 
 /* False with *e and l->use set. What was found is in *f; nothing when the base is not there. */
@@ -182,7 +190,7 @@ static bool search(struct ldap_lookup *l, const char *base, const char *filter, 
     switch (t->driver->search(l->conn, &q, &sink, &why)) {
     case MODULE_OK:
     case MODULE_NONE:
-        if (arena_bytes(l->arena) > FOUND_MAX) {
+        if (f->is_too_large || arena_bytes(l->arena) > FOUND_MAX) {
             err_set(e, "the answers are larger than %d bytes", FOUND_MAX);
             return false;
         }

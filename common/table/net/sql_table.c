@@ -6,6 +6,7 @@
 #include "common/base/mem.h"
 #include "common/net/pool.h"
 #include "common/table/net/module_load.h"
+#include "common/table/net/module_open.h"
 #include "common/table/table_query.h"
 
 #define CONNECT_MS   10000
@@ -67,10 +68,11 @@ static void take_why(const char *host, const struct module_why *why, struct err 
 static void *open_cb(void *arg, size_t host, int64_t deadline_ms, struct err *e)
 {
     const struct sql_table *t = arg;
-    struct module_settings s = module_settings_of(t->settings);
     struct module_why why = { .timed_out = false };
     int64_t left = deadline_ms - clock_mono_ms();
-    void *conn = t->driver->open(&s, t->hosts[host], left < CONNECT_MS ? left : CONNECT_MS, &why);
+    struct module_opening o = { .content = (struct table_content *)(uintptr_t)&t->base, .settings = module_settings_of(t->settings),
+                                .sql = t->driver, .host = t->hosts[host], .timeout_ms = left < CONNECT_MS ? left : CONNECT_MS };
+    void *conn = module_open(&o, &why);
     if (conn == NULL)
         take_why(t->hosts[host], &why, e);
     return conn;
