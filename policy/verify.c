@@ -74,6 +74,8 @@ static void drop_oldest_locked(struct verifier *v) REQUIRES(&v->m);
 static void drop_oldest_locked(struct verifier *v)
 {
     struct entry *e = v->by_age;
+    while (e != NULL && e->is_mark)
+        e = e->next;
     if (HASH_COUNT(v->entries) <= VERIFY_ENTRIES_MAX || e == NULL || e->is_queued || e->is_running || e->waiters > 0)
         return;
     verify_entry_drop_locked(v, e);
@@ -91,6 +93,45 @@ void verify_entry_set_locked(struct verifier *v, struct entry *e, enum verify_st
     drop_oldest_locked(v);
 }
 
+void verify_entry_dirty_locked(struct verifier *v, struct entry *e)
+{
+    v->is_dirty = true;
+    if (e->is_dirty)
+        return;
+    e->is_dirty = true;
+    DL_APPEND2(v->dirty, e, d_prev, d_next);
+}
+
+void verify_entry_clean_locked(struct verifier *v, struct entry *e)
+{
+    if (e->is_dirty)
+        DL_DELETE2(v->dirty, e, d_prev, d_next);
+    e->is_dirty = false;
+}
+
+void verify_walk_begin_locked(struct verifier *v, struct entry *mark, bool from_newest)
+{
+    *mark = (struct entry){ .is_mark = true };
+    if (from_newest)
+        DL_APPEND(v->by_age, mark);
+    else
+        DL_PREPEND(v->by_age, mark);
+}
+
+struct entry *verify_walk_locked(struct verifier *v, struct entry *mark, bool from_newest)
+{
+    struct entry *e = mark;
+    do
+        e = !from_newest ? e->next : e == v->by_age ? NULL : e->prev; /* the first one's prev is the last */
+    while (e != NULL && e->is_mark);
+    DL_DELETE(v->by_age, mark);
+    if (e != NULL && from_newest)
+        DL_PREPEND_ELEM(v->by_age, e, mark);
+    else if (e != NULL)
+        DL_APPEND_ELEM(v->by_age, e, mark);
+    return e;
+}
+
 static void entry_free(struct entry *e)
 {
     free(e->text);
@@ -101,6 +142,7 @@ static void entry_free(struct entry *e)
 void verify_entry_drop_locked(struct verifier *v, struct entry *e)
 {
     HASH_DELETE(hh, v->entries, e);
+    verify_entry_clean_locked(v, e);
     if (e->updated_s == 0) {
         entry_free(e);
         return;
@@ -159,9 +201,11 @@ static void set_result(struct verify_result *out, enum verify_status status, con
 static bool want_probe_locked(struct verifier *v, const struct params *p, struct entry *e) REQUIRES(&v->m);
 static bool want_probe_locked(struct verifier *v, const struct params *p, struct entry *e)
 {
+    if (v->is_stopping) /* nobody would answer who waits */
+        return false;
     if (e->is_queued || e->is_running)
         return true;
-    if (v->is_stopping || v->todo_count >= (size_t)p->address_verify_pending_request_limit)
+    if (v->todo_count >= (size_t)p->address_verify_pending_request_limit)
         return false;
     e->is_queued = true;
     v->todo_count++;
@@ -219,7 +263,7 @@ void verifier_ask(struct verifier *v, const struct params *p, struct span addres
         e = verify_entry_add_locked(v, key);
     if (!want_probe_locked(v, p, e)) {
         is_refused = !v->is_stopping;
-        if (e->updated_s == 0 && e->waiters == 0)
+        if (e->updated_s == 0 && e->waiters == 0 && !e->is_queued && !e->is_running)
             verify_entry_drop_locked(v, e);
     } else if (wait_ms > 0) {
         struct waiter *w = xcalloc(1, sizeof *w);
@@ -247,48 +291,86 @@ struct item_copy {
     char address[KEY_MAX];
 };
 
-void verifier_each(struct verifier *v, bool (*fn)(void *arg, const struct verify_item *i), void *arg)
+/* A piece of them; false: that was all. */
+static bool copy_piece(struct verifier *v, struct entry *mark, struct item_copy *all, size_t *n)
 {
-    struct entry *e;
-    size_t n = 0, max;
+    struct entry *e = NULL;
+    *n = 0;
     lock_take(&v->m);
-    max = HASH_COUNT(v->entries);
-    struct item_copy *all = NULL;
-    lock_drop(&v->m);
-    all = xcalloc(max + 1, sizeof *all);
-    lock_take(&v->m);
-    for (e = v->by_age != NULL ? v->by_age->prev : NULL; e != NULL && n < max; e = e == v->by_age ? NULL : e->prev) {
-        struct item_copy *to = &all[n++];
+    while (*n < VERIFY_PIECE && (e = verify_walk_locked(v, mark, true)) != NULL) {
+        struct item_copy *to = &all[(*n)++];
         memcpy(to->address, e->address, e->n);
         verify_copy_result(e, &to->result);
         to->item = (struct verify_item){ .address = span_of(to->address, e->n), .result = &to->result,
                                          .updated_s = e->updated_s, .is_probing = e->is_queued || e->is_running };
     }
     lock_drop(&v->m);
-    for (size_t i = 0; i < n && fn(arg, &all[i].item); i++) { }
+    return e != NULL;
+}
+
+void verifier_each(struct verifier *v, bool (*fn)(void *arg, const struct verify_item *i), void *arg)
+{
+    struct entry mark;
+    struct item_copy *all = xcalloc(VERIFY_PIECE, sizeof *all);
+    bool is_more = true, go_on = true;
+    lock_take(&v->m);
+    verify_walk_begin_locked(v, &mark, true);
+    lock_drop(&v->m);
+    while (is_more && go_on) {
+        size_t n;
+        is_more = copy_piece(v, &mark, all, &n);
+        for (size_t i = 0; i < n && go_on; i++)
+            go_on = fn(arg, &all[i].item);
+    }
+    lock_take(&v->m);
+    if (is_more)
+        DL_DELETE(v->by_age, &mark);
+    lock_drop(&v->m);
     free(all);
+}
+
+/* Who is being probed stays. */
+static bool forget_one_locked(struct verifier *v, struct entry *e) REQUIRES(&v->m);
+static bool forget_one_locked(struct verifier *v, struct entry *e)
+{
+    if (e->updated_s == 0 || e->is_queued || e->is_running)
+        return false;
+    verify_entry_drop_locked(v, e);
+    return true;
+}
+
+static size_t forget_all(struct verifier *v)
+{
+    struct entry mark, *e = &mark;
+    size_t n = 0;
+    lock_take(&v->m);
+    verify_walk_begin_locked(v, &mark, false);
+    lock_drop(&v->m);
+    while (e != NULL) {
+        lock_take(&v->m);
+        for (int i = 0; i < VERIFY_PIECE && (e = verify_walk_locked(v, &mark, false)) != NULL; i++)
+            n += forget_one_locked(v, e);
+        lock_drop(&v->m);
+    }
+    return n;
+}
+
+static size_t forget_address(struct verifier *v, struct span address)
+{
+    char buf[KEY_MAX];
+    struct span key;
+    if (!make_key(address, buf, &key))
+        return 0;
+    lock_take(&v->m);
+    struct entry *e = verify_entry_get_locked(v, key);
+    bool forgotten = e != NULL && forget_one_locked(v, e);
+    lock_drop(&v->m);
+    return forgotten;
 }
 
 size_t verifier_forget(struct verifier *v, struct span address)
 {
-    char buf[KEY_MAX];
-    struct span key;
-    size_t n = 0;
-    struct entry *e, *next;
-    lock_take(&v->m);
-    if (address.n == 0) {
-        HASH_ITER(hh, v->entries, e, next) {
-            if (e->updated_s == 0 || e->is_queued || e->is_running)
-                continue;
-            verify_entry_drop_locked(v, e);
-            n++;
-        }
-    } else if (make_key(address, buf, &key) && (e = verify_entry_get_locked(v, key)) != NULL && e->updated_s != 0 && !e->is_queued &&
-               !e->is_running) {
-        verify_entry_drop_locked(v, e);
-        n = 1;
-    }
-    lock_drop(&v->m);
+    size_t n = address.n == 0 ? forget_all(v) : forget_address(v, address);
     if (n > 0)
         verify_threads_wake(v);
     return n;

@@ -136,16 +136,14 @@ static bool do_row(sqlite3_stmt *st, const struct row *r, bool is_deletion)
     return sqlite3_reset(st) == SQLITE_OK && ok;
 }
 
-/* Up to PIECE rows that the file does not have: the dirty ones are the newest. */
+/* Up to PIECE rows that the file does not have. */
 static size_t take_dirty_locked(struct verifier *v, struct row *rows) REQUIRES(&v->m);
 static size_t take_dirty_locked(struct verifier *v, struct row *rows)
 {
     size_t n = 0;
-    struct entry *newest = v->by_age != NULL ? v->by_age->prev : NULL;
-    for (struct entry *e = newest; e != NULL && n < PIECE; e = e == v->by_age ? NULL : e->prev) {
-        if (!e->is_dirty)
-            continue;
-        e->is_dirty = false;
+    struct entry *e;
+    while (n < PIECE && (e = v->dirty) != NULL) {
+        verify_entry_clean_locked(v, e);
         rows[n++] = (struct row){ xstrndup(e->address, e->n), xstrdup(e->text), e->updated_s, e->status };
     }
     return n;
@@ -196,19 +194,24 @@ void verify_file_flush(struct verifier *v)
 void verify_file_cleanup(struct verifier *v, const struct params *p)
 {
     struct verify_ages ages = verify_ages_of(p);
-    struct entry *e, *next;
+    struct entry mark, *e = &mark;
     size_t kept = 0, dropped = 0;
     int64_t now = clock_wall_s();
     char sql[300];
     lock_take(&v->m);
-    DL_FOREACH_SAFE(v->by_age, e, next) {
-        bool drop = verify_is_expired(e, &ages, now) && !e->is_queued && !e->is_running && e->waiters == 0;
-        kept += !drop;
-        dropped += drop;
-        if (drop)
-            verify_entry_drop_locked(v, e);
-    }
+    verify_walk_begin_locked(v, &mark, false);
     lock_drop(&v->m);
+    while (e != NULL) {
+        lock_take(&v->m);
+        for (int i = 0; i < VERIFY_PIECE && (e = verify_walk_locked(v, &mark, false)) != NULL; i++) {
+            bool drop = verify_is_expired(e, &ages, now) && !e->is_queued && !e->is_running && e->waiters == 0;
+            kept += !drop;
+            dropped += drop;
+            if (drop)
+                verify_entry_drop_locked(v, e);
+        }
+        lock_drop(&v->m);
+    }
     verify_file_flush(v);
     /* and rows that never came into memory */
     snprintf(sql, sizeof sql, "DELETE FROM result WHERE status = %d AND updated < %lld OR status <> %d AND updated < %lld", VERIFY_OK,

@@ -21,13 +21,15 @@ struct waiter {
 struct entry {
     UT_hash_handle hh;
     struct entry *prev, *next;            /* in `by_age`: the oldest result first */
+    struct entry *d_prev, *d_next;        /* in `dirty` */
     struct entry *todo_prev, *todo_next;  /* in `todo` */
     uint32_t waiters;                     /* how many wait for it */
     char *text;                           /* owned */
     int64_t updated_s;                    /* wall clock; 0: no result yet */
     uint8_t status;                       /* enum verify_status; VERIFY_TODO without a result */
     bool is_queued, is_running;           /* a probe is wanted; it is under way */
-    bool is_dirty;                        /* the file does not have it */
+    bool is_dirty;                        /* the file does not have it: in `dirty` */
+    bool is_mark;                         /* no entry: where somebody has got to in `by_age` */
     uint32_t n;                           /* immutable, as what follows */
     uint32_t domain_at;                   /* where the domain begins */
     char address[];                       /* domain in lower case */
@@ -48,6 +50,7 @@ struct verifier {
     struct cond wake_keeper, wake_probe, changed;
     struct entry *entries;        /* hash */
     struct entry *by_age;
+    struct entry *dirty;                  /* in the order of their changes */
     struct entry *todo;           /* in the order in which they came */
     size_t todo_count;
     struct waiter *waiters;       /* owned; at most one for each session */
@@ -77,6 +80,16 @@ struct entry *verify_entry_get_locked(struct verifier *v, struct span key) REQUI
 struct entry *verify_entry_add_locked(struct verifier *v, struct span key) REQUIRES(&v->m);
 void verify_entry_set_locked(struct verifier *v, struct entry *e, enum verify_status status, struct span text, int64_t updated_s) REQUIRES(&v->m);
 void verify_entry_drop_locked(struct verifier *v, struct entry *e) REQUIRES(&v->m);
+/* The file is to have it (again). */
+void verify_entry_dirty_locked(struct verifier *v, struct entry *e) REQUIRES(&v->m);
+void verify_entry_clean_locked(struct verifier *v, struct entry *e) REQUIRES(&v->m);
+/*
+ * Walks through all results, VERIFY_PIECE of them in one section under the lock: begins with *mark at the oldest or the newest; each call
+ * gives the next one, which may be dropped then, or NULL at the end: mark is out of the list again.
+ */
+#define VERIFY_PIECE 200
+void verify_walk_begin_locked(struct verifier *v, struct entry *mark, bool from_newest) REQUIRES(&v->m);
+struct entry *verify_walk_locked(struct verifier *v, struct entry *mark, bool from_newest) REQUIRES(&v->m);
 /* Takes those who wait for e, or with e == NULL those whose time has come by now_ms. Returns when the time of the next one comes. */
 int64_t verify_take_waiters_locked(struct verifier *v, const struct entry *e, int64_t now_ms, struct waiter **out) REQUIRES(&v->m);
 bool verify_is_refresh_due(const struct entry *e, const struct verify_ages *a, int64_t now_s);

@@ -54,10 +54,10 @@ static void keep_locked(struct verifier *v, struct entry *e, const struct params
         return;
     if (r->status == VERIFY_OK || p->address_verify_negative_cache) {
         verify_entry_set_locked(v, e, r->status, span_cstr(r->text), now);
-        e->is_dirty = v->is_dirty = true;
+        verify_entry_dirty_locked(v, e);
     } else if (e->updated_s != 0) {
         verify_entry_set_locked(v, e, r->status, span_cstr(r->text), 1); /* expired */
-        e->is_dirty = v->is_dirty = true;
+        verify_entry_dirty_locked(v, e);
     }
 }
 
@@ -218,8 +218,14 @@ static void start(struct verifier *v, struct slot *s, bool was_used, const char 
     if (was_used)
         (void)pthread_join(s->thread, NULL);
     int rc = thread_start(&s->thread, name, STACK_BYTES, fn, s);
-    if (rc == 0)
+    if (rc == 0) { /* s->thread is set: whoever stops may join it */
+        lock_take(&v->m);
+        if (s == &v->keeper)
+            v->keeper.state = SLOT_USED;
+        cond_broadcast(&v->changed);
+        lock_drop(&v->m);
         return;
+    }
     log_error(v->o.log, "cannot start the thread %s of address verification: %s", name, strerrordesc_np(rc));
     lock_take(&v->m);
     s->state = SLOT_FREE;
@@ -240,7 +246,7 @@ void verify_threads_wake(struct verifier *v)
     if (!v->is_stopping) {
         keeper = v->keeper.state == SLOT_FREE;
         if (keeper)
-            v->keeper.state = SLOT_USED;
+            v->keeper.state = SLOT_STARTING;
         if (v->idle_probes > 0)
             cond_signal(&v->wake_probe);
         if (v->todo_count > v->idle_probes) /* who was woken for another address counts as idle until it is awake */
@@ -266,23 +272,30 @@ void verifier_load(struct verifier *v)
     int64_t until = clock_mono_ms() + 10000;
     verify_threads_wake(v);
     lock_take(&v->m);
-    while (!v->is_loaded && v->keeper.state == SLOT_USED && cond_wait_until(&v->changed, &v->m, until)) { }
+    while (!v->is_loaded && (v->keeper.state == SLOT_USED || v->keeper.state == SLOT_STARTING) && cond_wait_until(&v->changed, &v->m, until)) { }
     lock_drop(&v->m);
 }
 
+/* Who waits is answered here: the keeper may not run yet, or not any more. From now on nobody begins to wait. */
 void verifier_halt(struct verifier *v)
 {
+    struct waiter *all = NULL;
+    struct verify_result todo = { .status = VERIFY_TODO, .text = "Address verification in progress" };
     lock_take(&v->m);
     v->is_stopping = true;
+    (void)verify_take_waiters_locked(v, NULL, CLOCK_NEVER, &all);
     cond_broadcast(&v->wake_probe);
     cond_signal(&v->wake_keeper);
     lock_drop(&v->m);
+    verify_answer_all(all, &todo);
 }
 
 bool verifier_stop(struct verifier *v, int64_t deadline_ms)
 {
     verifier_halt(v);
     lock_take(&v->m);
+    while (v->keeper.state == SLOT_STARTING) /* moments */
+        cond_wait(&v->changed, &v->m);
     while (v->probes > 0 && cond_wait_until(&v->changed, &v->m, deadline_ms)) { }
     bool all = v->probes == 0;
     bool has_keeper = v->keeper.state == SLOT_USED;

@@ -13,6 +13,7 @@
 #include "tests/unit/policy_fixture.h"
 
 #define WAIT_MS 10000
+#define VERIFY_MANY 450
 
 struct world {
     struct fixture *f;
@@ -299,6 +300,8 @@ static void test_stop_answers_who_waits(void **state)
     wait_for(w, &w->answers[VERIFY_TODO], 1);
     ask(w, "c@d.example", 100000);
     assert_int_equal(w->answers[VERIFY_TODO], 2);
+    ask(w, "a@b.example", 100000); /* its probe goes on, but nobody is told of it any more */
+    assert_int_equal(w->answers[VERIFY_TODO], 3);
     assert_false(verifier_stop(w->v, clock_mono_ms() + 50)); /* a probe hangs */
     world_free(w);
 }
@@ -308,6 +311,58 @@ static bool count_cb(void *arg, const struct verify_item *i)
     unsigned *n = arg;
     (*n)++;
     return i->address.n > 0;
+}
+
+struct listing {
+    struct verifier *v;
+    unsigned n;
+    char first[64], last[64];
+};
+
+/* What changes while somebody lists: the list goes on. */
+static bool list_cb(void *arg, const struct verify_item *i)
+{
+    struct listing *x = arg;
+    snprintf(x->n++ == 0 ? x->first : x->last, sizeof x->last, "%.*s", SPAN_ARG(i->address));
+    if (x->n == VERIFY_MANY / 2)
+        (void)verifier_forget(x->v, SPAN_LIT("u3@d3.example"));
+    return x->n < 3 * VERIFY_MANY;
+}
+
+/* More results than are looked at in one piece. */
+static void test_many(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/posthouse-verify-XXXXXX", address[64];
+    assert_non_null(mkdtemp(dir));
+    char *conf = xasprintf("address_verify_map = btree:%s/cache\n", dir), *path = xasprintf("%s/cache.sqlite", dir);
+    struct world *w = world_new(conf);
+    for (unsigned i = 0; i < VERIFY_MANY; i++) {
+        snprintf(address, sizeof address, "u%u@d%u.example", i, i);
+        ask(w, address, WAIT_MS);
+        wait_for(w, &w->answers[VERIFY_OK], i + 1);
+    }
+    struct listing x = { .v = w->v };
+    verifier_each(w->v, list_cb, &x);
+    assert_int_equal(x.n, VERIFY_MANY - 1);
+    assert_string_equal(x.first, address);
+    assert_string_equal(x.last, "u0@d0.example");
+    world_free(w);
+    w = world_new(conf);
+    verifier_load(w->v);
+    x = (struct listing){ .v = w->v };
+    verifier_each(w->v, list_cb, &x);
+    assert_int_equal(x.n, VERIFY_MANY - 1); /* all were written */
+    assert_int_equal(verifier_forget(w->v, SPAN_LIT("")), VERIFY_MANY - 1);
+    world_free(w);
+    w = world_new(conf);
+    verifier_load(w->v);
+    assert_int_equal(verifier_forget(w->v, SPAN_LIT("")), 0);
+    world_free(w);
+    unlink(path);
+    rmdir(dir);
+    free(conf);
+    free(path);
 }
 
 static void test_file(void **state)
@@ -425,7 +480,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_probe_for_many), cmocka_unit_test(test_patience),     cmocka_unit_test(test_ages),
         cmocka_unit_test(test_failures_not_kept),  cmocka_unit_test(test_limits),       cmocka_unit_test(test_stop_answers_who_waits),
-        cmocka_unit_test(test_file),               cmocka_unit_test(test_many_threads), cmocka_unit_test(test_probe_sender),
+        cmocka_unit_test(test_many), cmocka_unit_test(test_file),               cmocka_unit_test(test_many_threads), cmocka_unit_test(test_probe_sender),
         cmocka_unit_test(test_slow_probe_holds_nobody_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
