@@ -23,13 +23,14 @@ void content_pool_uncharge(struct content_pool *p UNUSED, size_t n UNUSED) { }
 
 struct qid_source *spool_qids(struct spool *s) { return &s->qids; }
 
-enum spool_status content_append(struct content_writer *w, struct span bytes)
+bool own_content_put(struct own_content *c, struct span bytes)
 {
+    struct content_writer *w = c->w;
     if (w->original.n > 0 && bytes.p >= w->original.p && bytes.p < w->original.p + w->original.n)
         w->original_bytes += bytes.n;
     else
         buf_add_span(w->original_bytes > 0 ? &w->after : &w->before, bytes);
-    return SPOOL_OK;
+    return true;
 }
 
 static unsigned count(struct span text, const char *line_start)
