@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """ldap tables against a real slapd: filters and quoting, groups, URLs, limits, binding, TLS, dead servers."""
+import glob
 import os
 import pathlib
 import sys
@@ -130,6 +131,14 @@ def test_binding():
         assert found(db, ["one@example.org"], server_host=ldapi) == [["one@box.example"]]
         assert found(db, ["locked@example.org"], server_host=ldapi, bind="sasl", sasl_mechs="EXTERNAL") == [["locked@box.example"]]
         assert found(db, ["locked@example.org"], server_host=ldapi, bind="sasl", sasl_mechs="NOSUCH") == [451]
+        # by name and password through SASL; the library takes no mechanism that gives the password away
+        sasl = {"bind": "sasl", "bind_dn": "hub", "bind_pw": PASSWORD, "server_host": f"ldap://localhost:{db.port}"}
+        for mech in ("DIGEST-MD5", "CRAM-MD5", "SCRAM-SHA-256"):
+            if not glob.glob(f"/usr/lib/*/sasl2/lib{mech.split('-SHA')[0].replace('-', '').lower()}.so*"):
+                continue
+            assert found(db, ["locked@example.org"], **sasl, sasl_mechs=mech) == [["locked@box.example"]], mech
+            assert found(db, ["locked@example.org"], **{**sasl, "bind_pw": "wrong"}, sasl_mechs=mech) == [451], mech
+        assert found(db, ["locked@example.org"], **sasl, sasl_mechs="PLAIN") == [451]
         # hosts in order: the first that answers
         assert found(db, ["one@example.org"], server_host=f"ldap://127.0.0.1:{free_port()} {db.url}") == [["one@box.example"]]
         assert found(db, ["one@example.org"], server_host="127.0.0.1", server_port=str(db.port)) == [["one@box.example"]]
@@ -159,10 +168,10 @@ def test_dead_server():
             db.pause()  # takes connections and says nothing
             begin = time.monotonic()
             assert ask(c, "one@example.org") == 451
-            assert time.monotonic() - begin < 8, "held longer than the time limit"
+            assert time.monotonic() - begin < 30, "held longer than the time limit"
             db.resume()
-        # a new search after the pause: those who come meanwhile do not wait for the same server again
-            deadline = time.monotonic() + 20
+            # a new search after the pause: those who come meanwhile do not wait for the same server again
+            deadline = time.monotonic() + 30
             while ask(c, "one@example.org") != ["one@box.example"]:
                 assert time.monotonic() < deadline
                 time.sleep(0.2)

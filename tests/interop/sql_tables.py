@@ -176,7 +176,7 @@ def test_pgsql_time_limit_of_a_query():
         for c in clients:
             assert c.reply().code == 554
             c.close()
-        assert time.monotonic() - begin < 9, "they waited for each other"
+        assert time.monotonic() - begin < 16, "they waited for each other"
 
 
 def test_mysql():
@@ -190,6 +190,14 @@ def test_mysql():
         assert found(db, "mysql", ["one@example.org"], query="CALL nothing_of('%s')") == [451]
         assert found(db, "mysql", ["one@example.org"], query="CALL nothing_of('%s')", require_result_set="no") == [None]
         assert found(db, "mysql", ["unicode-é@example.org"]) == ["ü"]
+        db.make_certificate("other")
+        tls = {"user": "tls", "tls_CAfile": f"{db.dir}/cert.pem", "tls_verify_cert": "yes"}
+        assert found(db, "mysql", ["one@example.org"], user="tls") == [451]  # the server wants TLS
+        assert found(db, "mysql", ["one@example.org"], **tls) == ["first"]
+        assert found(db, "mysql", ["one@example.org"], **{**tls, "tls_verify_cert": "no"}) == ["first"]
+        assert found(db, "mysql", ["one@example.org"], **{**tls, "tls_CAfile": f"{db.dir}/other.pem"}) == [451]
+        assert found(db, "mysql", ["one@example.org"], **{**tls, "tls_CAfile": "/nonexistent"}) == [451]
+        assert found(db, "mysql", ["one@example.org"], **tls, tls_ciphers="NO-SUCH-CIPHER") == [451]
         options = pathlib.Path(db.dir) / "my.cnf"
         options.write_text(f"[client]\nuser={db.user}\n[hub]\npassword={PASSWORD}\nport={db.port}\n")
         for group, want in (("hub", "first"), ("client", 451)):

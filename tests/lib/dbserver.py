@@ -98,8 +98,13 @@ class Server:
         self.proc = None
 
     def pause(self):
-        """It takes connections (the kernel does) and says nothing."""
+        """It takes connections (the kernel does) and says nothing. Until one thread has seen the signal the others go on: waits for all."""
         self.proc.send_signal(signal.SIGSTOP)
+
+        def stopped():
+            states = [(t / "stat").read_text().rpartition(")")[2].split()[0] for t in pathlib.Path(f"/proc/{self.proc.pid}/task").iterdir()]
+            return all(s in "Tt" for s in states)
+        wait_for(f"{type(self).__name__} to stand still", stopped)
 
     def resume(self):
         self.proc.send_signal(signal.SIGCONT)
@@ -115,6 +120,11 @@ class Server:
 
     def __exit__(self, *_):
         self.close()
+
+
+    def make_certificate(self, name="cert"):
+        self.run(program("/usr/bin/openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}-key.pem", "-out", f"{name}.pem",
+                 "-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1")
 
 
 class Postgres(Server):
@@ -150,6 +160,7 @@ class Postgres(Server):
 
 
 class MariaDb(Server):
+    """The user `tls` must come over TLS."""
     def __init__(self, sql):
         self.sql = sql
         super().__init__()
@@ -167,12 +178,16 @@ class MariaDb(Server):
         self.init = self.write("init.sql", "SET NAMES utf8mb4;\nCREATE DATABASE IF NOT EXISTS mail CHARACTER SET utf8mb4;\nUSE mail;\n"
                                f"CREATE USER IF NOT EXISTS {self.user}@localhost IDENTIFIED BY '{PASSWORD}';\n"
                                f"CREATE USER IF NOT EXISTS {self.user}@'127.0.0.1' IDENTIFIED BY '{PASSWORD}';\n"
-                               f"GRANT ALL ON mail.* TO {self.user}@localhost;\nGRANT ALL ON mail.* TO {self.user}@'127.0.0.1';\n" + self.sql)
+                               f"GRANT ALL ON mail.* TO {self.user}@localhost;\nGRANT ALL ON mail.* TO {self.user}@'127.0.0.1';\n"
+                               f"CREATE USER IF NOT EXISTS tls@'127.0.0.1' IDENTIFIED BY '{PASSWORD}' REQUIRE SSL;\nGRANT ALL ON mail.* TO tls@'127.0.0.1';\n"
+                               + self.sql)
+        self.make_certificate()
 
     def command(self):
         return [self.daemon, "--no-defaults", f"--datadir={self.dir}/data", f"--socket={self.socket}", f"--port={self.port}",
                 "--bind-address=127.0.0.1", f"--tmpdir={self.dir}", f"--init-file={self.init}", "--skip-name-resolve", "--innodb-buffer-pool-size=16M",
-                "--innodb-log-file-size=4M", "--innodb-flush-log-at-trx-commit=0", "--max-connections=40"]
+                "--innodb-log-file-size=4M", "--innodb-flush-log-at-trx-commit=0", "--max-connections=40",
+                f"--ssl-cert={self.dir}/cert.pem", f"--ssl-key={self.dir}/cert-key.pem"]
 
 
 class Slapd(Server):
@@ -198,14 +213,16 @@ objectclass ( 1.3.6.1.4.1.99999.2.1 NAME 'mailthing' SUP top AUXILIARY MAY ( mai
         self.url = f"ldap://127.0.0.1:{self.port}"
         tls = ""
         if self.tls:
-            self.run(program("/usr/bin/openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem",
-                     "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1")
-            tls = f"TLSCertificateFile {self.dir}/cert.pem\nTLSCertificateKeyFile {self.dir}/key.pem\n"
+            self.make_certificate()
+            tls = f"TLSCertificateFile {self.dir}/cert.pem\nTLSCertificateKeyFile {self.dir}/cert-key.pem\n"
         schemas = "".join(f"include /etc/ldap/schema/{n}.schema\n" for n in ("core", "cosine", "inetorgperson"))
         self.conf = self.write("slapd.conf", schemas + self.SCHEMA + f"""
 modulepath /usr/lib/ldap
 moduleload back_mdb
 {tls}allow bind_v2
+sasl-secprops none
+sasl-host localhost
+authz-regexp "^uid=([^,]*),.*cn=auth$" "cn=$1,dc=example,dc=org"
 pidfile {self.dir}/pid
 access to attrs=userPassword by anonymous auth
 access to dn.subtree="ou=locked,dc=example,dc=org" by dn.exact="cn=hub,dc=example,dc=org" read by dn.regex="^gidNumber=.*,cn=peercred,cn=external,cn=auth$" read by * none

@@ -178,13 +178,13 @@ def test_memcache_time_limit():
     hold = threading.Event()
 
     def silent(key):
-        hold.wait(20)
+        hold.wait(60)
         return None
     with Place("memcache", silent, timeout="1", max_try="2", retry_pause="1") as place, Hub(check(place.spec)) as hub, hub.client() as c:
         begin = time.monotonic()
         sender(c, "good@example.org", 451)
         took = time.monotonic() - begin
-        assert 0.9 < took < 8, took
+        assert 0.9 < took < 30, took
         hub.wait_log(r"warning: table memcache:.*timed out")
         hold.set()
 
