@@ -27,6 +27,7 @@
 #include "daemon/last_words.h"
 #include "daemon/logging.h"
 #include "daemon/own_inspect.h"
+#include "daemon/own_report.h"
 #include "daemon/postmaster.h"
 #include "daemon/smtp/conn_cache.h"
 #include "queue/index.h"
@@ -245,7 +246,7 @@ static bool make_pickup(struct daemon *d, struct err *e)
     const struct params *p = conf_global(d->conf);
     struct pickup_options o = {
         .queue_dir = p->queue_directory, .setgid_group = p->setgid_group, .sched = d->sched,
-        .env = { .spool = d->spool, .log = &d->src, .conf = conf_cb, .policy = policy_cb, .arg = d },
+        .env = { .spool = d->spool, .log = &d->src, .conf = conf_cb, .policy = policy_cb, .report = own_report_cb, .arg = d },
     };
     d->pickup = pickup_new(&o, e);
     return d->pickup != NULL;
@@ -333,7 +334,8 @@ static bool start_reactor(struct daemon *d, struct err *e)
     const struct params *p = conf_global(d->conf);
     d->smtpd_env = (struct smtpd_env){ .spool = d->spool, .dns = d->dns, .log = d->log, .verifier = d->verifier, .clients = client_counts_new(CLIENT_COUNT_MAX),
                                        .is_stressed = is_stressed_cb, .stress_arg = d, .resume = sess_resume, .will_block = reactor_will_block,
-                                       .notice = notice_cb, .notice_arg = d->notices, .flush = flush_cb, .flush_arg = d };
+                                       .notice = notice_cb, .notice_arg = d->notices, .flush = flush_cb, .flush_arg = d,
+                                       .report = own_report_cb, .report_arg = d };
     smtpd_limits_init(&d->smtpd_env);
     client_counts_set_window(d->smtpd_env.clients, p->anvil_rate_time_unit);
     unsigned workers = p->default_process_limit < d->sessions_max ? (unsigned)p->default_process_limit : d->sessions_max;
@@ -430,7 +432,7 @@ bool daemon_start_control(struct daemon *d, struct err *e)
         .socket_path = p->control_socket, .queue_dir = p->queue_directory, .conf_dir = d->conf_dir,
         .started_us = d->started_us, .sched = d->sched, .spool = d->spool, .verifier = d->verifier, .reactor = d->reactor, .limits = d->limits,
         .limit_count = limit_count, .log = &d->src,
-        .conf = conf_cb, .policy = policy_cb, .reload = reload_cb, .stop = stop_cb, .arg = d,
+        .conf = conf_cb, .policy = policy_cb, .report = own_report_cb, .reload = reload_cb, .stop = stop_cb, .arg = d,
     };
     d->control = control_start(&o, e);
     if (d->control == NULL)

@@ -34,7 +34,7 @@ posthoused_SOURCES = \
 	daemon/probe.c daemon/probe.h \
 	daemon/trim.c daemon/trim.h \
 	daemon/trim_watch.c daemon/trim_watch.h \
-	daemon/own_expand.c daemon/own_expand.h daemon/own_inspect.c daemon/own_inspect.h \
+	daemon/own_expand.c daemon/own_expand.h daemon/own_inspect.c daemon/own_inspect.h daemon/own_report.c daemon/own_report.h \
 	daemon/postmaster.c daemon/postmaster.h \
 	daemon/privileges.c daemon/privileges.h
 # The parts in the order of their layers: each uses those behind it.

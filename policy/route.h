@@ -85,7 +85,12 @@ struct route_targets {
     struct route_target *list; /* in the arena */
     size_t count;
     bool is_alias_error;   /* TEMPFAIL: in virtual aliases, a table or a limit */
+    bool is_virtual;       /* virtual aliases made something else of the address itself */
 };
+/* Others took the place of addr. */
+bool route_targets_is_expanded(const struct route_targets *t, struct span addr);
+/* All of them are members of lists with an owner, and addr is such a list itself. */
+bool route_targets_is_list(const struct route_targets *t);
 struct rewrite_trace; /* rewrite/rewrite.h; may be NULL */
 enum lookup route_expand_to(const struct policy *p, struct span recipient, struct arena *a, struct route_targets *out,
                             const struct rewrite_trace *trace, struct err *e) MUST_CHECK;

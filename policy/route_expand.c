@@ -204,6 +204,7 @@ enum lookup route_expand_to(const struct policy *p, struct span recipient, struc
         return LOOKUP_FOUND;
     }
     enum lookup got = expand_virtual(&x, recipient, -1, span_of(NULL, 0));
+    out->is_virtual = got == LOOKUP_FOUND && (x.count != 1 || !span_eq(x.todo[0].addr, recipient));
     for (size_t i = 0; got == LOOKUP_FOUND && i < x.count; i++) {
         enum lookup alias = maps_is_empty(p->alias_maps) ? LOOKUP_NONE : expand_alias(&x, (int)i);
         if (alias == LOOKUP_NONE)
@@ -227,4 +228,17 @@ enum lookup route_expand(const struct policy *p, struct span recipient, struct a
         (*out)[i] = t.list[i].addr;
     *count = t.count;
     return LOOKUP_FOUND;
+}
+
+bool route_targets_is_expanded(const struct route_targets *t, struct span addr)
+{
+    return t->count != 1 || !span_eq(t->list[0].addr, addr);
+}
+
+bool route_targets_is_list(const struct route_targets *t)
+{
+    for (size_t i = 0; i < t->count; i++)
+        if (t->list[i].sender.n == 0)
+            return false;
+    return t->count > 0 && !t->is_virtual;
 }

@@ -109,7 +109,7 @@ static bool needs_utf8(const struct msg *m, const struct bounce_rcpt *r, size_t 
     if ((m->env.content_flags & CONTENT_HAS_8BIT_HEADER) || !span_is_ascii(m->env.sender))
         return true;
     for (size_t i = 0; i < n; i++)
-        if (!span_is_ascii(m->env.rcpts[r[i].rcpt].addr) || !span_is_ascii(m->env.rcpts[r[i].rcpt].orig))
+        if (!span_is_ascii(bounce_rcpt_of(m, &r[i])->addr) || !span_is_ascii(bounce_rcpt_of(m, &r[i])->orig))
             return true;
     return false;
 }
@@ -189,31 +189,51 @@ static enum own_verdict compose_inspected(const struct bounce_options *o, struct
     return compose(o, NULL, d, original, n, &e);
 }
 
-static void send_one(const struct bounce_options *o, struct batch *b, enum bounce_kind kind, const char *words, struct msg *original,
-                     const struct bounce_rcpt *r, size_t count, struct span from, struct span to, bool is_courtesy)
+/* What there is to say. */
+struct about {
+    enum bounce_kind kind;
+    struct msg *original;
+    const struct bounce_rcpt *r;
+    size_t count;
+    bool is_courtesy;
+};
+
+/* OWN_KEEP: *out is complete, not submitted yet. */
+static enum own_verdict make(const struct bounce_options *o, const struct about *a, struct span from, struct span to, struct msg **out)
 {
     const struct params *p = conf_global(o->conf);
     struct own_mail own;
     struct msg *n = own_mail_new(&own, p, o->spool, from, to);
-    struct dsn_report d = { .own = own, .p = p, .kind = kind, .original = original, .rcpts = r, .count = count,
-        .is_headers_only = headers_only(p, kind, original) };
-    d.is_utf8 = needs_utf8(original, r, count);
-    atomic_fetch_add(&b->open, 1);
+    struct dsn_report d = { .own = own, .p = p, .kind = a->kind, .original = a->original, .rcpts = a->r, .count = a->count,
+        .is_headers_only = headers_only(p, a->kind, a->original) };
+    d.is_utf8 = needs_utf8(a->original, a->r, a->count);
     enum own_verdict v = OWN_LATER;
-    bool comes = comes_again(kind, is_courtesy);
-    if (add_rcpts(o, n, &own, original->env.id, comes))
-        v = compose_inspected(o, &d, original, n, comes);
-    if (v != OWN_KEEP) {
-        if (!is_courtesy && v != OWN_DISCARD)
-            atomic_store(&b->status, SPOOL_IO);
+    bool comes = comes_again(a->kind, a->is_courtesy);
+    if (add_rcpts(o, n, &own, a->original->env.id, comes))
+        v = compose_inspected(o, &d, a->original, n, comes);
+    if (v == OWN_KEEP) {
+        own_mail_log(o->log, &own);
+        *out = n;
+    } else {
         msg_unref(&n);
+    }
+    return v;
+}
+
+static void send_one(const struct bounce_options *o, struct batch *b, const char *words, const struct about *a, struct span from, struct span to)
+{
+    struct msg *n;
+    atomic_fetch_add(&b->open, 1);
+    enum own_verdict v = make(o, a, from, to, &n);
+    if (v != OWN_KEEP) {
+        if (!a->is_courtesy && v != OWN_DISCARD)
+            atomic_store(&b->status, SPOOL_IO);
         batch_drop(b);
         return;
     }
-    own_mail_log(o->log, &own);
     struct sent *x = xcalloc(1, sizeof *x);
-    *x = (struct sent){ .batch = b, .log = *o->log, .original_id = original->env.id, .words = words,
-        .long_ids = p->enable_long_queue_ids, .is_courtesy = is_courtesy };
+    *x = (struct sent){ .batch = b, .log = *o->log, .original_id = a->original->env.id, .words = words,
+        .long_ids = conf_global(o->conf)->enable_long_queue_ids, .is_courtesy = a->is_courtesy };
     n->done_cb = done_cb;
     n->done_arg = x;
     spool_submit(o->spool, n);
@@ -226,8 +246,8 @@ static void to_postmaster(const struct bounce_options *o, struct batch *b, enum 
 {
     const struct params *p = conf_global(o->conf);
     struct arena *a = arena_new(512);
-    send_one(o, b, kind, words, original, r, n, own_mail_address(a, p->double_bounce_sender, p), own_mail_address(a, to, p),
-             kind == BOUNCE_POSTMASTER_COPY);
+    struct about x = { kind, original, r, n, kind == BOUNCE_POSTMASTER_COPY };
+    send_one(o, b, words, &x, own_mail_address(a, p->double_bounce_sender, p), own_mail_address(a, to, p));
     arena_free(&a);
 }
 
@@ -248,8 +268,9 @@ static void to_sender(const struct bounce_options *o, struct batch *b, enum boun
     for (size_t i = 0; i < n; i++)
         if (wants(kind, &original->env.rcpts[r[i].rcpt]))
             wanted[count++] = r[i];
+    struct about x = { kind, original, wanted, count, false };
     if (count > 0)
-        send_one(o, b, kind, words[kind], original, wanted, count, (struct span){ 0 }, original->env.sender, false);
+        send_one(o, b, words[kind], &x, (struct span){ 0 }, original->env.sender);
     free(wanted);
 }
 
@@ -290,4 +311,29 @@ void bounce_send(const struct bounce_options *o, enum bounce_kind kind, struct m
     if (n > 0)
         decide(o, b, kind, original, r, n);
     batch_drop(b);
+}
+
+enum spool_status bounce_expanded(const struct bounce_options *o, struct msg *original, const struct bounce_rcpt *r, size_t n,
+                                  struct msg **out)
+{
+    const struct params *p = conf_global(o->conf);
+    struct about a = { BOUNCE_SUCCESS, original, r, n, false };
+    char old_id[QID_TEXT_MAX + 1], new_id[QID_TEXT_MAX + 1];
+    *out = NULL;
+    if (original->env.sender.n == 0 || own_mail_is_double_bounce(p, original->env.sender))
+        return SPOOL_OK;
+    switch (make(o, &a, (struct span){ 0 }, original->env.sender, out)) {
+    case OWN_KEEP:
+        format_id(old_id, original->env.id, p->enable_long_queue_ids);
+        format_id(new_id, (*out)->env.id, p->enable_long_queue_ids);
+        log_info(o->log, "%s: sender delivery status notification: %s", old_id, new_id);
+        return SPOOL_OK;
+    case OWN_DISCARD:
+        return SPOOL_OK;
+    case OWN_LATER:
+    case OWN_REFUSED:
+    case OWN_UNWRITTEN:
+        break;
+    }
+    return SPOOL_IO;
 }

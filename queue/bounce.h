@@ -14,6 +14,7 @@ enum bounce_kind { BOUNCE_FAILURE, BOUNCE_DELAY, BOUNCE_SUCCESS, BOUNCE_POSTMAST
 
 struct bounce_rcpt {
     uint32_t rcpt;             /* index into the original's recipients */
+    const struct msg_rcpt *to; /* borrowed: one that is not among them; NULL: it is */
     enum outcome outcome;
     const char *action;        /* "failed", "delayed", "delivered", "relayed", "expanded" */
     struct span dsn, reason, remote_mta, diagnostic;
@@ -35,3 +36,14 @@ struct bounce_options {
  */
 void bounce_send(const struct bounce_options *o, enum bounce_kind kind, struct msg *original,
                  const struct bounce_rcpt *r, size_t n, void (*queued)(void *arg, int status), void *arg);
+/*
+ * The success report on addresses (to) that others took the place of, before the original is submitted: the caller submits it
+ * too. *out NULL: the null sender and our own get none, or nobody is to see it.
+ */
+enum spool_status bounce_expanded(const struct bounce_options *o, struct msg *original, const struct bounce_rcpt *r, size_t n,
+                                  struct msg **out) MUST_CHECK;
+/* Whom a row is about. */
+static inline const struct msg_rcpt *bounce_rcpt_of(const struct msg *original, const struct bounce_rcpt *r)
+{
+    return r->to != NULL ? r->to : &original->env.rcpts[r->rcpt];
+}

@@ -102,9 +102,9 @@ enum spool_status mail_lists_copy(struct spool *s, struct mail_list **all, struc
     return SPOOL_OK;
 }
 
-struct msg **mail_lists_take(struct mail_list **all, struct msg *original, size_t *n)
+struct msg **mail_lists_take(struct mail_list **all, struct msg *original, struct msg *report, size_t *n)
 {
-    size_t count = 1;
+    size_t count = 2;
     for (const struct mail_list *l = *all; l != NULL; l = l->next)
         count++;
     struct msg **v = xcalloc(count, sizeof(struct msg *));
@@ -115,6 +115,8 @@ struct msg **mail_lists_take(struct mail_list **all, struct msg *original, size_
         l->copy = NULL;
     }
     *all = NULL;
+    if (report != NULL)
+        v[(*n)++] = report;
     return v;
 }
 

@@ -10,6 +10,23 @@
 #pragma once
 #include "queue/spool.h"
 
+/* An address that others took the place of, whose sender wants to hear of success (RFC 3461 5.2.7). */
+struct mail_expanded {
+    struct mail_expanded *next;
+    struct msg_rcpt rcpt;   /* the address, with ORCPT and NOTIFY; in the original's arena */
+    bool is_final;          /* a list with an owner: delivered, as far as the sender is concerned */
+};
+/* What NOTIFY is for those who took its place: success has been reported. */
+static inline uint8_t mail_expanded_notify(uint8_t notify)
+{
+    return notify == NOTIFY_SUCCESS ? NOTIFY_NEVER : notify & (uint8_t)~NOTIFY_SUCCESS;
+}
+/*
+ * Makes the report on such addresses of a complete message, to be committed with it. *out NULL: nobody is to get one. The
+ * daemon's, whom those call that take messages.
+ */
+typedef enum spool_status mail_report_fn(void *arg, struct msg *original, const struct mail_expanded *list, struct msg **out);
+
 struct mail_list {
     struct mail_list *next;
     struct span owner;
@@ -27,7 +44,10 @@ struct msg_rcpt *mail_list_add(struct mail_list *l, struct arena *a);
  * at all, it is given to the first list, which is taken off.
  */
 enum spool_status mail_lists_copy(struct spool *s, struct mail_list **all, struct msg *original, struct err *e) MUST_CHECK;
-/* The original and its copies, to be submitted together (spool_submit_all()); malloc'd, [*n]. The lists are empty then. */
-struct msg **mail_lists_take(struct mail_list **all, struct msg *original, size_t *n);
+/*
+ * The original, its copies and the report (may be NULL), to be submitted together (spool_submit_all()); malloc'd, [*n]. The
+ * lists are empty then.
+ */
+struct msg **mail_lists_take(struct mail_list **all, struct msg *original, struct msg *report, size_t *n);
 /* Copies that will not be submitted. */
 void mail_lists_drop(struct spool *s, struct mail_list **all);

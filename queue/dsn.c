@@ -122,9 +122,9 @@ static const struct wording wordings[] = {
         "It has not reached the recipients named below yet. Further attempts are",
         "made until the time given in the report.", NULL }, false },
     [BOUNCE_SUCCESS] = { "Delivery report", {
-        "Your message was delivered to the recipients named below, or handed on to",
-        "a system that sends no such reports. You receive this because the message",
-        "asked for it.", NULL }, false },
+        "Your message was delivered to the recipients named below, or sent on to the",
+        "addresses that one stands for, or handed to a system that sends no such",
+        "reports. You receive this because the message asked for it.", NULL }, false },
     [BOUNCE_POSTMASTER_COPY] = { "Copy for the postmaster: undeliverable mail", {
         "A message that passed through this system could not be delivered, or is late.",
         "This copy was asked for by notify_classes. The sender was told separately.", NULL }, true },
@@ -198,7 +198,7 @@ static void put_words(struct out *o, const struct dsn_report *d)
     line(o, "");
     for (size_t i = 0; i < d->count; i++) {
         const struct bounce_rcpt *r = &d->rcpts[i];
-        const struct msg_rcpt *to = &d->original->env.rcpts[r->rcpt];
+        const struct msg_rcpt *to = bounce_rcpt_of(d->original, r);
         size_t at = o->b.n;
         buf_putc(&o->b, '<');
         put_addr(o, to->addr, d->is_utf8);
@@ -262,7 +262,7 @@ static void put_status(struct out *o, const struct dsn_report *d)
     put_date_line(o, "Arrival-Date: ", e->arrival_us);
     for (size_t i = 0; i < d->count; i++) {
         const struct bounce_rcpt *r = &d->rcpts[i];
-        const struct msg_rcpt *to = &e->rcpts[r->rcpt];
+        const struct msg_rcpt *to = bounce_rcpt_of(d->original, r);
         line(o, "");
         addr_field(o, "Final-Recipient", to->addr, d->is_utf8);
         put_original_recipient(o, d, to);

@@ -20,6 +20,7 @@
 #include "common/base/err.h"
 #include "common/base/log.h"
 #include "common/conf/conf.h"
+#include "queue/copy.h"
 
 #define CONTROL_CLIENTS_MAX 16
 #define SUBMIT_CLIENTS_MAX 32
@@ -47,6 +48,7 @@ struct control_options {
     struct conf *(*conf)(void *arg);     /* the current snapshot, one reference */
     struct policy *(*policy)(void *arg); /* the current policy, one reference; NULL: no alias expansion,
                                             no sendmail -bs */
+    mail_report_fn *report;        /* as in local_submit.h */
     /* Reloads and waits for the outcome; findings, one a line, into *text. */
     bool (*reload)(void *arg, struct buf *text);
     /* Asks main to stop; returns at once. */

@@ -41,7 +41,7 @@ static bool read_content(void *arg, struct span *out, struct err *e)
 bool ctl_submit(struct ctl_client *cl, json_t *request)
 {
     const struct control_options *o = &cl->c->o;
-    struct local_env env = { .spool = o->spool, .log = o->log, .conf = o->conf, .policy = o->policy, .arg = o->arg };
+    struct local_env env = { .spool = o->spool, .log = o->log, .conf = o->conf, .policy = o->policy, .report = o->report, .arg = o->arg };
     struct arena *a = arena_new(0);
     struct submission s;
     struct err e = ERR_INIT;

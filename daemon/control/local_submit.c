@@ -26,6 +26,8 @@ struct run {
     const struct conf_service *pickup; /* NULL: master.cf has none */
     const struct params *pickup_p;     /* its values */
     struct mail_list *lists;           /* recipients whose sender is the owner of a list */
+    struct mail_expanded *expanded;    /* of whom the sender wants to hear */
+    struct msg *report;                /* owned: on those */
     bool has_maps;                     /* receive_override_options lets addresses be changed */
     struct msg *m;
     char id[QID_TEXT_MAX];
@@ -62,17 +64,31 @@ static bool is_there(const struct run *r, const struct msg_rcpt *rcpts, uint32_t
 }
 
 /* owner: of the mailing list that it is a member of, or empty. */
-static void add_rcpt(struct run *r, struct span addr, struct span orig, uint8_t notify, struct span owner)
+static bool add_rcpt(struct run *r, struct span addr, struct span orig, uint8_t notify, struct span owner)
 {
     struct mail_list *l = owner.n > 0 ? mail_list_of(&r->lists, owner, r->m->arena) : NULL;
     if (l != NULL)
         notify = 0;
     if (is_there(r, l ? l->rcpts : r->m->env.rcpts, l ? l->count : r->m->env.rcpt_count, addr, orig, notify))
-        return;
+        return false;
     struct msg_rcpt *rc = l != NULL ? mail_list_add(l, r->m->arena) : msg_add_rcpt(r->m);
     rc->addr = addr;
     rc->orig = orig;
     rc->notify = notify;
+    return true;
+}
+
+/* As in daemon/smtpd/mapping.c. */
+static void add_targets(struct run *r, struct span addr, uint8_t notify, const struct route_targets *to)
+{
+    bool is_told = (notify & NOTIFY_SUCCESS) && route_targets_is_expanded(to, addr), is_new = false;
+    for (size_t k = 0; k < to->count; k++)
+        is_new |= add_rcpt(r, to->list[k].addr, addr, is_told ? mail_expanded_notify(notify) : notify, to->list[k].sender);
+    if (!is_told || !is_new)
+        return;
+    struct mail_expanded *m = arena_alloc(r->m->arena, sizeof *m);
+    *m = (struct mail_expanded){ .next = r->expanded, .rcpt = { .addr = addr, .orig = addr, .notify = notify }, .is_final = route_targets_is_list(to) };
+    r->expanded = m;
 }
 
 static int add_bcc(struct run *r, enum rewrite_bcc which, struct span address, struct err *e);
@@ -89,8 +105,7 @@ static int add_expanded(struct run *r, struct span address, uint8_t notify, bool
         add_rcpt(r, addr, addr, notify, span_of(NULL, 0));
     else if (route_expand_to(r->policy, addr, a, &to, NULL, e) == LOOKUP_TEMPFAIL)
         return EX_TEMPFAIL;
-    for (size_t k = 0; k < to.count; k++)
-        add_rcpt(r, to.list[k].addr, addr, notify, to.list[k].sender);
+    add_targets(r, addr, notify, &to);
     return is_copy ? 0 : add_bcc(r, REWRITE_BCC_RCPT, addr, e);
 }
 
@@ -240,6 +255,7 @@ static int apply_effects(struct run *r, const struct local_inspect *i, struct er
     if (i->redirect.n > 0) {
         env->rcpt_count = 0;
         r->lists = NULL;
+        r->expanded = NULL;
         return add_expanded(r, i->redirect, 0, true, e);
     }
     for (const struct local_inspect_address *b = i->bcc; b != NULL && status == 0; b = b->next)
@@ -286,6 +302,8 @@ static int take_content(struct run *r, local_read_fn *read, void *arg, struct er
     local_inspect_end(&inspect);
     if (status == 0)
         status = status_of(content_finish(&r->w, r->m), e);
+    if (status == 0 && r->expanded != NULL && r->env->report != NULL) /* first: the sender may become another */
+        status = status_of(r->env->report(r->env->arg, r->m, r->expanded, &r->report), e);
     if (status == 0 && r->lists != NULL)
         status = status_of(mail_lists_copy(r->env->spool, &r->lists, r->m, e), e);
     return status;
@@ -316,8 +334,8 @@ static int commit(struct run *r, struct err *e)
         qid_format(l->copy->env.id, r->p->enable_long_queue_ids, id);
         log_info(r->env->log, "%s: mail for a list of %.*s is queued as %s", r->id, SPAN_ARG(l->owner), id);
     }
-    struct msg **v = mail_lists_take(&r->lists, r->m, &n);
-    r->m = NULL;
+    struct msg **v = mail_lists_take(&r->lists, r->m, r->report, &n);
+    r->m = r->report = NULL;
     sem_init(&w.done, 0, 0);
     for (size_t i = 0; i < n; i++) {
         v[i]->done_cb = committed_cb;
@@ -387,6 +405,7 @@ int local_submit(const struct local_env *env, const struct submission *s, uid_t 
         status = commit(&r, e);
     content_abort(&r.w);
     mail_lists_drop(env->spool, &r.lists);
+    spool_msg_drop(env->spool, &r.report);
     spool_msg_drop(env->spool, &r.m);
     policy_unref(&r.policy);
     conf_unref(&r.conf);

@@ -15,6 +15,7 @@
 #include "common/base/log.h"
 #include "common/conf/conf.h"
 #include "daemon/control/submission.h"
+#include "queue/copy.h"
 #include "queue/spool.h"
 
 struct policy;
@@ -24,6 +25,7 @@ struct local_env {
     const struct log_src *log;           /* name and log; the lines carry the tags pickup and cleanup */
     struct conf *(*conf)(void *arg);     /* one reference */
     struct policy *(*policy)(void *arg); /* one reference; NULL: no alias expansion */
+    mail_report_fn *report;              /* NULL: nobody hears that an address stands for others */
     void *arg;
 };
 

@@ -100,6 +100,7 @@ bool smtpd_action_apply(struct smtpd_sess *S)
     if (to.n > 0) {
         tx->msg->env.rcpt_count = 0;
         tx->lists = NULL;
+        tx->expanded = NULL;
         tx->seen_count = 0;
         if (tx->seen != NULL)
             memset(tx->seen, 0, tx->seen_cap * sizeof *tx->seen);

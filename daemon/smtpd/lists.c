@@ -10,7 +10,11 @@ enum spool_status smtpd_lists_copy(struct smtpd_sess *S)
     struct smtpd_tx *tx = S->tx;
     struct err e = ERR_INIT;
     char copy_id[QID_TEXT_MAX];
-    enum spool_status st = mail_lists_copy(S->env->spool, &tx->lists, tx->msg, &e);
+    enum spool_status st = SPOOL_OK;
+    if (tx->expanded != NULL && S->env->report != NULL) /* first: the sender may become another */
+        st = S->env->report(S->env->report_arg, tx->msg, tx->expanded, &tx->report);
+    if (st == SPOOL_OK)
+        st = mail_lists_copy(S->env->spool, &tx->lists, tx->msg, &e);
     for (const struct mail_list *l = tx->lists; l != NULL && st == SPOOL_OK; l = l->next) {
         qid_format(l->copy->env.id, S->p->enable_long_queue_ids, copy_id);
         log_info(&S->log, "%s: mail for a list of %.*s is queued as %s", smtpd_qid(S), SPAN_ARG(l->owner), copy_id);

@@ -29,20 +29,20 @@ void smtpd_map_sender(struct smtpd_sess *S)
 }
 
 /* owner: of the mailing list that the recipient is a member of; who wrote to it hears nothing of its members. */
-static void add(struct smtpd_sess *S, const struct rcpt_ctx *x, struct span addr, const struct route *route, struct span owner)
+static bool add(struct smtpd_sess *S, const struct rcpt_ctx *x, struct span addr, const struct route *route, uint8_t wants, struct span owner)
 {
     struct smtpd_tx *tx = S->tx;
     struct arena *a = tx->msg->arena;
     bool is_list = owner.n > 0;
     struct span orcpt = is_list ? SPAN_LIT("") : x->params.orcpt;
-    uint8_t notify = is_list ? 0 : x->params.notify;
+    uint8_t notify = is_list ? 0 : wants;
     struct mail_list *list = is_list ? mail_list_of(&tx->lists, owner, a) : NULL;
     const struct msg_rcpt *others = is_list ? list->rcpts : tx->msg->env.rcpts;
     struct msg_rcpt r = { .addr = addr, .orig = x->addr.text, .orcpt = orcpt, .notify = notify };
     if (!S->p->enable_original_recipient) /* the one who stays keeps what was asked for it */
         r = (struct msg_rcpt){ .addr = addr };
     if (smtpd_tx_is_duplicate(tx, others, is_list ? list->count : tx->msg->env.rcpt_count, &r, S->p->duplicate_filter_limit))
-        return;
+        return false;
     struct msg_rcpt *to = is_list ? mail_list_add(list, a) : msg_add_rcpt(tx->msg);
     to->addr = arena_dup_span(a, addr);
     to->orig = span_eq(addr, x->addr.text) ? to->addr : arena_dup_span(a, x->addr.text);
@@ -50,10 +50,25 @@ static void add(struct smtpd_sess *S, const struct rcpt_ctx *x, struct span addr
     to->notify = notify;
     to->route.transport = arena_dup_span(a, route->transport);
     to->route.nexthop = arena_dup_span(a, route->nexthop);
+    return true;
+}
+
+/* The sender wants to hear of success, and this is all there is to hear: what becomes of the mail of those others is not it. */
+static void note_expanded(struct smtpd_sess *S, const struct rcpt_ctx *x, struct span addr, bool is_list)
+{
+    struct smtpd_tx *tx = S->tx;
+    struct arena *a = tx->msg->arena;
+    struct mail_expanded *m = arena_alloc(a, sizeof *m);
+    *m = (struct mail_expanded){ .next = tx->expanded, .is_final = is_list };
+    m->rcpt.addr = arena_dup_span(a, addr);
+    m->rcpt.orig = arena_dup_span(a, x->addr.text);
+    m->rcpt.orcpt = arena_dup_span(a, x->params.orcpt);
+    m->rcpt.notify = x->params.notify;
+    tx->expanded = m;
 }
 
 /* The results of an expansion with their routes, none of them added when a look-up fails. */
-static enum lookup add_all(struct smtpd_sess *S, const struct rcpt_ctx *x, const struct route_targets *to, struct err *e)
+static enum lookup add_all(struct smtpd_sess *S, const struct rcpt_ctx *x, struct span from, const struct route_targets *to, struct err *e)
 {
     struct arena *a = smtpd_scratch(S);
     struct route *routes = arena_alloc(a, (to->count + 1) * sizeof *routes);
@@ -64,8 +79,12 @@ static enum lookup add_all(struct smtpd_sess *S, const struct rcpt_ctx *x, const
         else if (route_resolve_for(S->svc->policy, S->svc->svc, S->tx->msg->env.sender, addr, a, &routes[i], e) == LOOKUP_TEMPFAIL)
             return LOOKUP_TEMPFAIL;
     }
+    bool is_told = UNLIKELY(x->params.notify & NOTIFY_SUCCESS) && route_targets_is_expanded(to, from), is_new = false;
+    uint8_t notify = is_told ? mail_expanded_notify(x->params.notify) : x->params.notify;
     for (size_t i = 0; i < to->count; i++)
-        add(S, x, routes[i].recipient, &routes[i], to->list[i].sender);
+        is_new |= add(S, x, routes[i].recipient, &routes[i], notify, to->list[i].sender);
+    if (is_told && is_new)
+        note_expanded(S, x, from, route_targets_is_list(to));
     return LOOKUP_FOUND;
 }
 
@@ -87,14 +106,14 @@ void smtpd_map_rcpt(struct smtpd_sess *S, const struct rcpt_ctx *x)
     struct arena *a = smtpd_scratch(S);
     const struct policy *pol = S->svc->policy;
     if (!smtpd_maps_addresses(S)) {
-        add(S, x, x->route.recipient, &x->route, span_of(NULL, 0));
+        add(S, x, x->route.recipient, &x->route, x->params.notify, span_of(NULL, 0));
         return;
     }
     if (rewrite_envelope(pol, REWRITE_ENV_RCPT, true, x->addr.text, a, &addr, NULL, &e) == LOOKUP_TEMPFAIL ||
-        route_expand_to(pol, addr, a, &to, NULL, &e) == LOOKUP_TEMPFAIL || add_all(S, x, &to, &e) == LOOKUP_TEMPFAIL ||
+        route_expand_to(pol, addr, a, &to, NULL, &e) == LOOKUP_TEMPFAIL || add_all(S, x, addr, &to, &e) == LOOKUP_TEMPFAIL ||
         (!x->is_copy && note_bcc(S, addr, &e) == LOOKUP_TEMPFAIL)) {
         note_fault(S, x->as_given, to.is_alias_error ? MAP_FAULT_ALIAS : MAP_FAULT_TABLE, &e);
-        add(S, x, x->route.recipient, &x->route, span_of(NULL, 0)); /* stands for those who are not known; the message will be refused */
+        add(S, x, x->route.recipient, &x->route, x->params.notify, span_of(NULL, 0)); /* stands for those who are not known; the message will be refused */
     }
 }
 

@@ -316,7 +316,8 @@ static void submit(struct smtpd_sess *S)
     atomic_fetch_add_explicit(&n->bytes, m->env.content_bytes, memory_order_relaxed);
     struct spool *spool = S->env->spool;
     size_t count = 1;
-    struct msg **all = UNLIKELY(tx->lists != NULL) ? mail_lists_take(&tx->lists, m, &count) : NULL;
+    struct msg **all = UNLIKELY(tx->lists != NULL || tx->report != NULL) ? mail_lists_take(&tx->lists, m, tx->report, &count) : NULL;
+    tx->report = NULL;
     for (size_t i = 1; i < count; i++) {
         all[i]->done_cb = smtpd_committed_cb;
         all[i]->done_arg = S;
@@ -402,7 +403,7 @@ enum flow smtpd_message_judge(struct smtpd_sess *S)
     if (content_is_file(tx->writer) && S->env->will_block != NULL)
         S->env->will_block(&S->s);
     tx->failed = content_finish(&tx->writer, tx->msg);
-    if (tx->failed == SPOOL_OK && tx->lists != NULL)
+    if (tx->failed == SPOOL_OK && UNLIKELY(tx->lists != NULL || tx->expanded != NULL))
         tx->failed = smtpd_lists_copy(S);
     if (has_fault(S))
         return refuse(S);

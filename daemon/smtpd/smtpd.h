@@ -22,6 +22,7 @@
 #include "daemon/sess.h"
 #include "daemon/smtpd/client_count.h"
 #include "policy/route.h"
+#include "queue/copy.h"
 #include "queue/notice.h"
 #include "queue/spool.h"
 
@@ -55,6 +56,8 @@ struct smtpd_env {
     void *flush_arg;
     void (*notice)(void *arg, const struct notice *x); /* NULL: nobody is told of errors of clients */
     void *notice_arg;
+    mail_report_fn *report;                /* NULL: nobody hears that an address stands for others */
+    void *report_arg;
     struct smtpd_counters counters;
     struct limit limits[SMTPD_LIMITS];     /* smtpd_limits_init() */
     atomic_uint next_pid;                  /* number of the next session in log lines */

@@ -108,6 +108,8 @@ struct smtpd_tx {
     struct checks_run *checks;     /* owned; NULL: no header or body checks */
     enum rewrite_origin header_origin; /* whose header it is; known when content begins */
     struct mail_list *lists;       /* in the message's arena */
+    struct mail_expanded *expanded; /* as lists */
+    struct msg *report;            /* owned until submitted: on those */
     struct rewrite_stage *rewrite; /* owned; NULL: header addresses stay as they are */
     uint64_t size_param;
     unsigned accepted;             /* recipients */
@@ -400,7 +402,7 @@ bool smtpd_param_next(struct span *rest, struct span *name, struct span *value, 
 
 /* lists.c: members of mailing lists with an owner */
 struct mail_list;
-/* The content is complete: makes their messages. */
+/* The content is complete: makes their messages, and the report on aliases. */
 enum spool_status smtpd_lists_copy(struct smtpd_sess *S);
 
 /* tx.c: the transaction */

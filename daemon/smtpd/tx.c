@@ -26,6 +26,7 @@ void smtpd_tx_drop(struct smtpd_sess *S)
         S->carry->permit[2].active = false;
     content_abort(&tx->writer);
     mail_lists_drop(S->env->spool, &tx->lists);
+    spool_msg_drop(S->env->spool, &tx->report);
     smtpd_inspect_free(tx);
     spool_msg_drop(S->env->spool, &tx->msg);
     buf_free(&tx->carry);

@@ -110,6 +110,41 @@ def test_success():
         hub.wait_log(rf"{qid}: sender delivery status notification: \w+$")
 
 
+def test_aliases_are_expanded():
+    """That the address stands for others is all that the sender is told; a list with an owner has got the mail. As Postfix does it."""
+    aliases = "inline:{ { plain=a@r.example, other@example.com }, { owned=b@r.example }, { owner-owned=keeper@example.com } }"
+    virtual = "inline:{ one@v.example=v@r.example, same@r.example=same@r.example, tolist@v.example=owned@hub.example.net }"
+    with Sink() as sink, hub_for(sink, {"mydestination": "hub.example.net", "alias_maps": aliases, "local_recipient_maps": "$alias_maps",
+                                        "virtual_alias_domains": "v.example", "virtual_alias_maps": virtual}) as hub:
+        want = {"plain@hub.example.net": "expanded", "owned@hub.example.net": "delivered", "one@v.example": "expanded",
+                "tolist@v.example": "expanded"}
+        qid = send(hub, *want, "same@r.example", rcpt_args=" NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;asked@x.example", mail_args=" ENVID=e1")
+        r = report(hub)
+        assert {x["Final-Recipient"]: x["Action"] for x in r.rcpts} == {f"rfc822; {a}": action for a, action in want.items()}, str(r.status)
+        assert all(x["Original-Recipient"] == "rfc822; asked@x.example" and x["Status"] == "2.0.0" for x in r.rcpts), str(r.status)
+        assert "alias expanded" in r.text.get_payload() and r.about["Original-Envelope-Id"] == "e1" and r.about["X-Postfix-Queue-ID"] == qid
+        assert b"Subject: original" in r.raw and b"secret body" not in r.raw
+        hub.wait_log(rf"bounce\[\d+\]: {qid}: sender delivery status notification: \w+$")
+        wait_for("all members", lambda: sum(len(m["rcpts"]) for m in sink.mails) == 5)
+        args = {to: a for m in sink.mails for to, a in zip(m["rcpts"], m["rcpt_args"])}
+        assert "NOTIFY=FAILURE" in args["a@r.example"] and "NOTIFY=FAILURE" in args["v@r.example"], args
+        assert "NOTIFY" not in args["b@r.example"] and "asked" not in args["b@r.example"], args
+        assert "NOTIFY=SUCCESS,FAILURE" in args["same@r.example"], args
+        # Only success was asked for: nothing is left to tell. A second time for the same address is not told again.
+        send(hub, "one@v.example", "one@v.example", rcpt_args=" NOTIFY=SUCCESS")
+        assert len(report(hub, 2).rcpts) == 1
+        wait_for("the member", lambda: len(sink.mails[-1]["rcpts"]) == 1 and "NOTIFY=NEVER" in sink.mails[-1]["rcpt_args"][0])
+        # The null sender hears nothing, nor does who did not ask.
+        send(hub, "one@v.example", sender="", rcpt_args=" NOTIFY=SUCCESS")
+        send(hub, "one@v.example", rcpt_args=" NOTIFY=FAILURE")
+        # sendmail -N
+        hub.sendmail("-N", "success", "-f", "user@example.com", "plain", stdin=b"Subject: original\n\nx\n")
+        r = report(hub, 3)
+        assert [(x["Final-Recipient"], x["Action"]) for x in r.rcpts] == [("rfc822; plain@hub.example.net", "expanded")], str(r.status)
+        hub.wait_queue([])
+        assert len(hub.mails()) == 3
+
+
 def test_null_sender_and_double_bounce():
     """A notification that cannot be delivered is told to the postmaster when notify_classes asks, and never to itself."""
     maps = "inline:{ user@example.com=user/, pm@example.com=pm/ }"

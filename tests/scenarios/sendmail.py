@@ -36,7 +36,7 @@ def test_recipients_from_the_header():
         two = [m for m in hub.wait_mails(2, "other") if b"Subject: t" in m]
         assert len(two) == 1  # twice in Bcc, delivered once
         for m in (one, two[0]):
-            assert b"bcc" not in header(m).lower() and m.endswith(b"\n\n.\nhi\n"), m
+            assert b"\nbcc:" not in header(m).lower() and m.endswith(b"\n\n.\nhi\n"), m
 
 
 def test_resent_header_wins():
