@@ -18,7 +18,8 @@ struct span {
 
 /* For printf("%.*s", SPAN_ARG(s)); lengths beyond INT_MAX are cut. */
 #define SPAN_ARG(s) ((s).n > 0x7fffffff ? 0x7fffffff : (int)(s).n), ((s).p ? (s).p : "")
-#define SPAN_LIT(lit) ((struct span){ (lit), sizeof(lit) - 1 })
+#define SPAN_INIT(lit) { (lit), sizeof(lit) - 1 } /* in tables */
+#define SPAN_LIT(lit) ((struct span)SPAN_INIT(lit))
 
 static inline struct span span_of(const char *p, size_t n) { return (struct span){ p, n }; }
 static inline struct span span_cstr(const char *s) { return (struct span){ s, s ? strlen(s) : 0 }; }

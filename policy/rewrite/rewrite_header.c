@@ -13,33 +13,33 @@
 
 /* The fields that hold addresses of senders and recipients; all others are nobody's to touch. */
 static const struct {
-    const char *name;
+    struct span name;
     enum rewrite_class cls;
 } address_fields[] = {
-    { "From", REWRITE_HDR_SENDER },
-    { "To", REWRITE_HDR_RCPT },
-    { "Cc", REWRITE_HDR_RCPT },
-    { "Sender", REWRITE_HDR_SENDER },
-    { "Reply-To", REWRITE_HDR_SENDER },
-    { "Bcc", REWRITE_HDR_RCPT },
-    { "Errors-To", REWRITE_HDR_SENDER },
-    { "Return-Receipt-To", REWRITE_HDR_SENDER },
-    { "Disposition-Notification-To", REWRITE_HDR_SENDER },
-    { "Mail-Followup-To", REWRITE_HDR_SENDER },
-    { "Apparently-To", REWRITE_HDR_RCPT },
-    { "Return-Path", REWRITE_HDR_SENDER },
-    { "Resent-From", REWRITE_HDR_SENDER },
-    { "Resent-Sender", REWRITE_HDR_SENDER },
-    { "Resent-Reply-To", REWRITE_HDR_RCPT },
-    { "Resent-To", REWRITE_HDR_RCPT },
-    { "Resent-Cc", REWRITE_HDR_RCPT },
-    { "Resent-Bcc", REWRITE_HDR_RCPT },
+    { SPAN_INIT("From"), REWRITE_HDR_SENDER },
+    { SPAN_INIT("To"), REWRITE_HDR_RCPT },
+    { SPAN_INIT("Cc"), REWRITE_HDR_RCPT },
+    { SPAN_INIT("Sender"), REWRITE_HDR_SENDER },
+    { SPAN_INIT("Reply-To"), REWRITE_HDR_SENDER },
+    { SPAN_INIT("Bcc"), REWRITE_HDR_RCPT },
+    { SPAN_INIT("Errors-To"), REWRITE_HDR_SENDER },
+    { SPAN_INIT("Return-Receipt-To"), REWRITE_HDR_SENDER },
+    { SPAN_INIT("Disposition-Notification-To"), REWRITE_HDR_SENDER },
+    { SPAN_INIT("Mail-Followup-To"), REWRITE_HDR_SENDER },
+    { SPAN_INIT("Apparently-To"), REWRITE_HDR_RCPT },
+    { SPAN_INIT("Return-Path"), REWRITE_HDR_SENDER },
+    { SPAN_INIT("Resent-From"), REWRITE_HDR_SENDER },
+    { SPAN_INIT("Resent-Sender"), REWRITE_HDR_SENDER },
+    { SPAN_INIT("Resent-Reply-To"), REWRITE_HDR_RCPT },
+    { SPAN_INIT("Resent-To"), REWRITE_HDR_RCPT },
+    { SPAN_INIT("Resent-Cc"), REWRITE_HDR_RCPT },
+    { SPAN_INIT("Resent-Bcc"), REWRITE_HDR_RCPT },
 };
 
 static bool find_class(struct span name, enum rewrite_class *cls)
 {
     for (size_t i = 0; i < ARRAY_LEN(address_fields); i++) {
-        if (span_ieq_cstr(name, address_fields[i].name)) {
+        if (span_ieq(name, address_fields[i].name)) {
             *cls = address_fields[i].cls;
             return true;
         }
