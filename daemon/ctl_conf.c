@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <jansson.h>
 #include <sys/stat.h>
+#include <sysexits.h>
 #include <unistd.h>
 #include "common/base/ascii.h"
 #include "common/base/io.h"
@@ -12,12 +13,13 @@
 #include "daemon/ctl_conf_internal.h"
 
 static const char usage[] =
-    "usage: posthousectl conf [-dfhHjnox] [NAME ...]     show main.cf parameters\n"
+    "usage: posthousectl conf [-dfhHjnx] [-o NAME=VALUE]... [NAME ...]   show main.cf parameters\n"
     "       posthousectl conf [-e] NAME=VALUE ...        change them in main.cf\n"
     "       posthousectl conf -X | -# NAME ...           remove them, or make comments of them\n"
     "       posthousectl conf -M [-efjxX#] [SERVICE[/TYPE][=LINE] ...]\n"
     "       posthousectl conf -F [-ehHjx] [SERVICE[/TYPE[/FIELD]][=VALUE] ...]\n"
-    "       posthousectl conf -P [-ehHjxX] [SERVICE[/TYPE[/NAME]][=VALUE] ...]\n";
+    "       posthousectl conf -P [-ehHjxX] [SERVICE[/TYPE[/NAME]][=VALUE] ...]\n"
+    "SERVICE and TYPE may be *, which stands for each.\n";
 
 void ctl_conf_squeeze(struct buf *out, const char *value)
 {
@@ -145,6 +147,19 @@ bool ctl_conf_replace_file(struct ctl_conf *c, const char *name, const struct bu
     return ok;
 }
 
+/* -oNAME=VALUE or -o NAME=VALUE: the arguments used, or 0 when it is no definition. */
+static int take_setting(struct ctl_conf *c, const char *rest, const char *next)
+{
+    struct span name, value;
+    const char *text = rest[0] != '\0' ? rest : next;
+    if (text == NULL || conf_split_definition(span_cstr(text), &name, &value) != NULL)
+        return 0;
+    c->settings = xrealloc(c->settings, (c->setting_count + 2) * sizeof(*c->settings));
+    c->settings[c->setting_count++] = text;
+    c->settings[c->setting_count] = NULL;
+    return text == rest ? 1 : 2;
+}
+
 static bool read_options(struct ctl_conf *c, int argc, char **argv)
 {
     int i = 1;
@@ -152,6 +167,13 @@ static bool read_options(struct ctl_conf *c, int argc, char **argv)
         if (strcmp(argv[i], "--") == 0) {
             i++;
             break;
+        }
+        if (argv[i][1] == 'o') {
+            int used = take_setting(c, argv[i] + 2, argv[i + 1]);
+            if (used == 0)
+                return false;
+            i += used - 1;
+            continue;
         }
         for (const char *o = argv[i] + 1; *o != '\0'; o++) {
             switch (*o) {
@@ -178,7 +200,7 @@ static bool read_options(struct ctl_conf *c, int argc, char **argv)
     /* NAME=VALUE without -e is an edit too, if every argument is one. */
     if (c->action == CTL_SHOW && c->args[0] != NULL && strchr(c->args[0], '=') != NULL)
         c->action = CTL_EDIT;
-    return !(c->action != CTL_SHOW && c->args[0] == NULL) && !(c->defaults && c->set_only);
+    return !(c->action != CTL_SHOW && (c->args[0] == NULL || c->settings != NULL)) && !(c->defaults && c->set_only);
 }
 
 static void put_finding(FILE *out, const struct conf_finding *f)
@@ -196,10 +218,11 @@ static int run(struct ctl_conf *c)
 {
     if (c->object == CTL_MAIN && c->action != CTL_SHOW)
         return ctl_conf_edit_main(c);
-    struct conf_options o = { .dir = c->dir };
+    /* Defaults are those of a main.cf without a line, when they are expanded too. */
+    struct conf_options o = { .dir = c->dir, .main_cf_text = c->defaults ? "" : NULL, .settings = c->settings };
     c->conf = conf_load_any(&o, &c->report);
     enum conf_severity least = c->action == CTL_SHOW ? CONF_WARNING : CONF_ERROR;
-    for (size_t i = 0; i < c->report.count; i++) {
+    for (size_t i = 0; !c->defaults && i < c->report.count; i++) {
         if (c->report.items[i].severity >= least)
             put_finding(c->err, &c->report.items[i]);
     }
@@ -215,7 +238,8 @@ int ctl_conf_to(const char *dir, int argc, char **argv, FILE *out, FILE *err)
     struct ctl_conf c = { .dir = dir, .out = out, .err = err };
     if (!read_options(&c, argc, argv)) {
         fputs(usage, err);
-        return 2;
+        free(c.settings);
+        return EX_USAGE;
     }
     int rc = run(&c);
     if (fflush(out) != 0) {
@@ -224,6 +248,7 @@ int ctl_conf_to(const char *dir, int argc, char **argv, FILE *out, FILE *err)
     }
     conf_unref(&c.conf);
     conf_report_free(&c.report);
+    free(c.settings);
     return rc;
 }
 

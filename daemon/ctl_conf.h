@@ -5,7 +5,7 @@
  *            the files; no daemon need run.
  * Source     postconf(1) options -d -e -f -h -H -j -n -o -x -X -# -M -F -P
  * Threads    one; reads the files, replaces them atomically (temporary file, fsync, rename, fsync of the directory)
- * Errors     exit status: 0 done, 1 something was wrong (told on *err), 2 usage
+ * Errors     exit status: 0 done, 1 something was wrong (told on *err), 64 usage
  */
 #pragma once
 #include <stdbool.h>

@@ -2,6 +2,7 @@
  * ctl_conf_edit: changes lines and leaves everything else of the file as it is. A logical line is replaced at its
  * place; comments in the middle of it stay behind it. A name that is defined several times keeps its last place, the
  * one that counted. An edit whose value would be refused at start is refused here, and the file stays as it was.
+ * Removing what is not there is a warning, as for postconf(1).
  */
 #include "common/base/ascii.h"
 #include "common/base/mem.h"
@@ -169,10 +170,14 @@ static bool plan_main(struct ctl_conf *c, struct edit *e, struct span text, cons
         return true;
     }
     int what = c->action == CTL_REMOVE ? CHANGE_DROP : CHANGE_COMMENT;
-    if (strchr(arg, '=') == NULL && find_definitions(e, text, span_cstr(arg), what, NULL) > 0)
-        return true;
-    fprintf(c->err, "posthousectl: %s: not defined in main.cf\n", arg);
-    return false;
+    if (strchr(arg, '=') != NULL) {
+        fprintf(c->err, "posthousectl: %s: a name is expected, without a value\n", arg);
+        return false;
+    }
+    /* What is not there need not be removed: a script may do it twice. */
+    if (find_definitions(e, text, span_cstr(arg), what, NULL) == 0)
+        fprintf(c->err, "posthousectl: warning: %s: not defined in main.cf\n", arg);
+    return true;
 }
 
 int ctl_conf_edit_main(struct ctl_conf *c)
@@ -271,75 +276,121 @@ static const char *with_field(struct edit *e, const struct master_line *l, int f
     return text;
 }
 
-/* A service line must read back as one line without a finding. */
-static bool is_good_line(struct ctl_conf *c, const char *text)
+/* A service line must read back as one line without a finding; then it is put in columns. NULL: told on c->err. */
+static const char *tidy_line(struct ctl_conf *c, struct edit *e, const char *text)
 {
     struct arena *a = arena_new(0);
     struct conf_report r = { .items = NULL };
     struct master_line *l = master_cf_read(a, span_cstr(text), "master.cf", &r);
-    bool good = l != NULL && l->next == NULL && !conf_report_has_errors(&r);
+    const char *tidy = NULL;
     for (size_t i = 0; i < r.count; i++)
         fprintf(c->err, "posthousectl: %s\n", r.items[i].text);
+    if (l != NULL && l->next == NULL && !conf_report_has_errors(&r)) {
+        struct buf b = BUF_INIT(0);
+        ctl_conf_service_text(&b, l, true);
+        tidy = arena_strdup(e->arena, buf_cstr(&b));
+        buf_free(&b);
+    }
     master_cf_free(&l);
     conf_report_free(&r);
     arena_free(&a);
-    return good;
+    return tidy;
 }
 
-/* New text of the line for one argument; *l is the line it replaces, or NULL for a new one. NULL: told on c->err. */
-static const char *new_line(struct ctl_conf *c, struct edit *e, const char *arg, struct master_line **l)
-{
-    struct span rest = span_cstr(arg), name, type, item = span_of(NULL, 0);
-    const char *text = NULL, *problem = "write it as SERVICE/TYPE/NAME=VALUE";
-    bool edit = c->action == CTL_EDIT, whole = c->object == CTL_SERVICES;
+/* SERVICE/TYPE/ITEM=VALUE, as much of it as the options ask for. */
+struct target {
+    struct span name, type, item, value;
+};
 
-    if (!take_part(&rest, '/', &name) || !take_part(&rest, whole ? '=' : '/', &type) ||
-        (!whole && edit && !take_part(&rest, '=', &item)))
-        goto out;
-    item = span_trim(edit ? item : rest);
-    name = span_trim(name);
-    type = span_trim(type);
-    *l = find_service(c, name, type);
-    problem = "there is no such service in master.cf";
-    if (whole) {
-        text = arena_strndup(e->arena, span_trim(rest).p, span_trim(rest).n);
-    } else if (*l != NULL && c->object == CTL_FIELDS) {
-        int field = ctl_conf_field(item);
-        problem = "no such field: service, type, private, unprivileged, chroot, wakeup, process_limit, command";
-        text = field < 0 ? NULL : with_field(e, *l, field, span_trim(rest));
-    } else if (*l != NULL) {
-        problem = "this service has no such -o setting";
-        text = with_override(c, e, *l, item, span_trim(rest));
+static bool read_target(const struct ctl_conf *c, const char *arg, struct target *t)
+{
+    struct span rest = span_cstr(arg);
+    bool edit = c->action == CTL_EDIT, whole = c->object == CTL_SERVICES;
+    *t = (struct target){ .name = span_of(NULL, 0) };
+    if (!take_part(&rest, '/', &t->name))
+        return false;
+    if (whole && !edit) {
+        t->type = rest;
+        rest = span_of(NULL, 0);
+    } else if (!take_part(&rest, whole ? '=' : '/', &t->type) || (!whole && edit && !take_part(&rest, '=', &t->item))) {
+        return false;
     }
-out:
-    if (text == NULL)
-        fprintf(c->err, "posthousectl: %s: %s\n", arg, problem);
-    else if (!is_good_line(c, text))
-        text = NULL;
-    return text;
+    if (!whole && !edit)
+        t->item = rest;
+    else
+        t->value = span_trim(rest);
+    t->name = span_trim(t->name);
+    t->type = span_trim(t->type);
+    t->item = span_trim(t->item);
+    return true;
+}
+
+/* What becomes of one line: its new text, or NULL when there is nothing to change. False: told on c->err. */
+static bool change_line(struct ctl_conf *c, struct edit *e, const struct master_line *l, const struct target *t, const char **text)
+{
+    int field = c->object == CTL_FIELDS ? ctl_conf_field(t->item) : 0;
+    *text = NULL;
+    if (field < 0) {
+        fprintf(c->err, "posthousectl: %.*s: no such field: service, type, private, unprivileged, chroot, wakeup, process_limit, "
+                        "command\n", SPAN_ARG(t->item));
+        return false;
+    }
+    const char *raw = c->object == CTL_FIELDS ? with_field(e, l, field, t->value) : with_override(c, e, l, t->item, t->value);
+    if (raw != NULL)
+        *text = tidy_line(c, e, raw);
+    return raw == NULL || *text != NULL;
+}
+
+/* The number of lines of the file that are changed; -1: told on c->err. */
+static int change_lines(struct ctl_conf *c, struct edit *e, struct span file, const struct target *t)
+{
+    int changed = 0;
+    for (const struct master_line *l = c->conf->lines; l != NULL; l = l->next) {
+        const char *text = NULL;
+        int what = CHANGE_REPLACE;
+        if (l->replaced || (!ctl_conf_is_any(t->name) && !span_eq(t->name, span_cstr(l->name))) ||
+            (!ctl_conf_is_any(t->type) && !span_eq(t->type, span_cstr(l->type))))
+            continue;
+        if (c->object == CTL_SERVICES)
+            what = c->action == CTL_REMOVE ? CHANGE_DROP : CHANGE_COMMENT;
+        else if (!change_line(c, e, l, t, &text))
+            return -1;
+        else if (text == NULL)
+            continue;
+        edit_add(e, l->line, last_line_of(file, l->line), what, text);
+        changed++;
+    }
+    return changed;
+}
+
+/* SERVICE/TYPE=LINE: replaces the line of that service, or adds it. */
+static bool set_line(struct ctl_conf *c, struct edit *e, struct span file, const struct target *t)
+{
+    const struct master_line *l = find_service(c, t->name, t->type);
+    const char *text = tidy_line(c, e, arena_strndup(e->arena, t->value.p ? t->value.p : "", t->value.n));
+    if (text != NULL && l != NULL)
+        edit_add(e, l->line, last_line_of(file, l->line), CHANGE_REPLACE, text);
+    else if (text != NULL)
+        put_line(&e->append, span_cstr(text));
+    return text != NULL;
 }
 
 static bool plan_master(struct ctl_conf *c, struct edit *e, struct span file, const char *arg)
 {
-    struct master_line *l = NULL;
-    if (c->object == CTL_SERVICES && c->action != CTL_EDIT) {
-        struct span type = span_cstr(arg), name;
-        if (take_part(&type, '/', &name))
-            l = find_service(c, name, type);
-        if (l == NULL)
-            fprintf(c->err, "posthousectl: %s: there is no such service in master.cf\n", arg);
-        else
-            edit_add(e, l->line, last_line_of(file, l->line), c->action == CTL_REMOVE ? CHANGE_DROP : CHANGE_COMMENT, NULL);
-        return l != NULL;
-    }
-    const char *text = new_line(c, e, arg, &l);
-    if (text == NULL)
+    struct target t;
+    bool whole = c->object == CTL_SERVICES;
+    if (!read_target(c, arg, &t)) {
+        fprintf(c->err, "posthousectl: %s: write it as SERVICE/TYPE%s%s\n", arg, whole ? "" : "/NAME",
+                c->action != CTL_EDIT ? "" : whole ? "=LINE" : "=VALUE");
         return false;
-    if (l != NULL)
-        edit_add(e, l->line, last_line_of(file, l->line), CHANGE_REPLACE, text);
-    else
-        put_line(&e->append, span_cstr(text));
-    return true;
+    }
+    if (whole && c->action == CTL_EDIT)
+        return set_line(c, e, file, &t);
+    int changed = change_lines(c, e, file, &t);
+    if (changed == 0)
+        fprintf(c->err, "posthousectl: %s%s: there is no such %s in master.cf\n", c->action == CTL_EDIT ? "" : "warning: ", arg,
+                c->object == CTL_SERVICE_PARAMS && c->action != CTL_EDIT ? "-o setting" : "service");
+    return changed > 0 || (changed == 0 && c->action != CTL_EDIT);
 }
 
 /* One change after the other, so that several may concern one line. */

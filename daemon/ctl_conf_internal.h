@@ -19,6 +19,8 @@ struct ctl_conf {
     bool defaults, set_only, expand, fold, json;
     bool hide_name, hide_value;
     char **args;    /* NULL-terminated */
+    const char **settings; /* of -o; NULL-terminated, or NULL */
+    size_t setting_count;
     struct conf *conf;
     struct conf_report report;
 };
@@ -40,6 +42,10 @@ void ctl_conf_service_text(struct buf *out, const struct master_line *l, bool fo
 int ctl_conf_field(struct span name);
 /* Program and arguments of a line. */
 void ctl_conf_command_text(struct buf *out, const struct master_line *l);
+/* The line with what its -o settings expand to, made in the arena; what cannot be expanded stays as it is, with a warning. */
+struct master_line *ctl_conf_expand_line(struct ctl_conf *c, const struct master_line *l, struct arena *a);
+/* "*" or nothing: any. */
+bool ctl_conf_is_any(struct span s);
 /* Replaces DIR/name by the text; mode and owner stay. False with a message on c->err. */
 bool ctl_conf_replace_file(struct ctl_conf *c, const char *name, const struct buf *text) MUST_CHECK;
 bool ctl_conf_read_file(struct ctl_conf *c, const char *name, struct buf *text) MUST_CHECK;

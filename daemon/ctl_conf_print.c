@@ -168,12 +168,35 @@ void ctl_conf_service_text(struct buf *out, const struct master_line *l, bool fo
     put_command(out, l, fold);
 }
 
+struct master_line *ctl_conf_expand_line(struct ctl_conf *c, const struct master_line *l, struct arena *a)
+{
+    struct conf_scope s = { .src = &c->conf->source, .overrides = l->overrides, .service_name = l->name,
+                            .process_name = l->column[MASTER_PROGRAM] };
+    struct master_line *copy = arena_alloc(a, sizeof(*copy));
+    const char **argv = arena_alloc(a, (l->argc + 1) * sizeof(*argv));
+    *copy = *l;
+    copy->argv = argv;
+    for (size_t i = 0; i < l->argc; i++) {
+        struct buf b = BUF_INIT(0);
+        struct err e = ERR_INIT;
+        bool value = i > 0 && i < l->first_plain && strcmp(l->argv[i - 1], "-o") == 0;
+        argv[i] = l->argv[i];
+        if (value && conf_scope_expand_text(&s, l->argv[i], &b, &e))
+            argv[i] = arena_strdup(a, buf_cstr(&b));
+        else if (value)
+            fprintf(c->err, "posthousectl: warning: %s: %s\n", l->argv[i], e.text);
+        buf_free(&b);
+    }
+    argv[l->argc] = NULL;
+    return copy;
+}
+
 struct wanted {
     struct span name, type, item; /* empty or "*": any */
     bool found;
 };
 
-static bool is_any(struct span s)
+bool ctl_conf_is_any(struct span s)
 {
     return s.n == 0 || (s.n == 1 && s.p[0] == '*');
 }
@@ -191,14 +214,14 @@ static void split_wanted(const char *arg, struct wanted *w)
 
 static bool is_wanted_service(const struct wanted *w, const struct master_line *l)
 {
-    return (is_any(w->name) || span_eq(w->name, span_cstr(l->name))) &&
-           (is_any(w->type) || span_eq(w->type, span_cstr(l->type)));
+    return (ctl_conf_is_any(w->name) || span_eq(w->name, span_cstr(l->name))) &&
+           (ctl_conf_is_any(w->type) || span_eq(w->type, span_cstr(l->type)));
 }
 
 static void show_field(struct ctl_conf *c, const struct master_line *l, struct wanted *w, const char *field,
                        const char *value)
 {
-    if (!is_any(w->item) && !span_eq(w->item, span_cstr(field)))
+    if (!ctl_conf_is_any(w->item) && !span_eq(w->item, span_cstr(field)))
         return;
     w->found = true;
     ctl_conf_put(c, l, field, value);
@@ -259,16 +282,19 @@ static int show_wanted(struct ctl_conf *c, const char *arg)
 {
     struct wanted w;
     split_wanted(arg, &w);
+    struct arena *a = arena_new(0);
     for (const struct master_line *l = c->conf->lines; l != NULL; l = l->next) {
         if (!is_wanted_service(&w, l) || l->replaced)
             continue;
+        const struct master_line *shown = c->expand && c->object != CTL_SERVICE_PARAMS ? ctl_conf_expand_line(c, l, a) : l;
         if (c->object == CTL_SERVICES)
-            show_service(c, l, &w);
+            show_service(c, shown, &w);
         else if (c->object == CTL_FIELDS)
-            show_fields(c, l, &w);
+            show_fields(c, shown, &w);
         else
             show_overrides(c, l, &w);
     }
+    arena_free(&a);
     if (w.found || arg[0] == '\0')
         return 0;
     fprintf(c->err, "posthousectl: warning: %s: nothing like this in %s\n", arg, c->conf->master_file);

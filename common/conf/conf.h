@@ -99,6 +99,7 @@ struct conf_options {
     const char *main_cf_text;        /* instead of DIR/main.cf when not NULL (tests, quickstart, fuzzing) */
     const char *master_cf_text;      /* instead of DIR/master.cf when not NULL */
     const char *hostname;            /* instead of gethostname() when not NULL (tests) */
+    const char *const *settings;     /* NULL, or "name=value" texts that count after main.cf, the last one NULL */
 };
 
 /* Reads, expands, checks. On failure NULL. The report (never NULL) is filled in either case; caller frees it. */

@@ -275,6 +275,16 @@ static void conf_free(struct conf *c)
     free(c);
 }
 
+/* Definitions from a command line; the caller has looked at their form. */
+static void set_from_options(struct conf *c, const char *const *settings)
+{
+    struct span name, value;
+    for (; settings != NULL && *settings != NULL; settings++) {
+        if (conf_split_definition(span_cstr(*settings), &name, &value) == NULL)
+            (void)conf_dict_set(c->main, name, value, "-o option", 0);
+    }
+}
+
 static bool read_files(struct conf *c, const struct conf_options *o, struct conf_report *report)
 {
     struct buf main_cf = BUF_INIT(FILE_BYTES_MAX), master_cf = BUF_INIT(FILE_BYTES_MAX);
@@ -282,6 +292,7 @@ static bool read_files(struct conf *c, const struct conf_options *o, struct conf
     ok = read_config_file(c->master_file, o->master_cf_text, &master_cf, report) && ok;
     if (ok) {
         conf_dict_read(c->main, buf_span(&main_cf), c->main_file, report);
+        set_from_options(c, o->settings);
         c->lines = master_cf_read(c->arena, buf_span(&master_cf), c->master_file, report);
         c->source.services = c->lines;
     }

@@ -129,8 +129,11 @@ static void test_show(void **state)
         "default_rbl_reply = $rbl_code Service unavailable; $rbl_class [$rbl_what] blocked using "
         "$rbl_domain${rbl_reason?; $rbl_reason}\n", NULL);
     run(f, "smtp_conect_timeout", 1, "", "smtp_conect_timeout: unknown parameter; did you mean smtp_connect_timeout?");
-    run(f, "-z", 2, "", "usage:");
-    run(f, "-X", 2, "", "usage:");
+    run(f, "-d|my_macro", 1, "", "unknown parameter");
+    run(f, "-o|my_macro=y|-ofresh=$my_macro|-x|relay_domains|fresh", 0, "relay_domains = y\nfresh = y\n", NULL);
+    run(f, "-o|my_macro", 64, "", "usage:");
+    run(f, "-z", 64, "", "usage:");
+    run(f, "-X", 64, "", "usage:");
 }
 
 static void test_show_master(void **state)
@@ -143,6 +146,11 @@ static void test_show_master(void **state)
     run(f, "-Mf|smtp/inet", 0,
         "smtp       inet  n       -       y       -       -       smtpd\n    -o {smtpd_banner=a b}\n"
         "    -o syslog_name=$myhostname/x\n", NULL);
+    run(f, "-Mx|smtp/inet", 0,
+        "smtp       inet  n       -       y       -       -       smtpd -o {smtpd_banner=a b} -o "
+        "syslog_name=mail.example.org/x\n", NULL);
+    run(f, "-Fx|smtp/inet/command", 0,
+        "smtp/inet/command = smtpd -o {smtpd_banner=a b} -o syslog_name=mail.example.org/x\n", NULL);
     run(f, "-M|nosuch", 1, "", "nosuch: nothing like this");
     run(f, "-P", 0, "smtp/inet/smtpd_banner = a b\nsmtp/inet/syslog_name = $myhostname/x\n", NULL);
     run(f, "-Px|smtp/inet/syslog_name", 0, "smtp/inet/syslog_name = mail.example.org/x\n", NULL);
@@ -173,6 +181,9 @@ static void test_edit(void **state)
                 "#relayhost = [a.example]:25\n");
     run(f, "-e|relay_domains=", 0, "", NULL);
     run(f, "relay_domains", 0, "relay_domains =\n", NULL);
+    run(f, "relayhost=[b.example]", 0, "", NULL);
+    run(f, "-x|address_verify_relayhost", 0, "address_verify_relayhost = [b.example]\n", NULL);
+    run(f, "-dx|address_verify_relayhost", 0, "address_verify_relayhost =\n", NULL);
     free(path);
 }
 
@@ -183,15 +194,19 @@ static void test_bad_edits_change_nothing(void **state)
     run(f, "relayhost=b.example\nx = y", 1, "", "on one line");
     run(f, "#a=b", 1, "", "not a name");
     run(f, "-e|relayhost", 1, "", "'=' expected");
-    run(f, "-X|relayhost", 1, "", "not defined");
+    run(f, "-X|relayhost", 0, "", "warning: relayhost: not defined");
+    run(f, "-X|relayhost=", 1, "", "without a value");
     run(f, "myhostname=", 1, "", "must not be empty");
     expect_file(f, "main.cf", main_cf);
     run(f, "-Me|x/unix=x unix - - n smtp", 1, "", "the \"maxproc\" column is missing");
     run(f, "-F|smtp/inet/chroot=maybe", 1, "", "column \"chroot\"");
     run(f, "-F|smtp/inet/colour=red", 1, "", "no such field");
     run(f, "-P|nosuch/inet/a=b", 1, "", "no such service");
-    run(f, "-PX|relay/unix/a", 1, "", "no such -o setting");
-    run(f, "-MX|relay/inet", 1, "", "no such service");
+    run(f, "-F|*/unix/colour=red", 1, "", "no such field");
+    run(f, "-F|*/*/chroot=maybe", 1, "", "column \"chroot\"");
+    run(f, "-PX|relay/unix/a", 0, "", "warning: relay/unix/a: there is no such -o setting");
+    run(f, "-MX|relay/inet", 0, "", "warning: relay/inet: there is no such service");
+    run(f, "-MX|relay", 1, "", "SERVICE/TYPE");
     expect_file(f, "master.cf", master_cf);
 }
 
@@ -215,7 +230,7 @@ static void test_edit_master(void **state)
                 "    -o soft_bounce=yes\n"
                 "# between\n"
                 "relay      unix  -       -       n       -       9       smtp\n    -o smtp_helo_timeout=5s\n"
-                "lmtp unix - - n - - lmtp\n");
+                "lmtp       unix  -       -       n       -       -       lmtp\n");
     run(f, "-F|relay/unix/command=lmtp -v { a b }", 0, "", NULL);
     run(f, "-F|relay/unix/command", 0, "relay/unix/command = lmtp -v {a b}\n", NULL);
     run(f, "-M#|smtp/inet", 0, "", NULL);
@@ -225,7 +240,23 @@ static void test_edit_master(void **state)
                 "#smtp       inet  n       -       y       -       -       smtpd\n#    -o {smtpd_banner=c d}\n"
                 "#    -o soft_bounce=yes\n"
                 "# between\n"
-                "lmtp unix - - n - - lmtp\n");
+                "lmtp       unix  -       -       n       -       -       lmtp\n");
+}
+
+static void test_edit_each_service(void **state)
+{
+    struct fixture *f = *state;
+    run(f, "-P|*/*/soft_bounce=yes", 0, "", NULL);
+    run(f, "-F|*/inet/chroot=n", 0, "", NULL);
+    run(f, "-PX|*/*/syslog_name", 0, "", NULL);
+    expect_file(f, "master.cf",
+                "# services\n"
+                "smtp       inet  n       -       n       -       -       smtpd\n    -o {smtpd_banner=a b}\n"
+                "    -o soft_bounce=yes\n"
+                "# between\n"
+                "relay      unix  -       -       n       -       5       smtp\n    -o soft_bounce=yes\n");
+    run(f, "-MX|*/unix", 0, "", NULL);
+    run(f, "-F|*/*/service", 0, "smtp/inet/service = smtp\n", NULL);
 }
 
 static char *check(struct fixture *f, bool verbose, int want_rc, struct conf **conf)
@@ -295,6 +326,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_bad_edits_change_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_unknown_name_is_set_with_a_warning, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_edit_master, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_edit_each_service, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_check, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_check_tells_what_is_not_in_effect, set_up, tear_down),
     };
