@@ -35,6 +35,8 @@ static const char magic[] = "PHchkp1\n";
 /* ---- writing ---- */
 
 struct out {
+    struct spool *s;
+    void (*meanwhile)(struct spool *s);
     const struct spool_io *io;
     int fd;
     struct buf b;
@@ -106,8 +108,11 @@ static bool put_messages(struct out *o, sqlite3_stmt *m, sqlite3_stmt *r)
         buf_put_u32be(&o->b, (sqlite3_column_int(m, 3) ? CP_HOLD : 0) | (sqlite3_column_int(m, 4) ? CP_WARNED : 0) |
                                  (sqlite3_column_int(m, 5) ? CP_EXPIRE : 0) | (sqlite3_column_int64(m, 6) ? CP_DELETED : 0));
         put_rcpts(o, r, &more, id, sqlite3_column_int64(m, 6));
-        if (o->b.n >= PIECE)
-            out_flush(o);
+        if (o->b.n < PIECE)
+            continue;
+        out_flush(o);
+        if (o->meanwhile != NULL)
+            o->meanwhile(o->s);
     }
     return rc == SQLITE_DONE && (more == SQLITE_ROW || more == SQLITE_DONE);
 }
@@ -149,13 +154,13 @@ static bool put_snapshot(struct out *o, struct index_conn *c, struct index_mark 
     return ok || !o->ok; /* the caller speaks of a write that failed */
 }
 
-bool checkpoint_write(struct spool *s, struct index_mark *mark, uint64_t *bytes, struct err *e)
+bool checkpoint_write(struct spool *s, void (*meanwhile)(struct spool *s), struct index_mark *mark, uint64_t *bytes, struct err *e)
 {
     struct index_conn *c = index_conn_take(s->index, e);
     if (c == NULL)
         return false;
     char *path = xasprintf("%s/checkpoint", s->o.dir), *tmp = xasprintf("%s.new", path);
-    struct out o = { .io = s->io, .b = BUF_INIT(0), .ok = true };
+    struct out o = { .s = s, .meanwhile = meanwhile, .io = s->io, .b = BUF_INIT(0), .ok = true };
     bool ok = false, begun = false;
     o.fd = s->io->open(s->io->arg, tmp, O_WRONLY | O_CREAT | O_TRUNC, 0600);
     if (o.fd < 0) {

@@ -1,8 +1,8 @@
 /*
  * The keeper does for the spool what nobody should wait for: makes the next segment and the next result file ready,
  * flushes the result log, gives journal space back, unlinks the large files of finished messages, copies the last
- * live messages out of mostly dead segments, and tries the disk again after a failure. It sleeps until it is wanted, and
- * wakes once in TICK_MS for the flush of results.
+ * live messages out of mostly dead segments, and tries the disk again after a failure. It sleeps until it is wanted or
+ * results are to be flushed, and wakes once in TICK_MS. What takes long calls keeper_tick() meanwhile.
  *
  * When may a segment be used again? Replay begins at the index's mark and needs from a segment (a) messages that are
  * still live: none, or it is not touched; (b) results of messages in it: they are in the result log, which is flushed
@@ -115,7 +115,7 @@ void keeper_checkpoint(struct spool *s)
     struct err e = ERR_INIT;
     uint64_t bytes;
     s->checkpoint_after_ms = clock_mono_ms() + CHECKPOINT_PAUSE_MS;
-    if (!checkpoint_write(s, &k, &bytes, &e)) {
+    if (!checkpoint_write(s, keeper_tick, &k, &bytes, &e)) {
         log_warn(s->o.log, "checkpoint: %s", e.text);
         return;
     }
@@ -157,20 +157,25 @@ static void prepare(struct spool *s)
         log_warn(s->o.log, "cannot prepare journal space in %s: %s", s->o.dir, strerrorname_np(err));
 }
 
+void keeper_tick(struct spool *s)
+{
+    int64_t now = clock_mono_ms();
+    if (now >= result_log_flush_at_ms(&s->results) && !result_log_sync(&s->results))
+        log_debug(s->o.log, "result log not flushed");
+    if (now < s->tick_at_ms)
+        return;
+    s->tick_at_ms = now + TICK_MS;
+    if (atomic_load_explicit(&s->journal.trouble, memory_order_relaxed) != SPOOL_OK)
+        journal_probe(s);
+}
+
 void keeper_round(struct spool *s)
 {
     prepare(s);
     give_space_back(s);
     maybe_checkpoint(s);
     release_results(s);
-    int64_t now = clock_mono_ms();
-    if (now >= s->tick_at_ms) {
-        s->tick_at_ms = now + TICK_MS;
-        if (!result_log_sync(&s->results))
-            log_debug(s->o.log, "result log not flushed");
-        if (atomic_load_explicit(&s->journal.trouble, memory_order_relaxed) != SPOOL_OK)
-            journal_probe(s);
-    }
+    keeper_tick(s);
 }
 
 void *spool_keeper(void *arg)
@@ -183,8 +188,9 @@ void *spool_keeper(void *arg)
         lock_drop(&g->m);
         keeper_round(s);
         compact_round(s);
+        int64_t until = clock_mono_ms() + TICK_MS, flush_at = result_log_flush_at_ms(&s->results);
+        until = flush_at < until ? flush_at : until;
         lock_take(&g->m);
-        int64_t until = clock_mono_ms() + TICK_MS;
         while (!g->keeper_wanted && !s->keeper_stopping && cond_wait_until(&g->changed, &g->m, until))
             ;
     }

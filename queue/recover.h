@@ -77,8 +77,9 @@ uint32_t replay_apply(const struct replay_msg *p, struct msg *m);
 struct msg *overlay_message(struct spool *s, const struct replay_msg *p, int64_t *deleted_us, struct err *e) MUST_CHECK;
 
 /* ---- checkpoint.c ---- */
-/* What the index holds, in a file of its own, so that index.db can be made anew. Keeper; false with *e. */
-bool checkpoint_write(struct spool *s, struct index_mark *mark, uint64_t *bytes, struct err *e) MUST_CHECK;
+/* What the index holds, in a file of its own, so that index.db can be made anew. Keeper; false with *e. It may
+ * take seconds: meanwhile() (NULL: none) is called now and then. */
+bool checkpoint_write(struct spool *s, void (*meanwhile)(struct spool *s), struct index_mark *mark, uint64_t *bytes, struct err *e) MUST_CHECK;
 /* Mark and size of the one there is; false when there is none that is valid. */
 bool checkpoint_read_mark(struct spool *s, struct index_mark *mark, uint64_t *bytes) MUST_CHECK;
 /* Fills an empty index from it; messages whose record is not where it was become orphans in r. */

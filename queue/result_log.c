@@ -1,8 +1,9 @@
 /*
  * Results are written by the thread that got the reply, under the lock, so that the order in the log is the order of
  * the events, with one write() into the page cache and no flush: a killed process has lost nothing, and a power cut may
- * repeat deliveries of the last moments. The keeper flushes behind: always before it lets go of journal space or a
- * large file of a finished message, so that the end of a message never gets to disk later than its disappearance.
+ * repeat deliveries of the last moments. The keeper flushes behind: FLUSH_AFTER_MS after the first that is not flushed, and always
+ * before it lets go of journal space or a large file of a finished message, so that the end of a message never gets to disk
+ * later than its disappearance.
  *
  * Positions count through all files: generation * RESULT_FILE_BYTES + offset. A zeroed file waits as "spare", so that
  * the log can go on while the disk is full. After a restart the log goes on in a new file.
@@ -20,9 +21,12 @@
 #include "common/base/num.h"
 #include "queue/spool_internal.h"
 
+#define FLUSH_AFTER_MS 250
+#define FLUSH_AGAIN_MS 1000 /* after a failure */
+
 void result_log_init(struct result_log *l, const struct spool_io *io, const struct log_src *log, const char *dir)
 {
-    *l = (struct result_log){ .io = io, .log = log, .dir = xstrdup(dir), .prepared_fd = -1 };
+    *l = (struct result_log){ .io = io, .log = log, .dir = xstrdup(dir), .prepared_fd = -1, .flush_at_ms = CLOCK_NEVER };
     lock_init(&l->m, LOCK_RESULT_LOG);
     l->tokens.prev = l->tokens.next = &l->tokens;
 }
@@ -61,6 +65,7 @@ static void add_file_locked(struct result_log *l, uint64_t generation, uint64_t 
         l->files = f;
     l->tail = f;
     l->end = generation * RESULT_FILE_BYTES + LOGFILE_DATA_AT;
+    l->files_begun++;
 }
 
 /* The next file becomes the tail. Under the lock because the log cannot go on without it; the spare makes it cheap. */
@@ -269,10 +274,12 @@ enum spool_status spool_result_append(struct spool *s, const struct spool_result
         t->prev->next = t;
         l->tokens.prev = t;
     }
-    bool want_spare = l->prepared_fd < 0;
+    bool want_keeper = l->prepared_fd < 0 || l->flush_at_ms == CLOCK_NEVER;
+    if (l->flush_at_ms == CLOCK_NEVER)
+        l->flush_at_ms = clock_mono_ms() + FLUSH_AFTER_MS;
     lock_drop(&l->m);
     buf_free(&b);
-    if (want_spare)
+    if (want_keeper)
         keeper_wake(s);
     if (ok)
         return SPOOL_OK;
@@ -311,7 +318,15 @@ uint64_t result_log_end(struct result_log *l)
 
 /* ---- the keeper's part ---- */
 
-bool result_log_sync(struct result_log *l)
+int64_t result_log_flush_at_ms(struct result_log *l)
+{
+    lock_take(&l->m);
+    int64_t at = l->flush_at_ms;
+    lock_drop(&l->m);
+    return at;
+}
+
+static bool flush_files(struct result_log *l)
 {
     bool ok = true, more = true;
     uint64_t after = 0;
@@ -339,11 +354,35 @@ bool result_log_sync(struct result_log *l)
             io_close(&fd);
         }
     }
-    if (l->io->sync_dir(l->io->arg, l->dir) != 0) {
-        log_error(l->log, "result log: flush of the directory %s failed: %m", l->dir);
-        ok = false;
-    }
     return ok;
+}
+
+static bool flush_names(struct result_log *l)
+{
+    if (l->io->sync_dir(l->io->arg, l->dir) == 0)
+        return true;
+    log_error(l->log, "result log: flush of the directory %s failed: %m", l->dir);
+    return false;
+}
+
+bool result_log_sync(struct result_log *l)
+{
+    lock_take(&l->m);
+    uint64_t end = l->end, begun = l->files_begun;
+    l->flush_at_ms = CLOCK_NEVER; /* what comes from now on is flushed next time */
+    lock_drop(&l->m);
+    if (end == l->flushed_end && begun == l->files_flushed)
+        return true;
+    bool ok = flush_files(l) && (begun == l->files_flushed || flush_names(l));
+    if (ok) {
+        l->flushed_end = end;
+        l->files_flushed = begun;
+        return true;
+    }
+    lock_take(&l->m);
+    l->flush_at_ms = clock_mono_ms() + FLUSH_AGAIN_MS;
+    lock_drop(&l->m);
+    return false;
 }
 
 void result_log_release(struct result_log *l, uint64_t pos)

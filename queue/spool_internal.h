@@ -84,6 +84,10 @@ struct result_log {
     struct result_file *files, *tail; /* guarded by m; tail: the last, NULL while there is none */
     int prepared_fd;         /* guarded by m: the zeroed file "spare", or -1 */
     uint64_t end;            /* guarded by m: position of the next frame */
+    int64_t flush_at_ms;     /* guarded by m: CLOCK_NEVER when nothing came since the last flush began */
+    unsigned files_begun;    /* guarded by m */
+    unsigned files_flushed;  /* keeper only: how many of them have their names on disk */
+    uint64_t flushed_end;    /* keeper only: everything before it is flushed */
     struct result_token tokens; /* guarded by m: ring of results not yet applied, rising pos */
 };
 
@@ -160,7 +164,10 @@ bool result_log_open(struct result_log *l, bool read_only, bool *newer, struct e
 /* Begins a file of its own for this run; called once, before threads. */
 bool result_log_begin(struct result_log *l, struct err *e) MUST_CHECK;
 bool result_log_prepare(struct result_log *l) MUST_CHECK;
+/* Flushes what is not flushed. Keeper, or when there is none. */
 bool result_log_sync(struct result_log *l) MUST_CHECK;
+/* When that should be done at the latest; CLOCK_NEVER when there is nothing. */
+int64_t result_log_flush_at_ms(struct result_log *l);
 /* Files entirely before pos are reused or removed. Keeper only. */
 void result_log_release(struct result_log *l, uint64_t pos);
 uint64_t result_log_mark(struct result_log *l);
@@ -180,6 +187,8 @@ bool content_read_record(struct spool *s, uint64_t id, struct journal_pos *pos, 
 void *spool_keeper(void *spool);
 /* Everything but compaction, once. */
 void keeper_round(struct spool *s);
+/* What must not wait for anything that takes long: results are flushed when they are due. */
+void keeper_tick(struct spool *s);
 
 /* ---- compact.c ---- */
 /* Empties one mostly dead segment, if there is one; returns when it is done or the spool stops. Keeper. */

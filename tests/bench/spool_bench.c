@@ -223,7 +223,7 @@ static void backlog(struct bench *b, const struct spool_options *o, const struct
     began = clock_mono_ms();
     struct index_mark mark;
     uint64_t bytes;
-    if (!checkpoint_write(b->s, &mark, &bytes, &e))
+    if (!checkpoint_write(b->s, NULL, &mark, &bytes, &e))
         abort();
     printf("checkpoint: %lld ms, %llu bytes\n", (long long)(clock_mono_ms() - began), (unsigned long long)bytes);
 }

@@ -7,7 +7,7 @@ again. In one cut of four the daemon goes on for a moment with a disk that takes
 counts too.
 $POSTHOUSE_CUTS (default 4) says how often, $POSTHOUSE_SEED repeats one.
 
-A power cut may repeat deliveries, but only those of the last seconds: the result log is flushed every second.
+A power cut may repeat deliveries, but only those of the last seconds: the result log is flushed four times a second.
 """
 import os
 import random
@@ -25,7 +25,7 @@ from witness import Witness
 
 CUTS = int(os.environ.get("POSTHOUSE_CUTS", "4"))
 SEED = int(os.environ.get("POSTHOUSE_SEED", str(random.randrange(1 << 30))))
-LAST_SECONDS = 5  # results are flushed every second; the rest is for a machine that has much to do
+LAST_SECONDS = 5  # results are flushed within a quarter of one; the rest is for a machine that has much to do
 
 
 def cut_power(hub, disk, goes_on):

@@ -391,7 +391,7 @@ static void checkpoint(struct fixture *f)
     struct index_mark k;
     uint64_t bytes;
     struct err e = ERR_INIT;
-    if (!checkpoint_write(f->s, &k, &bytes, &e))
+    if (!checkpoint_write(f->s, NULL, &k, &bytes, &e))
         fail_msg("%s", e.text);
 }
 

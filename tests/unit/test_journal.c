@@ -280,6 +280,43 @@ static void a_refused_record_that_reached_the_disk_is_cut_off(void **state)
     shim_free(&sh);
 }
 
+/* Flushes of files of the result log. */
+static unsigned flushes_of_results(struct shim *sh)
+{
+    unsigned n = 0;
+    lock_take(&sh->m);
+    for (size_t i = 0; i < sh->n; i++)
+        for (int k = 0; sh->op[i].kind == SHIM_FLUSH && k < sh->name_n; k++)
+            n += sh->names[k].name != NULL && sh->names[k].file == sh->op[i].file && strstr(sh->names[k].name, ".res") != NULL;
+    lock_drop(&sh->m);
+    return n;
+}
+
+static void results_are_flushed_behind_and_only_they(void **state)
+{
+    struct fixture *f = *state;
+    struct shim sh;
+    uint64_t id[2];
+    shim_init(&sh, f->dir, true);
+    f->o.io = &sh.io;
+    fixture_start(f);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(fixture_send(f, 1, 100, &id[i]), SPOOL_OK);
+    let_keeper_finish(f);
+    for (int i = 0; i < 2; i++) {
+        unsigned before = flushes_of_results(&sh);
+        usleep(600000); /* nothing to do: nothing is done, however long this takes */
+        assert_int_equal(flushes_of_results(&sh), before);
+        assert_int_equal(fixture_result(f, id[i], 0, OUTCOME_DEFERRED, 55), SPOOL_OK);
+        for (int64_t until = clock_mono_ms() + 20000; flushes_of_results(&sh) == before && clock_mono_ms() < until;)
+            usleep(10000);
+        assert_int_equal(flushes_of_results(&sh), before + 1);
+    }
+    f->o.io = NULL;
+    fixture_restart(f);
+    shim_free(&sh);
+}
+
 /* ---- damage ---- */
 
 static void spoil(struct fixture *f, struct journal_pos pos, int64_t by)
@@ -682,6 +719,7 @@ int main(void)
         T(any_call_may_fail),
         T(a_refused_message_stays_away_and_the_disk_may_recover),
         T(a_refused_record_that_reached_the_disk_is_cut_off),
+        T(results_are_flushed_behind_and_only_they),
         T(damage_costs_one_message),
         T(a_damaged_header_has_a_copy),
         T(old_bytes_of_recycled_segments_stay_dead),

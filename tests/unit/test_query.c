@@ -279,7 +279,7 @@ static void the_checkpoint_has_deletions_and_new_addresses(void **state)
     apply(f, &(struct index_change){ .kind = INDEX_TRASH, .id = id[1], .m = fixture_find(f, id[1]), .on_hold = true, .deleted_us = 4711,
                                      .rcpts = &r, .rcpt_count = 1 });
     assert_int_equal(index_count(spool_index(f->s)), 2);
-    if (!checkpoint_write(f->s, &k, &bytes, &e))
+    if (!checkpoint_write(f->s, NULL, &k, &bytes, &e))
         fail_msg("%s", e.text);
     spool_stop(f->s);
     fixture_forget(f);
