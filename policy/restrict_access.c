@@ -304,10 +304,17 @@ static enum lookup by_sender(struct eval *ev, const struct maps *m, struct span 
     return got == LOOKUP_FOUND ? by_mail_addr(ev, m, to.is_bad ? sender : to.address, value, e) : got;
 }
 
+static bool is_before_mail(const struct eval *ev)
+{
+    return ev->c->sender.p == NULL || ev->stage == STAGE_CONNECT || ev->stage == STAGE_HELO || ev->stage == STAGE_ETRN;
+}
+
 STEP_FN(step_check_sender_access)
 {
     struct err e = ERR_INIT;
     struct span value = { NULL, 0 };
+    if (is_before_mail(ev))
+        return ANSWER_DUNNO;
     enum lookup got = by_sender(ev, s->table, &value, &e);
     return eval_access_answer(ev, s, SUBJECT_SENDER, got, value, &e);
 }
@@ -316,7 +323,7 @@ STEP_FN(step_check_recipient_access)
 {
     struct err e = ERR_INIT;
     struct span value = { NULL, 0 };
-    if (ev->c->recipient.n == 0)
+    if (ev->c->recipient.n == 0 || ev->stage == STAGE_ETRN)
         return ANSWER_DUNNO;
     struct span addr = ev->route != NULL ? ev->route->recipient : ev->c->recipient;
     enum answer got = eval_access_answer(ev, s, SUBJECT_RECIPIENT, by_mail_addr(ev, s->table, addr, &value, &e), value, &e);

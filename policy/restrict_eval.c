@@ -467,6 +467,17 @@ static bool run_single(struct eval *ev, enum restriction_list id)
     return true;
 }
 
+/* The recipient of a message that has only one is known here too. */
+static bool run_content(struct eval *ev, enum restriction_list id)
+{
+    struct err e = ERR_INIT;
+    if (ev->s->lists[id].count > 0 && ev->c->recipient.n > 0 && !resolve_recipient(ev, &e)) {
+        ev->list = id;
+        return eval_tempfail(ev, ev->c->recipient, &e) != ANSWER_REJECT;
+    }
+    return run_single(ev, id);
+}
+
 static bool run_stage(struct eval *ev)
 {
     switch (ev->stage) {
@@ -481,9 +492,9 @@ static bool run_stage(struct eval *ev)
     case STAGE_VRFY:
         return run_vrfy(ev);
     case STAGE_DATA:
-        return run_single(ev, LIST_DATA);
+        return run_content(ev, LIST_DATA);
     case STAGE_END_OF_DATA:
-        return run_single(ev, LIST_END_OF_DATA);
+        return run_content(ev, LIST_END_OF_DATA);
     case STAGE_ETRN:
         return (!ev->s->p->smtpd_delay_reject || (run_list(ev, LIST_CLIENT) && run_list(ev, LIST_HELO)))
                && run_single(ev, LIST_ETRN);

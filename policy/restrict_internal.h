@@ -175,6 +175,7 @@ STEP_FN(step_reject_non_fqdn_recipient);
 STEP_FN(step_reject_unlisted_sender);
 STEP_FN(step_reject_unlisted_recipient);
 STEP_FN(step_permit_auth_destination);
+STEP_FN(step_check_relay_domains);
 STEP_FN(step_reject_unauth_destination);
 STEP_FN(step_defer_unauth_destination);
 STEP_FN(step_check_client_access);

@@ -59,7 +59,7 @@ STEP_FN(step_reject_multi_bounce)
 
 STEP_FN(step_sleep)
 {
-    if (ev->is_waiting || policy_answers_has_slept(ev->c->answers, ev->sleeps++, s->ms))
+    if (s->ms == 0 || ev->is_waiting || policy_answers_has_slept(ev->c->answers, ev->sleeps++, s->ms))
         return ANSWER_DUNNO;
     ev->is_waiting = true;
     return ANSWER_REJECT; /* nothing behind it is evaluated before its time */
@@ -219,7 +219,7 @@ STEP_FN(step_reject_non_fqdn_sender)
 STEP_FN(step_reject_non_fqdn_recipient)
 {
     (void)s;
-    if (ev->c->recipient.n == 0 || is_fqdn_address(ev->c->recipient) || span_ieq_cstr(ev->c->recipient, "postmaster"))
+    if (ev->stage == STAGE_ETRN || ev->c->recipient.n == 0 || is_fqdn_address(ev->c->recipient) || span_ieq_cstr(ev->c->recipient, "postmaster"))
         return ANSWER_DUNNO;
     return eval_reject_why(ev, SUBJECT_RECIPIENT, (int)ev->s->p->non_fqdn_reject_code, "5.5.2",
                            "need fully-qualified address");
@@ -333,6 +333,21 @@ STEP_FN(step_reject_unauth_destination)
 {
     (void)s;
     return deny_relay(ev, (int)ev->s->p->relay_domains_reject_code, "5.7.1");
+}
+
+/* The old one: a client whose name is in relay_domains may relay, and what is not refused is permitted. */
+STEP_FN(step_check_relay_domains)
+{
+    (void)s;
+    struct err e = ERR_INIT;
+    if (ev->route == NULL)
+        return ANSWER_DUNNO;
+    enum lookup got = match_list_name(ev->p->relay_domains, ev->c->name, &e);
+    if (got == LOOKUP_TEMPFAIL)
+        return eval_tempfail(ev, ev->c->recipient, &e);
+    if (got == LOOKUP_FOUND || eval_auth_destination(ev) == ANSWER_PERMIT)
+        return ANSWER_PERMIT;
+    return eval_reject_why(ev, SUBJECT_RECIPIENT, (int)ev->s->p->relay_domains_reject_code, "5.7.1", "Relay access denied");
 }
 
 STEP_FN(step_defer_unauth_destination)

@@ -73,7 +73,7 @@ static const struct restriction rows[] = {
     { "permit_auth_destination", ARG_NONE, 0, step_permit_auth_destination },
     { "reject_unauth_destination", ARG_NONE, RF_GUARDS_RELAY, step_reject_unauth_destination },
     { "defer_unauth_destination", ARG_NONE, RF_GUARDS_RELAY, step_defer_unauth_destination },
-    { "check_relay_domains", ARG_NONE, RF_GUARDS_RELAY, step_reject_unauth_destination },
+    { "check_relay_domains", ARG_NONE, RF_GUARDS_RELAY, step_check_relay_domains },
     { "reject_non_fqdn_recipient", ARG_NONE, 0, step_reject_non_fqdn_recipient },
     { "reject_unlisted_recipient", ARG_NONE, 0, step_reject_unlisted_recipient },
     { "check_recipient_maps", ARG_NONE, 0, step_reject_unlisted_recipient },

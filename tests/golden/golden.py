@@ -8,6 +8,7 @@
 Each file is one server with a listener for each dialogue (`-o`), one DNS zone, and the dialogues. See README.md for the format.
 """
 import argparse
+import fnmatch
 import os
 import pathlib
 import re
@@ -23,6 +24,7 @@ sys.path.insert(0, str(HERE.parent / "bench"))
 from client import Client
 from dnsstub import DnsStub
 from hub import Hub, MASTER, wait_for
+from policyserver import PolicyServer
 
 COMMON = {
     "myhostname": "mx.golden.test", "mydomain": "golden.test", "myorigin": "golden.test",
@@ -46,6 +48,37 @@ class Case:
         self.title, self.line = title, line
         self.set, self.client, self.talk, self.only = {}, CLIENT, [], None
         self.address = None
+        self.log = []   # (line number, "L" or "N", pattern)
+        self.each, self.said, self.expects = None, {}, {}
+
+
+# Where the answer of a list is seen, and what comes before it.
+EACH = {
+    "client": "rcpt", "helo": "rcpt", "sender": "rcpt", "relay": "rcpt", "recipient": "rcpt", "data": "data", "end_of_data": "end", "etrn": "etrn",
+    "client-now": "greeting", "helo-now": "helo", "sender-now": "mail",
+}
+
+
+def expand(case, place, expected):
+    """The dialogue that shows what a restriction does in one list."""
+    number, text = expected
+    name, _, now = place.partition("-")
+    c = Case(f"{case.title} in smtpd_{name}_restrictions{', at once' if now else ''}", number)
+    guard = ", permit_mynetworks, reject_unauth_destination" if name == "relay" else ""
+    c.set = {**case.set, f"smtpd_{name}_restrictions": case.each + guard, **({"smtpd_delay_reject": "no"} if now else {})}
+    c.client, c.only = case.client, case.only
+    helo, sender, rcpt = (case.said.get(k, v) for k, v in (("helo:", "client.test"), ("from:", "u@x.test"), ("to:", "user@vmail.test")))
+    steps = [("greeting", None, "220"), ("helo", f"EHLO {helo}", "250"), ("mail", f"MAIL FROM:<{sender}>", "250"),
+             ("rcpt", f"RCPT TO:<{rcpt}>", "250"), ("data", "DATA", "354"), ("end", ".", "250")]
+    if name == "etrn":
+        steps = steps[:2] + [("etrn", "ETRN relay.test", "250")]
+    for at, command, usual in steps:
+        if command is not None:
+            c.talk.append((number, "C", command))
+        c.talk.append((number, "S", text if at == EACH[place] else usual))
+        if at == EACH[place]:
+            break
+    return c
 
 
 class Script:
@@ -54,10 +87,39 @@ class Script:
     def __init__(self, path):
         self.path = path
         self.main, self.files, self.zone, self.cases = {}, {}, {}, []
+        self.policy = []  # [attribute=value, action]
         self.read()
 
+    def expand(self, is_reference, fills):
+        """Dialogues of "each" become one for each list."""
+        cases = []
+        for case in self.cases:
+            if case.each is None:
+                cases.append(case)
+                continue
+            if fills:
+                case.expects = {place: (case.line, "...") for place in EACH}
+            missing = [place for place in EACH if place not in case.expects]
+            if missing:
+                raise SyntaxError(f"{self.path}:{case.line}: no E: line for {', '.join(missing)}")
+            cases += [expand(case, place, (e[0], e[2] if is_reference and len(e) > 2 else e[1])) for place, e in case.expects.items()]
+        self.sources, self.cases = self.cases, cases
+
+    def replace(self, name, value):
+        for values in [self.main] + [c.set for c in self.cases]:
+            for k, v in values.items():
+                values[k] = v.replace(name, value)
+
+    def answer(self, request):
+        """What the policy server says: the first line that fits."""
+        for what, action in self.policy:
+            name, _, value = what.partition("=")
+            if fnmatch.fnmatchcase(request.get(name, ""), value):
+                return action
+        return "DUNNO"
+
     def read(self):
-        case, table = None, None
+        case, table, place = None, None, None
         for number, raw in enumerate(self.path.read_text().splitlines(), 1):
             line = raw.rstrip()
             if line.startswith((" ", "\t")) and table is not None:
@@ -82,6 +144,19 @@ class Script:
                 case.client = self.client(rest.split())
             elif word == "only:":  # posthouse or postfix, and why
                 case.only = rest
+            elif word in ("L:", "N:"):
+                case.log.append((number, word[0], rest))
+            elif word == "policy:":
+                self.policy.append(rest.split(None, 1))
+            elif word == "each:":
+                case.each, place = rest, None
+            elif word in ("helo:", "from:", "to:"):
+                case.said[word] = rest
+            elif word == "E:":
+                place, _, text = rest.partition(" ")
+                case.expects[place] = (number, text)
+            elif word == "R:" and case.each is not None:
+                case.expects[place] += (rest,)
             elif word in ("C:", "S:", "R:") or line in ("C:", "S:"):
                 case.talk.append((number, word[0], rest))
             else:
@@ -290,6 +365,22 @@ def expectations(case, is_reference):
     return talk
 
 
+def check_log(server, case, begin):
+    """L: a line that comes; N: one that has not come when all of those are there. "..." stands for anything."""
+    patterns = [(number, kind, re.compile(".*".join(re.escape(p) for p in text.split("...")))) for number, kind, text in case.log]
+    def found(pattern):
+        return any(pattern.search(line) for line in server.log()[begin:].splitlines())
+    for number, kind, pattern in patterns:
+        if kind == "L":
+            try:
+                wait_for("a log line", lambda: found(pattern))
+            except AssertionError:
+                raise Difference(f"line {number}: not in the log: {pattern.pattern}") from None
+    for number, kind, pattern in patterns:
+        if kind == "N" and found(pattern):
+            raise Difference(f"line {number}: in the log: {pattern.pattern}")
+
+
 def run(server, script, args, results):
     for case in script.cases:
         title = f"{script.path.name}:{case.line}: {case.title}"
@@ -300,9 +391,11 @@ def run(server, script, args, results):
             results.append((title, None, []))
             continue
         replies, why = [], None
+        begin = len(server.log()) if case.log else 0
         try:
             for step in play(server, case, bool(args.reference)):
                 replies.append(step)
+            check_log(server, case, begin)
         except (Difference, AssertionError, OSError, EOFError) as e:
             why = str(e) or repr(e)
         results.append((title, why, replies))
@@ -313,11 +406,52 @@ def run(server, script, args, results):
 def fill(script, results):
     """The file with the replies that came (of failed dialogues the last one)."""
     lines = script.path.read_text().splitlines()
+    if any(case.each for case in script.sources):
+        return fill_each(script, lines, results)
     for _, why, replies in results:
         if why and replies:
             number, _, reply = replies[-1]
             lines[number - 1] = "S: " + reply.lines[-1]
     script.path.write_text("\n".join(lines) + "\n")
+
+
+def fill_each(script, lines, results):
+    got = {title.split(": ", 1)[1]: replies[-1][2].lines[-1] if replies else "-" for title, _, replies in results}
+    out, case = [], None
+    by_line = {c.line: c for c in script.sources}
+    for number, line in enumerate(lines, 1):
+        if line.startswith("== "):
+            case = by_line[number]
+        if case is not None and case.each and line.startswith(("E:", "R:")):
+            continue
+        out.append(line)
+        if case is not None and case.each and line.startswith("each:"):
+            for place in EACH:
+                title = expand(case, place, (0, "")).title
+                reply = got.get(title, "-")
+                out.append(f"E: {place} {reply if reply[0] in '45' else reply[:3]}")
+    script.path.write_text("\n".join(out) + "\n")
+
+
+# ---- which restriction is in which list ----
+
+LISTS = ("client", "helo", "sender", "relay", "recipient", "data", "end_of_data", "etrn")
+
+
+def coverage(scripts):
+    """Prints the lists in which each name of the language is played; the names that are in none, and holes, are returned."""
+    names = re.findall(r'^    \{ "(\w+)", ARG_', (HERE / "../../policy/restrict_table.c").read_text(), re.M)
+    seen = {n: set() for n in names}
+    for script in scripts:
+        for case in script.cases:
+            for k, v in {**script.main, **case.set}.items():
+                m = re.fullmatch(r"smtpd_(\w+)_restrictions", k)
+                for name in re.findall(r"\w+", v) if m else []:
+                    if name in seen:
+                        seen[name].add(m[1])
+    for name in names:
+        print(f"  {name}: {' '.join(l for l in LISTS if l in seen[name]) or 'NOWHERE'}")
+    return [f"{n}: not in {', '.join(l for l in LISTS if l not in seen[n])}" for n in names if not seen[n] >= set(LISTS)]
 
 
 def own_network(root):
@@ -341,15 +475,25 @@ def main():
     p.add_argument("--fill", action="store_true")
     p.add_argument("--log", action="store_true", help="print the server's log")
     p.add_argument("-k", metavar="WORD")
+    p.add_argument("--coverage", action="store_true", help="print which restriction is played in which list, and nothing else")
     p.add_argument("files", nargs="*", type=pathlib.Path)
     args = p.parse_args()
     if args.reference:
         own_network(args.reference)
     files = args.files or sorted(HERE.glob("*.txt"))
+    scripts = [Script(path) for path in files]
+    for script in scripts:
+        script.expand(bool(args.reference), args.fill)
+    holes = coverage(scripts) if args.coverage or not args.files else []
+    for hole in holes:
+        print(f"[  FAILED  ] {hole}")
+    if args.coverage:
+        return 1 if holes else 0
     everything = []
-    for path in files:
-        script, results, begin = Script(path), [], time.monotonic()
-        with DnsStub(script.zone, port=53 if args.reference else 0) as stub:
+    for script in scripts:
+        path, results, begin = script.path, [], time.monotonic()
+        with DnsStub(script.zone, port=53 if args.reference else 0) as stub, PolicyServer(script.answer) as policy:
+            script.replace("{POLICY}", policy.address)
             with (Postfix(script, args.reference) if args.reference else Posthouse(script, stub)) as server:
                 run(server, script, args, results)
                 if args.log:
@@ -369,7 +513,7 @@ def main():
         print(f"[  SKIPPED ] {skipped} test(s).")
     if bad:
         print(f"[  FAILED  ] {bad} test(s)")
-    return 1 if bad or not everything else 0
+    return 1 if bad or holes or not everything else 0
 
 
 if __name__ == "__main__":
