@@ -199,19 +199,25 @@ static bool read_answer(struct stream *s, struct arena *a, struct span *action, 
     struct span line;
     *action = span_of(NULL, 0);
     for (int i = 0; i < LINES_MAX; i++) {
-        if (stream_read_line(s, LINE_MAX_BYTES, &line) != STREAM_OK) {
-            err_set(e, "%s", stream_error_text(s));
+        enum stream_status got = stream_read_line(s, LINE_MAX_BYTES, &line);
+        if (got != STREAM_OK) {
+            err_set(e, "%s", got == STREAM_TOO_LONG ? "a line of the answer is too long" : stream_error_text(s));
             return false;
         }
         if (line.n == 0) {
-            if (action->p != NULL)
+            if (action->n > 0)
                 return true;
             err_set(e, "the answer has no action");
             return false;
         }
         ptrdiff_t eq = span_find(line, '=');
-        if (eq > 0 && span_eq(span_of(line.p, (size_t)eq), SPAN_LIT("action")))
-            *action = arena_dup_span(a, span_trim(span_from(line, (size_t)eq + 1)));
+        if (eq <= 0 || !span_eq(span_of(line.p, (size_t)eq), SPAN_LIT("action")))
+            continue;
+        if (action->p != NULL) {
+            err_set(e, "the answer has more than one action");
+            return false;
+        }
+        *action = arena_dup_span(a, span_trim(span_from(line, (size_t)eq + 1)));
     }
     err_set(e, "the answer does not end");
     return false;

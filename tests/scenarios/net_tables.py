@@ -133,21 +133,27 @@ def test_servers_own_failure_and_hang_up():
             sender(c, "good@example.org", 250)
 
 
-GARBAGE = {"socketmap": [b"x" * 10 + b":", b"3:OK ;", b"05:OK ok,", b"999999999:", b"2:HI,", b"5:OK ok,junk", b"3:OK ,"],
-           "tcp": [b"hello\n", b"200\n", b"200 %4\n", b"200 %zz\n", b"200 OK\nmore\n", b"x" * 5000 + b"\n", b"200 \n", b"600 x\n"],
+GARBAGE = {"socketmap": [b"x" * 10 + b":", b"3:OK ;", b"05:OK ok,", b"999999999:", b"2:HI,", b"5:OK ok,junk", b"3:OK ,", b"-5:OK ok,", b"5:OK ok;",
+                         b"5:ok ok,", b"2:OK,", b"1:O,", b"0:,", b",", b"\n", b"5:OK\0ok,", b"\x16\x03\x01\x02\x00", b"HTTP/1.1 200 OK\r\n\r\n", b"220 hi\r\n"],
+           "tcp": [b"hello\n", b"200\n", b"200 %4\n", b"200 %zz\n", b"200 OK\nmore\n", b"x" * 5000 + b"\n", b"200 \n", b"600 x\n", b"200OK\n", b"\n", b"-1 OK\n", b"2000 OK\n", b"20 OK\n",
+                   b" 200 OK\n", b"200 %00\n", b"HTTP/1.1 200 OK\r\n\r\n", b"\x16\x03\x01\x02\x00\n", b"5:OK ok,\n"],
            "memcache": [b"VALUE other 0 2\r\nOK\r\nEND\r\n", b"VALUE good@example.org 0 9\r\nOK\r\nEND\r\nxxxxxxx",
                         b"VALUE good@example.org 0 99999999\r\n", b"ERROR\r\n", b"VALUE good@example.org 0 0\r\n\r\nEND\r\n",
-                        b"x" * 3000 + b"\r\n"]}
+                        b"x" * 3000 + b"\r\n", b"VALUE good@example.org 0 -2\r\nOK\r\nEND\r\n", b"VALUE good@example.org 0 2\r\nOKx\r\nEND\r\n",
+                        b"VALUE good@example.org 0 2\r\nOK\r\nVALUE good@example.org 0 2\r\nNO\r\nEND\r\n", b"VALUE good@example.org 2\r\nOK\r\nEND\r\n",
+                        b"VALUE good@example.org 0 0x2\r\nOK\r\nEND\r\n", b"STORED\r\n", b"\r\n", b"END\r\nVALUE good@example.org 0 2\r\nOK\r\nEND\r\n",
+                        b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x16\x03\x01\x02\x00\r\n"]}
 
 
 def test_garbage_is_a_temporary_failure():
+    """Never found, never "not found"; what comes behind an answer is not the answer to the next question."""
     for kind, replies in GARBAGE.items():
-        with Place(kind, {}) as place, Hub(check(place.spec)) as hub, hub.client() as c:
-            for bad in replies:
-                place.server.content["good@example.org"] = bad
-                sender(c, "good@example.org", 451)
-                place.server.content["good@example.org"] = "OK"
+        bad = {f"bad{i}@example.org": r.replace(b"good@example.org", f"bad{i}@example.org".encode()) for i, r in enumerate(replies)}
+        with Place(kind, {"good@example.org": "OK", **bad}, retry_pause="0") as place, Hub(check(place.spec)) as hub, hub.client() as c:
+            for key in bad:
+                sender(c, key, 451)
                 sender(c, "good@example.org", 250)
+                sender(c, "none@example.org", 554)
 
 
 def test_a_slow_server_holds_nobody_else():

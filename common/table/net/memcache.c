@@ -72,6 +72,10 @@ static enum pool_use use_get(void *arg, void *conn, int64_t deadline_ms, struct 
         buf_reset(&c->in);
         return POOL_DONE;
     }
+    if (x->answer == NET_NONE) { /* so who knows to which question it belongs */
+        err_set(e, "there is more behind the end of the answer");
+        x->answer = NET_GARBAGE;
+    }
     if (x->answer != NET_FOUND)
         return POOL_SPOILED;
     static const char end[] = "\r\nEND\r\n";
