@@ -9,6 +9,7 @@
 #include "common/base/mem.h"
 #include "common/mail/address.h"
 #include "policy/policy_internal.h"
+#include "policy/verify.h"
 #include "policy/rewrite/rewrite_internal.h"
 
 /* The recipient as the route is being made. */
@@ -254,12 +255,23 @@ void route_filter(const struct policy *p, struct span filter, struct span recipi
     *nexthop = arena_dup_span(a, *nexthop);
 }
 
+/* Mail to the sender of our notices is what nobody is to be told of; it needs no local delivery. */
+static void absorb_own(struct making *m)
+{
+    struct route *r = m->out;
+    struct span local, domain;
+    if (r->cls != ROUTE_LOCAL || !addr_split(r->recipient, &local, &domain) || !span_ieq_cstr(local, m->p->p->double_bounce_sender))
+        return;
+    r->transport = SPAN_LIT("discard");
+    r->nexthop = SPAN_LIT("undeliverable postmaster notification discarded");
+}
+
 enum lookup route_way(const struct policy *p, struct span sender, struct span recipient, struct arena *a, struct route *out,
                       struct err *e)
 {
     struct route r = { .is_postmaster = span_ieq_cstr(recipient, "postmaster") };
     struct making m = { .p = p, .sender = sender, .a = a, .out = &r, .e = e };
-    if (address_resolve(p, recipient, a, &m.to, e) == LOOKUP_TEMPFAIL)
+    if (address_resolve(p, verify_plain_sender(p->p, recipient, a), a, &m.to, e) == LOOKUP_TEMPFAIL)
         return LOOKUP_TEMPFAIL;
     r.recipient = m.to.address;
     r.is_routed = m.to.is_routed;
@@ -272,6 +284,7 @@ enum lookup route_way(const struct policy *p, struct span sender, struct span re
     if (find_class(&m) == LOOKUP_TEMPFAIL || route_class(&m) == LOOKUP_TEMPFAIL
         || apply_transport_maps(&m) == LOOKUP_TEMPFAIL || apply_relocated_maps(&m) == LOOKUP_TEMPFAIL)
         return LOOKUP_TEMPFAIL;
+    absorb_own(&m);
     if (!has_text_nexthop(r.transport) && span_find(r.nexthop, '/') < 0)
         r.nexthop = lower(a, r.nexthop);
     *out = r;

@@ -79,3 +79,5 @@ struct arena;
 struct span verify_sender(const struct params *p, int64_t now_s, struct arena *a);
 /* The address is one of ours that probes have, or had until lately. */
 bool verify_is_sender(const struct params *p, struct span address);
+/* Without its changing part, if the address is such a one. */
+struct span verify_plain_sender(const struct params *p, struct span address, struct arena *a);

@@ -55,3 +55,13 @@ bool verify_is_sender(const struct params *p, struct span address)
             return true;
     return false;
 }
+
+struct span verify_plain_sender(const struct params *p, struct span address, struct arena *a)
+{
+    struct span all = span_cstr(p->address_verify_sender), local, domain;
+    if (p->address_verify_sender_ttl < 1000 || !verify_is_sender(p, address))
+        return address;
+    if (addr_split(all, &local, &domain))
+        return arena_dup_span(a, all);
+    return span_cstr(arena_printf(a, "%.*s@%s", SPAN_ARG(all), p->myorigin));
+}

@@ -73,10 +73,10 @@ static enum lookup add_all(struct smtpd_sess *S, const struct rcpt_ctx *x, struc
     struct arena *a = smtpd_scratch(S);
     struct route *routes = arena_alloc(a, (to->count + 1) * sizeof *routes);
     for (size_t i = 0; i < to->count; i++) {
-        struct span addr = to->list[i].addr;
-        if (span_eq(addr, x->route.recipient))
+        struct span addr = to->list[i].addr, owner = to->list[i].sender, sender = owner.n > 0 ? owner : S->tx->msg->env.sender;
+        if (owner.n == 0 && span_eq(addr, x->route.recipient))
             routes[i] = x->route;
-        else if (route_resolve_for(S->svc->policy, S->svc->svc, S->tx->msg->env.sender, addr, a, &routes[i], e) == LOOKUP_TEMPFAIL)
+        else if (route_resolve_for(S->svc->policy, S->svc->svc, sender, addr, a, &routes[i], e) == LOOKUP_TEMPFAIL)
             return LOOKUP_TEMPFAIL;
     }
     bool is_told = UNLIKELY(x->params.notify & NOTIFY_SUCCESS) && route_targets_is_expanded(to, from), is_new = false;

@@ -246,5 +246,27 @@ def test_owners_of_lists():
         assert envelope(hub, "a@q", ["staff@here.example"]) == ({"keeper@z"}, ["one@x", "two@y"])
 
 
+def test_owners_route():
+    """Where mail for a list goes is a matter of its owner, who is its sender, at once and after a restart."""
+    with Sink() as first, Sink() as second, Hub({
+            "mydestination": "here.example", "myorigin": "here.example", "local_recipient_maps": "$alias_maps",
+            "alias_maps": "inline:{ { staff=one@far.example }, { owner-staff=keeper@here.example } }",
+            "sender_dependent_relayhost_maps": f"inline:{{ {{ owner-staff@here.example=[127.0.0.1]:{first.port} }}, {{ a@q.example=[127.0.0.1]:{second.port} }} }}"}) as hub:
+        def submit_both():
+            with hub.client() as c:
+                c.send_mail("a@q.example", ["staff@here.example", "two@far.example"], MAIL)
+        submit_both()
+        wait_for("both", lambda: len(first.mails) == len(second.mails) == 1)
+        first.on["MAIL"] = second.on["MAIL"] = lambda s, a: "450 4.3.0 later"
+        submit_both()
+        wait_for("both to wait", lambda: len(hub.queue()) == 2 and all(r.get("delay_reason") for m in hub.queue() for r in m["recipients"]))
+        hub.stop()
+        hub.start()
+        first.on["MAIL"] = second.on["MAIL"] = lambda s, a: None
+        hub.ctl("queue", "flush")
+        wait_for("both again", lambda: len(first.mails) == len(second.mails) == 2)
+        assert {m["sender"] for m in first.mails} == {"owner-staff@here.example"} and {m["sender"] for m in second.mails} == {"a@q.example"}
+
+
 if __name__ == "__main__":
     cases.main(globals())

@@ -257,6 +257,30 @@ def test_our_own_probes_are_let_in():
             assert rcpt(hub, "user@example.com").code == 554
 
 
+def test_mail_to_our_own_probes_ends_here():
+    """What is sent to the changing sender goes to the plain one, and nobody reads the mail of the double-bounce address."""
+    with Sink() as sink:
+        heard = watch(sink)
+        more = {"mydestination": "hub.example.net", "local_recipient_maps": "inline:{ prober=x }", "local_transport": "virtual",
+                "virtual_mailbox_maps": "inline:{ user@example.com=user/ prober@hub.example.net=prober/ }"}
+        with hub_with(sink, address_verify_sender_ttl="1000s", **more) as hub:
+            rcpt(hub, "one@relay.example")
+            probe = re.match(r"MAIL FROM:<(double-bounce[^>]+)>", [h for h in heard if h.startswith("MAIL")][0])[1]
+            for to in probe, probe.upper(), "double-bounce@hub.example.net":
+                with hub.client() as c:
+                    qid = c.send_mail("x@relay.example", [to], b"Subject: s\r\n\r\nx\r\n")
+                hub.wait_log(rf"{qid}: to=<double-bounce@hub\.example\.net>, .*relay=none, .*dsn=2\.0\.0, status=sent \(undeliverable postmaster notification discarded\)$" if to.islower() else rf"{qid}: to=.*status=sent \(undeliverable")
+            hub.main["address_verify_sender"] = "prober"
+            hub.write_conf()
+            hub.reload()
+            rcpt(hub, "two@relay.example")
+            probe = re.match(r"MAIL FROM:<(prober[^>]+)>", [h for h in heard if h.startswith("MAIL")][-1])[1]
+            assert probe != "prober@hub.example.net"
+            with hub.client() as c:
+                c.send_mail("x@relay.example", [probe], b"Subject: s\r\n\r\nx\r\n")
+            assert len(hub.wait_mails(1, "prober")) == 1
+
+
 def test_results_outlive_a_restart():
     with Sink() as sink:
         heard = watch(sink)
