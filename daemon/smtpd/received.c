@@ -38,9 +38,10 @@ void smtpd_put_received(struct smtpd_sess *S, struct buf *b)
     buf_puts(b, " id ");
     buf_puts(b, smtpd_qid(S));
     /* The field is of seven bits, so that nobody needs SMTPUTF8 for it. */
-    if (tx->accepted == 1 && tx->first_rcpt.n <= FOR_SHOWN && span_is_ascii(tx->first_rcpt)) {
+    struct span rcpt = tx->accepted == 1 ? addr_quoted(smtpd_scratch(S), tx->first_rcpt) : SPAN_LIT("");
+    if (rcpt.n > 0 && rcpt.n <= FOR_SHOWN && span_is_ascii(rcpt)) {
         buf_puts(b, "\r\n\tfor <");
-        addr_quote(b, tx->first_rcpt);
+        buf_add_span(b, rcpt);
         buf_puts(b, ">; ");
     } else {
         buf_puts(b, "; ");

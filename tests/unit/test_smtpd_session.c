@@ -216,7 +216,7 @@ static void test_log_lines(void **state)
     assert_logged(f, "connect from localhost[127.0.0.1]\n");
     snprintf(want, sizeof want, "%s: client=localhost[127.0.0.1]\n%s: message-id=<m@x>\n", qid, qid);
     assert_logged(f, want);
-    assert_logged(f, "NOQUEUE: reject: RCPT from localhost[127.0.0.1]: 454 4.7.1 <\"x y\"@remote.example>: Relay access denied; "
+    assert_logged(f, "NOQUEUE: reject: RCPT from localhost[127.0.0.1]: 454 4.7.1 <x y@remote.example>: Relay access denied; "
                      "from=<\"a b\"@c.example> to=<\"x y\"@remote.example> proto=ESMTP helo=<client.example>\n");
     assert_logged(f, "disconnect from localhost[127.0.0.1] ehlo=1 mail=2 rcpt=1/2 data=1 quit=1 commands=6/7 notes=bare_lf\n");
 
