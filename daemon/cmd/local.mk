@@ -54,7 +54,8 @@ sendmail_SOURCES = \
 	daemon/cmd/sendmail_deliver.c \
 	daemon/cmd/sendmail_queue.c \
 	daemon/cmd/sendmail_verify.c \
-	daemon/cmd/sendmail_smtp.c
+	daemon/cmd/sendmail_smtp.c \
+	daemon/cmd/sendmail_smtp_down.c
 sendmail_LDADD = $(CTL_LIBS)
 
 # The names by which the same program lists the queue and checks the alias files: commands for everybody, hence in bindir.

@@ -21,6 +21,16 @@ static bool put(struct mail_input *in, const char *p, size_t n)
     return in->file != NULL && fwrite(p, 1, n, in->file) == n;
 }
 
+bool mail_input_add(struct mail_input *in, struct span bytes)
+{
+    return put(in, bytes.p, bytes.n);
+}
+
+bool mail_input_finish(struct mail_input *in)
+{
+    return in->file == NULL || fflush(in->file) == 0;
+}
+
 static bool is_mailbox_from(const char *p, size_t n)
 {
     while (n > 0 && *p == '>') {
@@ -63,7 +73,7 @@ enum mail_input_status mail_input_read(struct mail_input *in, FILE *from, bool k
         err_set_sys(e, errno, "reading standard input");
         status = INPUT_FAILED;
     }
-    if (status == INPUT_OK && in->file != NULL && fflush(in->file) != 0) {
+    if (status == INPUT_OK && !mail_input_finish(in)) {
         err_set_sys(e, errno, "temporary file");
         status = INPUT_FAILED;
     }

@@ -27,6 +27,9 @@ enum mail_input_status { INPUT_OK, INPUT_TOO_BIG, INPUT_FAILED };
 
 /* limit_bytes 0: none. */
 enum mail_input_status mail_input_read(struct mail_input *in, FILE *from, bool keep_dots, uint64_t limit_bytes, struct err *e) MUST_CHECK;
+/* For who reads otherwise: adds bytes to an empty or begun input; at the end mail_input_finish(). False with errno. */
+bool mail_input_add(struct mail_input *in, struct span bytes) MUST_CHECK;
+bool mail_input_finish(struct mail_input *in) MUST_CHECK;
 void mail_input_free(struct mail_input *in);
 /* Calls fn with all pieces in order; false when fn or reading failed. */
 bool mail_input_each(struct mail_input *in, bool (*fn)(void *arg, struct span piece), void *arg) MUST_CHECK;

@@ -25,4 +25,5 @@ int sendmail_list(struct sendmail *sm);    /* sendmail_queue.c */
 int sendmail_flush(struct sendmail *sm);
 int sendmail_verify(struct sendmail *sm);  /* sendmail_verify.c */
 int sendmail_smtp(struct sendmail *sm);    /* sendmail_smtp.c */
+int sendmail_smtp_down(struct sendmail *sm); /* sendmail_smtp_down.c */
 int sendmail_aliases(struct sendmail *sm); /* sendmail_aliases.c */

@@ -1,6 +1,6 @@
 /*
  * sendmail -bs: the connection to public/submit becomes an SMTP session of the daemon; bytes go through unchanged, both ways, until
- * the daemon closes.
+ * the daemon closes. While no daemon runs, sendmail_smtp_down.c speaks with the client.
  */
 #include "daemon/cmd/sendmail.h"
 
@@ -67,6 +67,8 @@ int sendmail_smtp(struct sendmail *sm)
     enum ctl_connect st = ctl_connect(path, &c, &e);
     int status = st == CTL_CONNECT_OK ? 0 : EX_TEMPFAIL;
     free(path);
+    if (st == CTL_CONNECT_DOWN)
+        return sendmail_smtp_down(sm);
     if (status == 0 && (!ctl_request(&c, json_pack("{s:s}", "op", "smtp"), &e) || (status = ctl_finish(&c, NULL, &e)) != 0))
         status = status == 0 ? EX_TEMPFAIL : status;
     if (status != 0) {

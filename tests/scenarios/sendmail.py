@@ -176,9 +176,33 @@ def test_smtp_on_standard_input():
         assert hub.wait_mails(1)[0].endswith(b"\n\n.x\n")
         r = hub.sendmail("-bs", stdin=b"NOOP\r\n")  # input ends without QUIT
         assert b"250 2.0.0 Ok" in r.stdout, r
+
+
+def test_smtp_on_standard_input_while_the_daemon_is_down():
+    with Hub({"message_size_limit": "2000"}) as hub:
         hub.stop()
-        r = hub.sendmail("-bs", stdin=dialogue, check=False)
-        assert r.returncode == 75 and r.stdout.startswith(b"421 4.3.2 hub.example.net"), r
+
+        def talk(text, status=0):
+            r = hub.sendmail("-bs", stdin=text, check=False)
+            assert r.returncode == status, r
+            return r.stdout.decode().split("\r\n")
+
+        one = b"MAIL FROM:<a@b.example> SIZE=10\r\nRCPT TO:<user@example.com>\r\nDATA\r\nSubject: first\r\n\r\n..x\n.\n..\r\n.\r\n"
+        big = b"MAIL FROM:<a@b.example>\r\nRCPT TO:<user@example.com>\r\nDATA\r\n" + b"0123456789\r\n" * 200 + b".\r\n"
+        lines = talk(b"EHLO me\r\n" + one + big + b"MAIL FROM:<>\r\nRCPT TO:<a b@>\r\nDATA\r\nRCPT TO:<\"us\\er\"@example.com>\r\n"
+                     b"RCPT TO:<user@example.com> NOTIFY=NEVER\r\nBDAT 5\r\nRSET\r\nRCPT TO:<user@example.com>\r\nMAIL FROM:<x> SIZE=3000\r\nQUIT\r\n")
+        assert lines[0].startswith("220 hub.example.net ESMTP") and "250-SIZE 2000" in lines, lines
+        codes = [line[:3] for line in lines if line and line[3] == " "]
+        assert codes == ["220", "250", "250", "250", "354", "250", "250", "250", "354", "552", "250", "501", "554", "250", "555",
+                         "502", "250", "503", "552", "221"], lines
+        talk(b"HELO me\nMAIL FROM:<a@b.example>\nRCPT TO:<user@example.com>\nDATA\nSubject: second\n\nhi\n.\nQUIT\n")
+        talk(b"EHLO me\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<user@example.com>\r\nDATA\r\nSubject: cut\r\n\r\nhi\r\n.\n", 75)
+        hub.start()
+        mails = sorted(hub.wait_mails(2))
+        hub.wait_log(r"qmgr\[\d+\]: \w+: removed", 2)
+        assert len(hub.mails()) == 2
+        first = next(m for m in mails if b"Subject: first" in m)
+        assert first.endswith(b"\n\n.x\n\n.\n") and any(b"Subject: second" in m for m in mails), mails
 
 
 def test_flush():
