@@ -221,7 +221,7 @@ void check_open_index(struct check *c)
         sqlite3_busy_timeout(c->db, 10000);
         if (access(bad, F_OK) == 0)
             check_tell(c, CHECK_K_INDEX, "index.bad", -1, 0, "restart posthoused, which makes a new index, or posthousectl queue rebuild",
-                       "index.db was found damaged in use");
+                       "index.db was found damaged in use, or a new one was asked for");
         c->has_index = read_index(c);
     }
     free(path);

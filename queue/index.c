@@ -253,7 +253,7 @@ static bool is_usable(struct index *ix, struct err *e)
     bool marked = access(bad, F_OK) == 0;
     free(bad);
     if (marked) {
-        err_set(e, "index.db was found damaged in use");
+        err_set(e, "index.db was found damaged in use, or a new one was asked for");
         return false;
     }
     ix->writer = conn_open(ix->path, false, e);

@@ -61,11 +61,21 @@ class LoopDisk:
             try:
                 run("umount", str(self.path))
                 self.is_mounted = False
+                self.wait_until_released()
                 return
             except subprocess.CalledProcessError:
                 if attempt == 99:
                     raise
                 time.sleep(0.05)  # somebody still has a file open
+
+    def wait_until_released(self):
+        """Another mount namespace (unshare) may have a copy of the mount: the next one would be of the file system that was cut."""
+        alive = pathlib.Path("/sys/fs/ext4") / os.path.basename(self.device)
+        deadline = time.monotonic() + 120
+        while alive.exists():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{self.device} is still mounted in another mount namespace")
+            time.sleep(0.01)
 
     def remount(self):
         self.unmount()
