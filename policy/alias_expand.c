@@ -13,6 +13,13 @@
 #include "policy/rewrite/addr_list.h"
 #include "policy/rewrite/rewrite_internal.h"
 
+/* An :include: file that was read. */
+struct included {
+    struct included *next;
+    dev_t dev;
+    ino_t ino;
+};
+
 struct reading {
     const struct policy *p;
     struct arena *a;
@@ -21,6 +28,7 @@ struct reading {
     struct span ext;    /* to be passed on */
     bool passes_alias, passes_include;
     unsigned depth;     /* of :include: files */
+    struct included *included; /* in the arena */
     struct alias_members *out;
     size_t cap;
 };
@@ -87,32 +95,68 @@ static void add_addresses(struct reading *r, struct span text)
 
 static bool read_list(struct reading *r, struct span text);
 
-static bool read_file(struct reading *r, const char *path, struct buf *b)
+/* A file that includes itself, or that two others include, has its members once. */
+static bool was_read(struct reading *r, const struct stat *st)
 {
-    struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    bool ok = false;
-    if (fd < 0 || fstat(fd, &st) != 0)
-        err_set_sys(r->e, errno, "alias \"%.*s\": :include:%s", SPAN_ARG(r->name), path);
-    else if (!S_ISREG(st.st_mode) || (st.st_mode & S_IWOTH) != 0)
-        err_set(r->e, "alias \"%.*s\": :include:%s is not a file, or anybody may write to it", SPAN_ARG(r->name), path);
-    else if (st.st_size > ALIAS_INCLUDE_MAX)
-        err_set(r->e, "alias \"%.*s\": :include:%s is larger than %d bytes", SPAN_ARG(r->name), path, ALIAS_INCLUDE_MAX);
-    else
-        ok = true;
-    while (ok) {
-        if (!buf_reserve(b, 65536))
-            break;
+    for (const struct included *i = r->included; i != NULL; i = i->next)
+        if (i->dev == st->st_dev && i->ino == st->st_ino)
+            return true;
+    struct included *i = arena_alloc(r->a, sizeof *i);
+    *i = (struct included){ .next = r->included, .dev = st->st_dev, .ino = st->st_ino };
+    r->included = i;
+    return false;
+}
+
+static bool refuse_file(struct reading *r, const char *path, const char *why)
+{
+    err_set(r->e, "alias \"%.*s\": :include:%s %s", SPAN_ARG(r->name), path, why);
+    return false;
+}
+
+static bool too_large(struct reading *r, const char *path)
+{
+    err_set(r->e, "alias \"%.*s\": :include:%s is larger than %d bytes", SPAN_ARG(r->name), path, ALIAS_INCLUDE_MAX);
+    return false;
+}
+
+/* Whoever can write to it decides who gets the mail of others. */
+static bool is_trusted(struct reading *r, const char *path, const struct stat *st)
+{
+    if (!S_ISREG(st->st_mode))
+        return refuse_file(r, path, "is not a regular file");
+    if ((st->st_mode & S_IWOTH) != 0)
+        return refuse_file(r, path, "can be written to by anybody (chmod o-w)");
+    if (st->st_size > ALIAS_INCLUDE_MAX)
+        return too_large(r, path);
+    return true;
+}
+
+static bool read_all(struct reading *r, const char *path, int fd, struct buf *b)
+{
+    for (;;) {
+        if (!buf_reserve(b, 65536)) /* it grew: half a list is none */
+            return too_large(r, path);
         ssize_t n = read(fd, b->p + b->n, 65536);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
             err_set_sys(r->e, errno, "alias \"%.*s\": :include:%s", SPAN_ARG(r->name), path);
-        ok = n >= 0;
         if (n <= 0)
-            break;
+            return n == 0;
         b->n += (size_t)n;
     }
+}
+
+static bool read_file(struct reading *r, const char *path, struct buf *b)
+{
+    struct stat st;
+    if (*path != '/')
+        return refuse_file(r, path, "is not an absolute path");
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    bool ok = fd >= 0 && fstat(fd, &st) == 0;
+    if (!ok)
+        err_set_sys(r->e, errno, "alias \"%.*s\": :include:%s", SPAN_ARG(r->name), path);
+    ok = ok && is_trusted(r, path, &st) && (was_read(r, &st) || read_all(r, path, fd, b));
     io_close(&fd);
     return ok;
 }
@@ -152,11 +196,15 @@ static bool take_item(struct reading *r, struct span item)
         inner = span_of(inner.p + 1, inner.n - 2);
     if (span_istarts_with(inner, SPAN_LIT(":include:")))
         return include(r, span_trim(span_from(inner, 9)));
-    if (inner.n > 0 && (inner.p[0] == '|' || inner.p[0] == '/'))
+    if (span_eq(inner, SPAN_LIT("/dev/null")))
+        return true; /* nobody */
+    if (inner.n > 0 && (inner.p[0] == '|' || inner.p[0] == '/')) {
+        r->out->has_agents = true;
         log_warn(r->p->log, "alias \"%.*s\": delivery to a %s is not done here, ignored: %.*s", SPAN_ARG(r->name),
                  inner.p[0] == '|' ? "command" : "file", SPAN_ARG(inner));
-    else
+    } else {
         add_addresses(r, item);
+    }
     return true;
 }
 

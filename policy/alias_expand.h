@@ -19,8 +19,12 @@
 struct alias_members {
     struct span *list;   /* internal form, completed */
     size_t count;
+    bool has_agents;     /* commands or files were among them, too: not done here */
     struct span owner;   /* the envelope sender that mail for the list gets; empty: it has no owner */
 };
 
-/* NONE: no alias, or not a name that alias files are asked for. A table or an :include: file that cannot be read: TEMPFAIL. */
+/*
+ * NONE: no alias, or not a name that alias files are asked for. TEMPFAIL: a table or an :include: file that cannot be read, or
+ * should not (a relative path, no regular file, writable by anybody, too large): half a list is never taken for all of it.
+ */
 enum lookup alias_expand(const struct policy *p, struct span addr, struct arena *a, struct alias_members *out, struct err *e) MUST_CHECK;

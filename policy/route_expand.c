@@ -170,6 +170,17 @@ static bool is_ancestor(const struct expansion *x, int at, struct span addr)
     return false;
 }
 
+/* Of an alias without members (an empty list, /dev/null) nobody gets the mail, not even a user of that name. */
+static struct span nobody(const struct expansion *x, struct span alias)
+{
+    struct span local, domain, own = span_cstr(x->p->p->double_bounce_sender);
+    if (addr_split(own, &local, &domain))
+        own = local;
+    if (!addr_split(alias, &local, &domain))
+        domain = span_cstr(x->p->p->myorigin);
+    return span_cstr(arena_printf(x->a, "%.*s@%.*s", SPAN_ARG(own), SPAN_ARG(domain))); /* see absorb_own() in route_resolve.c */
+}
+
 /* FOUND: replaced by others; NONE: stays. A name that was expanded on the way here is not expanded again. */
 static enum lookup expand_alias(struct expansion *x, int at)
 {
@@ -191,7 +202,9 @@ static enum lookup expand_alias(struct expansion *x, int at)
             return LOOKUP_TEMPFAIL;
         }
     }
-    return m.count > 0 ? LOOKUP_FOUND : LOOKUP_NONE;
+    if (m.count == 0 && !m.has_agents)
+        emit(x, nobody(x, self.addr), span_of(NULL, 0));
+    return m.count > 0 || !m.has_agents ? LOOKUP_FOUND : LOOKUP_NONE;
 }
 
 enum lookup route_expand_to(const struct policy *p, struct span recipient, struct arena *a, struct route_targets *out,

@@ -255,12 +255,14 @@ void route_filter(const struct policy *p, struct span filter, struct span recipi
     *nexthop = arena_dup_span(a, *nexthop);
 }
 
-/* Mail to the sender of our notices is what nobody is to be told of; it needs no local delivery. */
+/* Mail to the sender of our notices is what nobody is to be told of (and so is that of an alias without members): it needs no local delivery. */
 static void absorb_own(struct making *m)
 {
     struct route *r = m->out;
-    struct span local, domain;
-    if (r->cls != ROUTE_LOCAL || !addr_split(r->recipient, &local, &domain) || !span_ieq_cstr(local, m->p->p->double_bounce_sender))
+    struct span local, domain, own = span_cstr(m->p->p->double_bounce_sender), own_local;
+    if (addr_split(own, &own_local, &domain))
+        own = own_local;
+    if (r->cls != ROUTE_LOCAL || !addr_split(r->recipient, &local, &domain) || !span_ieq(local, own))
         return;
     r->transport = SPAN_LIT("discard");
     r->nexthop = SPAN_LIT("undeliverable postmaster notification discarded");

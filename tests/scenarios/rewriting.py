@@ -212,12 +212,23 @@ def test_lists():
     with world({"mydestination": "here.example", "myorigin": "here.example", "local_transport": "local", "mailbox_transport": None}) as hub:
         hub.stop()
         (hub.dir / "members").write_text("one@x, two@y\n")
-        (hub.dir / "aliases").write_text(f"staff: :include:{hub.dir}/members, |/bin/false, three@z\n")
+        (hub.dir / "former").write_text("# nobody now\n")
+        (hub.dir / "aliases").write_text(f"staff: :include:{hub.dir}/members, |/bin/false, three@z\nformer: :include:{hub.dir}/former\n")
         hub.main["alias_maps"] = f"hash:{hub.dir}/aliases"
         hub.write_conf()
         hub.start()
         assert envelope(hub, "a@q", ["staff@here.example"]) == ({"a@q"}, ["one@x", "three@z", "two@y"])
         hub.wait_log(r'alias "staff": delivery to a command is not done here, ignored: \|/bin/false')
+        # Who cannot be trusted to be all of the list is not taken for it; nothing of the message is.
+        for change, why in ((lambda: os.chmod(hub.dir / "members", 0o666), "can be written to by anybody"), (lambda: os.unlink(hub.dir / "members"), "No such file")):
+            change()
+            with hub.client() as c:
+                c.envelope("a@q", ["staff@here.example", "two@y"])
+                assert "4.3.0" in str(c.content(MAIL, code=451))
+            hub.wait_log(rf'warning: .*staff@here\.example.*: lookup failed: alias "staff": :include:{hub.dir}/members:? {why}')
+        with hub.client() as c:
+            qid = c.send_mail("a@q", ["former@here.example"], MAIL)
+        hub.wait_log(rf"{qid}: to=<double-bounce@here\.example>, orig_to=<former@here\.example>, relay=none, .*status=sent")
 
 
 def test_owners_of_lists():

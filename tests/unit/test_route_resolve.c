@@ -231,7 +231,9 @@ static void test_lists_and_owners(void **state)
     char *alias_file = xasprintf("%s/aliases", dir), *members = xasprintf("%s/members", dir), *more = xasprintf("%s/more", dir);
     char *round = xasprintf("%s/round", dir);
     char *text = xasprintf("staff: :include:%s, boss@b.example\nowner-staff: Keeper\nother: x@b.example\nowner-other: k1@b.example\n"
-                           "nested: staff, z@b.example\nowner-nested: n1, n2\nround: :include:%s\ncmd: \":include:%s\"\nplain: p@b.example\n", members, round, more);
+                           "nested: staff, z@b.example\nowner-nested: n1, n2\nround: :include:%s\ncmd: \":include:%s\"\nplain: p@b.example\n"
+                           "none: /dev/null\nagent: /var/mail/agent\ntwice: :include:%s, :include:%s\nrelative: :include:members\n"
+                           "device: :include:/dev/zero\ngone: four@b.example, :include:%s/gone\n", members, round, more, more, more, dir);
     write_file(alias_file, text);
     char *list = xasprintf("# who works here\n one@b.example,\n  two@b.example\n\nThree <three@b.example> (x)\n:include:%s\n", more);
     write_file(members, list);
@@ -246,7 +248,20 @@ static void test_lists_and_owners(void **state)
     assert_string_equal(targets(f, "staff@example.com"), "one@b.example/owner-staff@hub.example.com two@b.example/owner-staff@hub.example.com "
                         "three@b.example/owner-staff@hub.example.com four@b.example/owner-staff@hub.example.com boss@b.example/owner-staff@hub.example.com");
     assert_non_null(strstr(targets(f, "nested@example.com"), "z@b.example/owner-nested@hub.example.com one@b.example/owner-staff@hub.example.com"));
-    assert_string_equal(targets(f, "round@example.com"), "!");
+    /* Nobody, and so not a user of that name either. */
+    assert_string_equal(targets(f, "round@example.com"), "double-bounce@example.com/");
+    assert_string_equal(targets(f, "none@example.com"), "double-bounce@example.com/");
+    assert_string_equal(targets(f, "agent@example.com"), "agent@example.com/");
+    assert_string_equal(targets(f, "twice@example.com"), "four@b.example/");
+    assert_string_equal(targets(f, "relative@example.com"), "!");
+    assert_string_equal(targets(f, "device@example.com"), "!");
+    assert_string_equal(targets(f, "gone@example.com"), "!");
+    write_file(more, "four@b.example\n:include:/dev/null/x\n");
+    assert_string_equal(targets(f, "cmd@example.com"), "!");
+    write_file(more, "four@b.example\n");
+    assert_int_equal(truncate(more, (4 << 20) + 1), 0);
+    assert_string_equal(targets(f, "cmd@example.com"), "!");
+    write_file(more, "four@b.example\n|/bin/false\n");
     assert_int_equal(chmod(more, 0666), 0);
     assert_string_equal(targets(f, "cmd@example.com"), "!");
     fixture_free(&f);
