@@ -97,7 +97,8 @@ static unsigned table_flags(void *arg, struct span spec)
     struct span rest = c->alias_specs, item;
     bool braced;
     unsigned flags = strcmp(c->parameter, "virtual_mailbox_maps") == 0 ? TABLE_NO_REFERENCES : 0; /* as virtual asks it */
-    if (span_iends_with(span_cstr(c->parameter), SPAN_LIT("_checks"))) /* asked for lines of a message, whatever bytes they have */
+    if (span_iends_with(span_cstr(c->parameter), SPAN_LIT("_checks")) || span_iends_with(span_cstr(c->parameter), SPAN_LIT("_dns_reply_filter")))
+        /* asked for lines of a message, or texts of records, whatever bytes they have */
         flags |= TABLE_BYTES;
     spec = without_proxy(spec);
     while (conf_list_next(&rest, &item, &braced)) {

@@ -95,6 +95,11 @@ static unsigned no_references(void *arg UNUSED, struct span spec UNUSED)
     return TABLE_NO_REFERENCES;
 }
 
+static unsigned any_bytes(void *arg UNUSED, struct span spec UNUSED)
+{
+    return TABLE_BYTES;
+}
+
 static const struct maps *get(struct deliver_tables *t, const char *list, unsigned flags)
 {
     const struct entry *e = look(t, list, false, false, flags);
@@ -102,7 +107,7 @@ static const struct maps *get(struct deliver_tables *t, const char *list, unsign
         struct entry *fresh = xcalloc(1, sizeof *fresh);
         fresh->list = xstrdup(list);
         fresh->flags = flags;
-        fresh->maps = maps_open(t->registry, span_cstr(list), flags ? no_references : NULL, problem, NULL, t);
+        fresh->maps = maps_open(t->registry, span_cstr(list), flags == TABLE_BYTES ? any_bytes : flags ? no_references : NULL, problem, NULL, t);
         e = keep(t, fresh);
     }
     return e->maps;
@@ -116,6 +121,11 @@ const struct maps *deliver_tables_get(struct deliver_tables *t, const char *list
 const struct maps *deliver_tables_get_literal(struct deliver_tables *t, const char *list)
 {
     return get(t, list, TABLE_NO_REFERENCES);
+}
+
+const struct maps *deliver_tables_get_bytes(struct deliver_tables *t, const char *list)
+{
+    return get(t, list, TABLE_BYTES);
 }
 
 static void list_problem(void *arg, enum table_status status, const char *text)

@@ -21,5 +21,7 @@ void deliver_tables_free(struct deliver_tables **t);
 const struct maps *deliver_tables_get(struct deliver_tables *t, const char *list);
 /* The same, but no part of a key gets into a value: for paths and users, which senders must have no hand in. */
 const struct maps *deliver_tables_get_literal(struct deliver_tables *t, const char *list);
+/* The same, asked for lines of a message or texts of records, whatever bytes they have: *_checks, *_dns_reply_filter. */
+const struct maps *deliver_tables_get_bytes(struct deliver_tables *t, const char *list);
 /* A list of names, addresses and networks; `parents`: parent_domain_matches_subdomains has the parameter. */
 const struct match_list *deliver_tables_list(struct deliver_tables *t, const char *parameter, const char *list, bool parents);

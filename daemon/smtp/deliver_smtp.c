@@ -181,7 +181,7 @@ static void try_named(struct smtp_request *r, const struct dest *d, struct span 
     }
     struct dns_filter filter = { NULL, &r->log };
     if (*r->cp->dns_reply_filter != '\0') {
-        filter.maps = deliver_tables_get(r->env->tables, r->cp->dns_reply_filter);
+        filter.maps = deliver_tables_get_bytes(r->env->tables, r->cp->dns_reply_filter);
         o.filter = filter_dns;
         o.filter_arg = &filter;
     }

@@ -91,10 +91,10 @@ static struct checks_run *add_checks(struct smtp_request *r, const struct checks
     const struct client_params *cp = r->cp;
     struct checks_tables tables = {
         .prefix = r->is_lmtp ? "lmtp_" : "smtp_",
-        .header = deliver_tables_get(t, cp->header_checks),
-        .mime = deliver_tables_get(t, cp->mime_header_checks),
-        .nested = deliver_tables_get(t, cp->nested_header_checks),
-        .body = deliver_tables_get(t, cp->body_checks),
+        .header = deliver_tables_get_bytes(t, cp->header_checks),
+        .mime = deliver_tables_get_bytes(t, cp->mime_header_checks),
+        .nested = deliver_tables_get_bytes(t, cp->nested_header_checks),
+        .body = deliver_tables_get_bytes(t, cp->body_checks),
     };
     return checks_begin_client(&tables, r->p, m, a, &o->stages[o->stage_count++]);
 }

@@ -13,10 +13,17 @@ if FUZZERS
 FUZZERS_ARE_ON = yes
 FUZZ_LINK = $(AM_LDFLAGS) -fsanitize=fuzzer
 noinst_PROGRAMS += tests/fuzz/fuzz_content tests/fuzz/fuzz_encodings tests/fuzz/fuzz_net_text tests/fuzz/fuzz_dsn \
-	tests/fuzz/fuzz_master_cf tests/fuzz/fuzz_expand tests/fuzz/fuzz_command_line tests/fuzz/fuzz_smtp_client tests/fuzz/fuzz_pipe
+	tests/fuzz/fuzz_master_cf tests/fuzz/fuzz_expand tests/fuzz/fuzz_command_line tests/fuzz/fuzz_smtp_client tests/fuzz/fuzz_pipe \
+	tests/fuzz/fuzz_dns_filter tests/fuzz/fuzz_restrictions
 tests_fuzz_fuzz_pipe_SOURCES = tests/fuzz/fuzz_pipe.c
 tests_fuzz_fuzz_pipe_LDADD = libsmtpd.a libpolicy.a libmail.a libnet.a libbase.a $(IDN2_LIBS)
 tests_fuzz_fuzz_pipe_LDFLAGS = $(FUZZ_LINK)
+tests_fuzz_fuzz_dns_filter_SOURCES = tests/fuzz/fuzz_dns_filter.c
+tests_fuzz_fuzz_dns_filter_LDADD = $(TABLE_LIBS) $(DNS_LIBS)
+tests_fuzz_fuzz_dns_filter_LDFLAGS = $(FUZZ_LINK)
+tests_fuzz_fuzz_restrictions_SOURCES = tests/fuzz/fuzz_restrictions.c
+tests_fuzz_fuzz_restrictions_LDADD = $(POLICY_LIBS)
+tests_fuzz_fuzz_restrictions_LDFLAGS = $(FUZZ_LINK)
 tests_fuzz_fuzz_content_SOURCES = tests/fuzz/fuzz_content.c
 tests_fuzz_fuzz_content_LDADD = libsmtpd.a libmail.a libnet.a libbase.a $(IDN2_LIBS)
 tests_fuzz_fuzz_content_LDFLAGS = $(FUZZ_LINK)

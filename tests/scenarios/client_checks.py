@@ -91,6 +91,13 @@ def test_content_that_is_changed():
         assert b"\r\nX-Other: 1\r\n" in content and b"quoted-printable" in content and content.endswith(b"\r\n=C3=B6\r\n") and b"Subject" not in content, content
 
 
+def test_lines_of_any_bytes():
+    with Sink() as sink, relay(sink, {"smtp_header_checks": table([("^Subject: .+x", "REPLACE X-Found: 1")]), "smtp_body_checks": table([("^b.+y", "REPLACE found")])}) as hub:
+        send(hub, b"Subject: caf\xe9 x\r\n\r\nb\xe9\xff y\r\n")
+        content = got(sink)
+        assert b"\r\nX-Found: 1\r\n" in content and content.endswith(b"\r\n\r\nfound\r\n"), content
+
+
 def test_each_transport_its_own():
     from hub import MASTER
     master = MASTER + "plain unix - - n - - smtp -o smtp_header_checks=\n"
