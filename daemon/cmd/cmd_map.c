@@ -1,5 +1,5 @@
 /*
- * posthousectl map: asks tables, and makes databases from texts, as postmap and postalias do
+ * posthousectl map: asks tables, and makes databases from texts, as postmap and postalias do; by these names it is nothing else
  *
  * Exit status of -q and -d: 0 found, 1 not found, 75 the table failed.
  */
@@ -64,11 +64,21 @@ static const char *conflict(const struct map_options *o)
         return "-q, -d, -s and -i are different things to do: give one of them";
     if (message && (o->query == NULL || strcmp(o->query, "-") != 0))
         return "-b and -h read a message: they want -q -";
-    if (o->mime && !message)
-        return "-m wants -b or -h";
     if (o->json && o->query == NULL && !o->list)
         return "-j wants -q or -s";
     return NULL;
+}
+
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash != NULL ? slash + 1 : path;
+}
+
+bool ctl_is_map_name(const char *program)
+{
+    const char *name = base_name(program);
+    return strcmp(name, "postmap") == 0 || strcmp(name, "postalias") == 0;
 }
 
 int ctl_cmd_map(struct ctl *ctl, int argc, char **argv)
@@ -76,8 +86,11 @@ int ctl_cmd_map(struct ctl *ctl, int argc, char **argv)
     struct map_options o = { .nul = -1 };
     bool force_utf8 = false;
     int c;
-    while ((c = getopt(argc, argv, "+abd:fFhijmnNopq:rsuUvw")) != -1) {
-        if (!set_option(&o, c, &force_utf8))
+    o.rows.is_aliases = strcmp(base_name(argv[0]), "postalias") == 0;
+    while ((c = getopt(argc, argv, "+abc:d:fFhijmnNopq:rsuUvw")) != -1) {
+        if (c == 'c')
+            ctl->dir = optarg;
+        else if (!set_option(&o, c, &force_utf8))
             return usage();
     }
     const char *why = conflict(&o);
@@ -85,6 +98,8 @@ int ctl_cmd_map(struct ctl *ctl, int argc, char **argv)
         ctl_complain("map: %s", why);
     if (why != NULL || optind >= argc)
         return usage();
+    if (o.mime && !o.header && !o.body)
+        ctl_complain("map: warning: -m means nothing without -b or -h");
     const struct conf *conf = ctl_config(ctl); /* without one, the defaults serve */
     o.conf = ctl->conf;
     o.default_type = conf != NULL ? conf_global(conf)->default_database_type : "hash";

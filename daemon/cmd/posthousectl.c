@@ -134,18 +134,30 @@ static const struct {
     { "map", ctl_cmd_map },       { "verify", ctl_cmd_verify },
 };
 
+/* What was printed must have arrived. */
+static int ended(int status)
+{
+    if (fflush(stdout) == 0 || status != 0)
+        return status;
+    ctl_complain("standard output: %s", strerror(errno));
+    return EX_IOERR;
+}
+
+static int end(struct ctl *ctl, int status)
+{
+    if (ctl->conn.s != NULL)
+        ctl_disconnect(&ctl->conn);
+    conf_unref(&ctl->conf);
+    return status;
+}
+
 static int run_command(struct ctl *ctl, int argc, char **argv)
 {
     for (size_t i = 0; i < ARRAY_LEN(subcommands); i++) {
         if (strcmp(argv[0], subcommands[i].name) != 0)
             continue;
         optind = 0; /* glibc: begin again, with the subcommand's own options */
-        int status = subcommands[i].run(ctl, argc, argv);
-        if (fflush(stdout) != 0 && status == 0) {
-            ctl_complain("standard output: %s", strerror(errno));
-            status = EX_IOERR;
-        }
-        return status;
+        return ended(subcommands[i].run(ctl, argc, argv));
     }
     ctl_complain("unknown command \"%s\"", argv[0]);
     usage(stderr);
@@ -162,6 +174,11 @@ int main(int argc, char **argv)
     struct ctl ctl = { .dir = POSTHOUSE_CONFDIR };
     int c;
     signal(SIGPIPE, SIG_IGN);
+    if (ctl_is_map_name(argv[0])) {
+        const char *dir = getenv("MAIL_CONFIG");
+        ctl.dir = dir != NULL && *dir != '\0' ? dir : ctl.dir;
+        return end(&ctl, ended(ctl_cmd_map(&ctl, argc, argv)));
+    }
     while ((c = getopt_long(argc, argv, "+c:", longopts, NULL)) != -1) {
         switch (c) {
         case 'c':
@@ -182,9 +199,5 @@ int main(int argc, char **argv)
         usage(stderr);
         return EX_USAGE;
     }
-    int status = run_command(&ctl, argc - optind, argv + optind);
-    if (ctl.conn.s != NULL)
-        ctl_disconnect(&ctl.conn);
-    conf_unref(&ctl.conf);
-    return status;
+    return end(&ctl, run_command(&ctl, argc - optind, argv + optind));
 }

@@ -20,6 +20,8 @@ struct ctl {
 
 typedef int ctl_subcommand(struct ctl *ctl, int argc, char **argv);
 ctl_subcommand ctl_cmd_queue, ctl_cmd_status, ctl_cmd_reload, ctl_cmd_stop, ctl_cmd_check, ctl_cmd_explain, ctl_cmd_restrictions, ctl_cmd_map, ctl_cmd_tables, ctl_cmd_verify;
+/* The program was called by a name that is `map` alone: postmap or postalias. */
+bool ctl_is_map_name(const char *program);
 /* Subcommands of queue; argv[0] is the verb. */
 ctl_subcommand ctl_queue_cmd_list, ctl_queue_cmd_show, ctl_queue_cmd_cat, ctl_queue_cmd_flush, ctl_queue_cmd_change, ctl_queue_cmd_deleted;
 ctl_subcommand ctl_queue_cmd_export, ctl_queue_cmd_import; /* cmd_export.c */

@@ -5,12 +5,13 @@ import os
 import pathlib
 import sqlite3
 import stat
+import subprocess
 import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import cases
-from hub import Hub, wait_for
+from hub import BUILD, Hub, wait_for
 
 TEMPORARY = 451
 
@@ -234,6 +235,17 @@ def test_map_asks():
         assert ctl("map", "-q", "x", f"hash:{s.dir}/none", check=False).returncode == 75
         assert ctl("map", "-q", "x", "hsah:x", check=False).returncode == 78
         assert ctl("map", "-q", "x", check=False).returncode == 64
+        # the options of postmap, by its name: a link to the program
+        for name, text, key in (("postmap", "h", "Key"), ("postalias", "al", "list")):
+            s.put("al", "list: a, b,\n c\n")
+            os.symlink(BUILD / "posthousectl", s.dir / name)
+            for args, env in ((["-c", s.hub.dir / "etc"], {}), ([], {"MAIL_CONFIG": str(s.hub.dir / "etc")})):
+                r = subprocess.run([s.dir / name, *args, "-vq", key, f"hash:{s.dir}/{text}"], env={**os.environ, **env}, capture_output=True, text=True, timeout=30)
+                assert (r.returncode, r.stdout, r.stderr) == (0, {"h": "one\n", "al": "a, b, c\n"}[text], ""), r
+            r = subprocess.run([s.dir / name, "status"], env={**os.environ, "MAIL_CONFIG": str(s.hub.dir / "etc")}, capture_output=True, text=True, timeout=30)
+            assert r.returncode == 66 and "status" in r.stderr, r  # no word of posthousectl's, but a file
+        r = ctl("map", "-m", "-q", "-", h, stdin="key\n")
+        assert r.stdout == "key\tone\n" and "-m means nothing" in r.stderr, r
         s.put("checks", "/^Subject:\\s(.*)/ subject $1\n/^body/ BODY\n/^X-Part/ part\n")
         mail = ('Subject: a\n b\nContent-Type: multipart/mixed; boundary="B"\n\nSubject: no\n--B\nX-Part: 1\n\nbody\n--B--\n')
         c = f"pcre:{s.dir}/checks"
