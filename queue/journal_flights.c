@@ -44,6 +44,7 @@ struct flights {
     struct flight v[FLIGHTS];
     unsigned first, up;       /* committer only */
     int error;                /* guarded by JOURNAL_BATCH: the first errno of those that are up; 0: none */
+    bool is_told;             /* committer only: that flushes wait for each other is in the log */
 };
 
 static void *flusher(void *arg)
@@ -120,16 +121,25 @@ bool flights_may_start(const struct journal *j)
 static bool is_ready(struct journal *j, struct flight *f)
 {
     struct segments *s = &j->segs;
-    if (!f->has_thread)
-        f->has_thread = thread_start(&f->thread, "flusher", FLUSHER_STACK_BYTES, flusher, f) == 0;
+    int error = 0;
+    if (!f->has_thread) {
+        error = thread_start(&f->thread, "flusher", FLUSHER_STACK_BYTES, flusher, f);
+        f->has_thread = error == 0;
+    }
     if (f->has_thread && f->generation != j->active->generation) {
         io_close(&f->fd);
         char *path = segments_path(s, j->active->generation);
         f->fd = s->io->open(s->io->arg, path, O_RDWR, 0);
+        error = f->fd >= 0 ? 0 : errno;
         f->generation = f->fd >= 0 ? j->active->generation : 0;
         free(path);
     }
-    return f->has_thread && f->fd >= 0;
+    if (error != 0 && !f->all->is_told) {
+        errno = error;
+        log_warn(s->log, "journal: flushes cannot run side by side, they wait for each other: %m");
+    }
+    f->all->is_told = error != 0;
+    return error == 0;
 }
 
 enum flight_start flights_start(struct spool *s, struct msg **msgs, struct batch_item **items)

@@ -147,19 +147,18 @@ class Session:
         r = self.answer("DATA", arg, "354 go ahead")
         if not r.startswith("3"):
             return
-        data = []
-        while True:
-            line = self.line_raw()
-            if line == b".\r\n":
-                break
-            data.append(line[1:] if line.startswith(b".") else line)
-        self.finish(b"".join(data))
+        self.finish(self.content())
 
-    def line_raw(self):
-        while b"\n" not in self.buffer:
+    def content(self):
+        """Up to the line with the dot, whose own dots are taken away."""
+        data, end, since = bytearray(b"\n" + self.buffer), b"\n.\r\n", 0
+        while (at := data.find(end, since)) < 0:
+            since = max(0, len(data) - len(end) + 1)
+            self.buffer = b""
             self.recv()
-        line, self.buffer = self.buffer.split(b"\n", 1)
-        return line + b"\n"
+            data += self.buffer
+        self.buffer = bytes(data[at + len(end):])
+        return bytes(data[:at + 1]).replace(b"\n.", b"\n")[1:]
 
     def do_BDAT(self, arg):
         size, _, last = arg.partition(" ")

@@ -172,7 +172,7 @@ def test_dead_resolvers_hold_up_no_stop():
 
 def test_a_next_hop_that_ends_in_the_middle():
     """In the data, in a reply, at QUIT: deferred and repeated where nothing was promised, sent where the 250 came."""
-    quick = {f"smtp_{n}_timeout": "1s" for n in ("helo", "mail", "rcpt", "data_init", "data_done", "data_xfer", "quit", "connect")}
+    quick = {f"smtp_{n}_timeout": "1s" for n in ("helo", "mail", "rcpt", "data_init", "data_xfer", "quit", "connect")}
     with Sink() as sink, Hub(dict(QUICK, **quick), routes={"r.example": f"smtp:[127.0.0.1]:{sink.port}"}) as hub:
         seen = []
 
