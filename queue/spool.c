@@ -164,6 +164,15 @@ static enum spool_open_status check_format(struct spool *s, struct err *e)
     return k;
 }
 
+enum spool_open_status spool_look_at_format(const char *dir, struct err *e)
+{
+    struct spool s = { .o = { .dir = dir, .read_only = true } };
+    char *path = in_dir(&s, "format");
+    bool readable = access(path, R_OK) == 0;
+    free(path);
+    return readable ? check_format(&s, e) : SPOOL_OPEN_OK;
+}
+
 static enum spool_open_status open_files(struct spool *s, struct err *e)
 {
     bool newer = false;

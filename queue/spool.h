@@ -98,6 +98,8 @@ struct spool_sink {
 struct spool;
 
 enum spool_open_status spool_open(const struct spool_options *o, struct spool **out, struct err *e) MUST_CHECK;
+/* Whether this version reads the spool in `dir`; OK also when there is none yet, or when it is not ours to read. Changes nothing. */
+enum spool_open_status spool_look_at_format(const char *dir, struct err *e) MUST_CHECK;
 /* Starts committer and indexer. Messages recovered from the journal tail are given to sink.committed first. */
 bool spool_start(struct spool *s, const struct spool_sink *sink, struct err *e) MUST_CHECK;
 /* Commits what was submitted, writes the index, ends the threads. */

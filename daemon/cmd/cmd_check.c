@@ -15,7 +15,9 @@
 #include "common/net/dest.h"
 #include "common/net/listen.h"
 #include "daemon/ctl_conf.h"
+#include "daemon/logging.h"
 #include "policy/route.h"
+#include "queue/spool.h"
 
 struct check {
     struct ctl *ctl;
@@ -103,9 +105,11 @@ static bool owner_uid(struct check *c, uid_t *uid)
     const struct passwd *pw = getpwnam(name);
     if (pw == NULL)
         problem(c, "mail_owner: there is no user \"%s\"", name);
+    else if (pw->pw_uid == 0)
+        problem(c, "mail_owner: \"%s\" is the superuser: name an ordinary user", name);
     else
         *uid = pw->pw_uid;
-    return pw != NULL;
+    return pw != NULL && pw->pw_uid != 0;
 }
 
 static void check_dir(struct check *c, const char *parameter, const char *path, uid_t uid)
@@ -122,6 +126,31 @@ static void check_dir(struct check *c, const char *parameter, const char *path, 
         problem(c, "%s: %s is owned by user id %lu, posthoused runs as user id %lu: change mail_owner, or the owner with "
                 "chown -R", parameter, path, (unsigned long)st.st_uid, (unsigned long)uid);
     }
+}
+
+/* Where the log goes; whether it can be written is seen for the user who asks only. */
+static void check_log(struct check *c)
+{
+    struct log_options lo;
+    struct err e = ERR_INIT;
+    if (!logging_options(c->conf, false, &lo, &e)) {
+        problem(c, "%s", e.text);
+    } else if (lo.dest == LOG_TO_FILE) {
+        char *dir = xstrdup(lo.path), *slash = strrchr(dir, '/');
+        if (slash != NULL)
+            slash[slash == dir] = '\0';
+        bool there = access(lo.path, F_OK) == 0;
+        if (access(there || slash == NULL ? lo.path : dir, W_OK) != 0 && !(slash == NULL && !there))
+            problem(c, "maillog_file: %s: %s", lo.path, strerror(errno));
+        free(dir);
+    }
+}
+
+static void check_spool(struct check *c)
+{
+    struct err e = ERR_INIT;
+    if (spool_look_at_format(conf_global(c->conf)->queue_directory, &e) != SPOOL_OPEN_OK)
+        problem(c, "queue_directory: %s", e.text);
 }
 
 static void check_dirs(struct check *c)
@@ -145,7 +174,9 @@ int ctl_cmd_check(struct ctl *ctl, int argc, char **argv)
         return EX_CONFIG;
     check_policy(&c);
     check_ports(&c);
+    check_log(&c);
     check_dirs(&c);
+    check_spool(&c);
     conf_unref(&c.conf);
     if (c.errors == 0)
         puts("no errors found");

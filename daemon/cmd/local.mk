@@ -21,7 +21,7 @@ dist_completions_DATA = daemon/etc/completion/posthousectl
 sbin_PROGRAMS += posthousectl sendmail
 posthousectl_SOURCES = \
 	daemon/cmd/cmd_change.c \
-	daemon/cmd/cmd_check.c \
+	daemon/cmd/cmd_check.c daemon/logging.c daemon/logging.h \
 	daemon/cmd/cmd_daemon.c \
 	daemon/cmd/cmd_explain.c \
 	daemon/cmd/cmd_export.c \

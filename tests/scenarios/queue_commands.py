@@ -217,5 +217,30 @@ def test_check():
         assert r.returncode == 78 and "main.cf, line" in r.stdout and "message_size_limit" in r.stdout, r
 
 
+def test_check_finds_what_the_start_would_refuse():
+    with Hub() as hub:
+        hub.stop()
+        good = dict(hub.main)
+        (hub.dir / "file").write_text("x")
+        for change, words in (({"maillog_file": str(hub.dir / "log"), "maillog_file_prefixes": "/no/such"}, "maillog_file_prefixes"),
+                              ({"maillog_file": str(hub.dir / "no" / "log")}, "No such file"),
+                              ({"syslog_facility": "nowhere"}, "syslog_facility"),
+                              ({"queue_directory": str(hub.dir / "file")}, "not a directory")):
+            hub.main = {**good, **change}
+            hub.write_conf()
+            r = hub.ctl("check", check=False)
+            assert r.returncode == 78 and "error" in r.stdout and words in r.stdout, (change, r)
+        hub.main = good
+        hub.write_conf()
+        path = hub.dir / "spool" / "format"
+        text = path.read_text()
+        path.write_text("posthouse-spool 99\n")
+        r = hub.ctl("check", check=False)
+        assert r.returncode == 78 and "format 99" in r.stdout, r
+        path.write_text(text)
+        r = hub.ctl("check")
+        assert "no errors found" in r.stdout, r
+
+
 if __name__ == "__main__":
     cases.main(globals())
