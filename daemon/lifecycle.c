@@ -171,6 +171,17 @@ static bool open_spool(struct daemon *d, struct err *e)
     return spool_open(&o, &d->spool, e) == SPOOL_OPEN_OK;
 }
 
+/* A port that is taken is most often taken by this very daemon, started twice. */
+static bool prepare_listeners(struct daemon *d, struct err *e)
+{
+    struct err in_use = ERR_INIT;
+    if (listeners_prepare(d->listeners, d->conf, e))
+        return true;
+    if (e->sys == EADDRINUSE && spool_is_in_use(conf_global(d->conf)->queue_directory, &in_use))
+        err_prefix(e, "posthoused runs already (%s)", in_use.text);
+    return false;
+}
+
 bool daemon_prepare(struct daemon *d, struct err *e)
 {
     const struct params *p = conf_global(d->conf);
@@ -178,7 +189,7 @@ bool daemon_prepare(struct daemon *d, struct err *e)
     if (!owner_find(p->mail_owner, &d->owner, e) || !open_log(d, e))
         return false;
     d->sessions_max = descriptors_prepare((unsigned)p->session_limit, (unsigned)p->delivery_threads, &d->src);
-    return listeners_prepare(d->listeners, d->conf, e) &&
+    return prepare_listeners(d, e) &&
            owner_make_dir(&d->owner, "queue_directory", p->queue_directory, 0700, e) &&
            owner_make_dir(&d->owner, "data_directory", p->data_directory, 0700, e) &&
            (!d->owner.is_root || pickup_make_maildrop(p->queue_directory, p->setgid_group, d->owner.uid, d->owner.gid, e)) &&

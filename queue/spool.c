@@ -95,6 +95,28 @@ static enum spool_open_status make_dirs(struct spool *s, struct err *e)
     return k;
 }
 
+/* Who holds the lock, as the file says. */
+static void say_in_use(const char *dir, int lock_fd, struct err *e)
+{
+    char text[32] = "";
+    ssize_t n = pread(lock_fd, text, sizeof text - 1, 0);
+    text[n > 0 ? n : 0] = '\0';
+    text[strcspn(text, "\n")] = '\0';
+    err_set(e, "spool %s is in use by process %s", dir, text[0] ? text : "unknown");
+}
+
+bool spool_is_in_use(const char *dir, struct err *e)
+{
+    char *path = xasprintf("%s/lock", dir);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    bool in_use = fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    if (in_use)
+        say_in_use(dir, fd, e);
+    io_close(&fd);
+    free(path);
+    return in_use;
+}
+
 static enum spool_open_status take_lock(struct spool *s, struct err *e)
 {
     char *path = in_dir(s, "lock"), text[32] = "";
@@ -104,10 +126,7 @@ static enum spool_open_status take_lock(struct spool *s, struct err *e)
         err_set_sys(e, errno, "open %s", path);
         k = SPOOL_OPEN_FAILED;
     } else if (flock(s->lock_fd, LOCK_EX | LOCK_NB) != 0) {
-        ssize_t n = pread(s->lock_fd, text, sizeof text - 1, 0);
-        text[n > 0 ? n : 0] = '\0';
-        text[strcspn(text, "\n")] = '\0';
-        err_set(e, "spool %s is in use by process %s", s->o.dir, text[0] ? text : "unknown");
+        say_in_use(s->o.dir, s->lock_fd, e);
         io_close(&s->lock_fd);
         k = SPOOL_OPEN_LOCKED;
     } else {

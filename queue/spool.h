@@ -98,6 +98,8 @@ struct spool_sink {
 struct spool;
 
 enum spool_open_status spool_open(const struct spool_options *o, struct spool **out, struct err *e) MUST_CHECK;
+/* True with *e, which names the process, when a daemon has it. False also when that cannot be found out. */
+bool spool_is_in_use(const char *dir, struct err *e);
 /* Whether this version reads the spool in `dir`; OK also when there is none yet, or when it is not ours to read. Changes nothing. */
 enum spool_open_status spool_look_at_format(const char *dir, struct err *e) MUST_CHECK;
 /* Starts committer and indexer. Messages recovered from the journal tail are given to sink.committed first. */

@@ -95,6 +95,9 @@ def test_port_in_use():
 
 def test_second_daemon_on_the_spool():
     with Hub() as hub, Hub({"queue_directory": str(hub.dir / "spool")}, start=False) as second:
+        taken = MASTER.replace("127.0.0.1:0", f"127.0.0.1:{hub.port}")
+        with Hub({"queue_directory": str(hub.dir / "spool")}, master=taken, start=False) as same:
+            fails(same, "runs already", str(hub.proc.pid), "in use", status=69)
         text = fails(second, str(hub.dir / "spool"))
         assert "another" in text or "in use" in text or str(hub.proc.pid) in text, text
         with hub.client() as c:
