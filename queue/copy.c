@@ -38,7 +38,7 @@ static enum spool_status copy_content(struct spool *s, struct msg *to, struct ms
     return st;
 }
 
-static enum spool_status copy_message(struct spool *s, struct msg *original, struct span sender, struct msg **out, struct err *e)
+enum spool_status mail_copy(struct spool *s, struct msg *original, struct span sender, struct msg **out, struct err *e)
 {
     struct msg *m = msg_new();
     m->env.id = qid_new(spool_qids(s));
@@ -94,7 +94,7 @@ enum spool_status mail_lists_copy(struct spool *s, struct mail_list **all, struc
         *all = (*all)->next;
     }
     for (struct mail_list *l = *all; l != NULL; l = l->next) {
-        enum spool_status st = copy_message(s, original, l->owner, &l->copy, e);
+        enum spool_status st = mail_copy(s, original, l->owner, &l->copy, e);
         if (st != SPOOL_OK)
             return st;
         move_members(l->copy, l);

@@ -35,6 +35,8 @@ struct mail_list {
     struct msg *copy;       /* owned until submitted */
 };
 
+/* A complete message of its own with that content: envelope but for DSN wishes and recipients, another number and sender. */
+enum spool_status mail_copy(struct spool *s, struct msg *original, struct span sender, struct msg **out, struct err *e) MUST_CHECK;
 /* The list of that owner, made when there is none; in the arena of the original. */
 struct mail_list *mail_list_of(struct mail_list **all, struct span owner, struct arena *a);
 /* A zeroed member; spans are the caller's to fill with arena copies. */

@@ -11,6 +11,8 @@
 
 #include "common/base/mem.h"
 #include "common/conf/params.h"
+#include "daemon/control/requeue.h"
+#include "policy/route.h"
 #include "queue/sched.h"
 
 #define READDRESS_MAX 1000 /* bytes of an address */
@@ -71,21 +73,58 @@ static bool answer_one(struct admin_run *r, const char *text, enum sched_cmd_sta
     return tell(r, text, "failed", e->text[0] != '\0' ? e->text : "the change could not be written");
 }
 
+/* Those that come to be other messages, or cannot; the rest goes to `left`, and how many are left. */
+static size_t renew(struct admin_run *r, const uint64_t *ids, size_t n, uint64_t *left, bool *ok)
+{
+    const struct control_options *o = &r->cl->c->o;
+    struct log_src log = *o->log;
+    struct conf *c = o->conf(o->arg);
+    struct policy *p = o->policy != NULL ? o->policy(o->arg) : NULL;
+    struct requeue_env env = { .spool = o->spool, .sched = o->sched, .policy = p, .conf = c, .log = &log };
+    char text[QID_TEXT_MAX];
+    size_t left_n = 0;
+    log.prog = "postsuper";
+    for (size_t i = 0; *ok && i < n; i++) {
+        struct err e = ERR_INIT;
+        if (!ctl_commit_begin(r->cl)) {
+            *ok = false;
+            break;
+        }
+        enum requeue answer = requeue_renew(&env, ids[i], &e);
+        ctl_commit_end(r->cl);
+        qid_format(ids[i], r->long_ids, text);
+        if (answer == REQUEUE_SAME)
+            left[left_n++] = ids[i];
+        else
+            *ok = answer_one(r, text, answer == REQUEUE_RENEWED ? SCHED_CMD_OK : SCHED_CMD_FAILED, &e);
+    }
+    policy_unref(&p);
+    conf_unref(&c);
+    return left_n;
+}
+
 /* SCHED_CHANGE_MAX at a time: that many records have a flush in common, and a client that goes away stops the rest. */
 static bool apply(struct admin_run *r, const uint64_t *ids, size_t n)
 {
     enum sched_cmd_status *status = xcalloc(SCHED_CHANGE_MAX, sizeof *status);
+    uint64_t *left = xcalloc(SCHED_CHANGE_MAX, sizeof *left);
     char text[QID_TEXT_MAX];
     bool ok = true;
-    for (size_t at = 0; ok && at < n;) {
+    for (size_t at = 0, took; ok && at < n; at += took) {
         struct err e = ERR_INIT;
-        size_t piece = n - at < SCHED_CHANGE_MAX ? n - at : SCHED_CHANGE_MAX;
-        sched_change(r->cl->c->o.sched, &r->change, ids + at, piece, status, &e);
-        for (size_t i = 0; ok && i < piece; i++, at++) {
-            qid_format(ids[at], r->long_ids, text);
+        const uint64_t *these = ids + at;
+        size_t piece = took = n - at < SCHED_CHANGE_MAX ? n - at : SCHED_CHANGE_MAX;
+        if (r->change.what == ADMIN_REQUEUE) {
+            piece = renew(r, these, piece, left, &ok);
+            these = left;
+        }
+        sched_change(r->cl->c->o.sched, &r->change, these, piece, status, &e);
+        for (size_t i = 0; ok && i < piece; i++) {
+            qid_format(these[i], r->long_ids, text);
             ok = answer_one(r, text, status[i], &e);
         }
     }
+    free(left);
     free(status);
     return ok;
 }

@@ -1,7 +1,7 @@
 noinst_LIBRARIES += libcontrol.a
 libcontrol_a_SOURCES = \
 	daemon/control/control.c daemon/control/control.h daemon/control/control_internal.h \
-	daemon/control/ctl_admin.c \
+	daemon/control/ctl_admin.c daemon/control/requeue.c daemon/control/requeue.h \
 	daemon/control/ctl_auth.c \
 	daemon/control/ctl_client.c \
 	daemon/control/ctl_compact.c \

@@ -376,16 +376,24 @@ static int build(struct run *r, local_read_fn *read, void *arg, struct err *e)
     return status != 0 ? status : take_content(r, read, arg, e);
 }
 
+static const struct conf_service *pickup_of(const struct conf *c)
+{
+    for (size_t i = conf_service_count(c); i > 0; i--)
+        if (strcmp(conf_service(c, i - 1)->command, "pickup") == 0)
+            return conf_service(c, i - 1);
+    return NULL;
+}
+
+const struct params *local_pickup_params(const struct conf *c)
+{
+    const struct conf_service *svc = pickup_of(c);
+    return svc != NULL ? svc->p : conf_global(c);
+}
+
 static void find_pickup(struct run *r)
 {
-    r->pickup_p = r->p;
-    for (size_t i = 0; i < conf_service_count(r->conf); i++) {
-        const struct conf_service *svc = conf_service(r->conf, i);
-        if (strcmp(svc->command, "pickup") == 0) {
-            r->pickup = svc;
-            r->pickup_p = svc->p;
-        }
-    }
+    r->pickup = pickup_of(r->conf);
+    r->pickup_p = local_pickup_params(r->conf);
     r->has_maps = local_inspect_maps_addresses(r->pickup_p);
 }
 

@@ -29,6 +29,9 @@ struct local_env {
     void *arg;
 };
 
+/* The values of master.cf's pickup line, which are those of local mail; without such a line main.cf's. */
+const struct params *local_pickup_params(const struct conf *c);
+
 /* The next piece of content in *out, valid until the next call; *out empty at the end. False with *e: it cannot be read. */
 typedef bool local_read_fn(void *arg, struct span *out, struct err *e);
 

@@ -9,6 +9,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import cases
 from hub import Hub, wait_for
+from sink import Sink
 
 LATER = {"relay_domains": "later.example", "transport_maps": "inline:{ { later.example = retry:4.7.0 come back later } }"}
 
@@ -85,6 +86,53 @@ def test_hold_release_requeue_delete():
         hub.ctl("queue", "requeue", a)
         wait_for("the queue to be empty", lambda: hub.queue() == [])
         hub.wait_log(rf"{a}: to=<u@later.example>, .*status=sent")
+
+
+def test_requeue_takes_the_present_configuration():
+    """Content filter, rewriting and aliases, as postsuper -r: a new message where they make a difference."""
+    maps = "inline:{ { team@v.example = a@later.example, b@later.example } }"
+    with Sink() as sink, Hub({"content_filter": "smtp:[127.0.0.1]:1", "virtual_alias_domains": "v.example", "virtual_alias_maps": maps,
+                              "mydestination": "hub.example.net", "local_recipient_maps": "$alias_maps",
+                              "alias_maps": "inline:{ { staff=d@later.example }, { owner-staff=keeper@hub.example.net } }"},
+                             routes={"later.example": f"smtp:[127.0.0.1]:{sink.port}"}) as hub:
+        def send(*rcpts, **kw):
+            with hub.client() as c:
+                return c.send_mail("s@example.org", rcpts, b"Subject: s\r\n\r\nhello\r\n", **kw)
+
+        def change(**main):
+            hub.main.update(main)
+            hub.write_conf()
+            hub.ctl("reload")
+        filtered, held = send("user@example.com", "x@later.example"), send("team@v.example", rcpt_args=" NOTIFY=FAILURE ORCPT=rfc822;t@v.example", mail_args=" ENVID=e1")
+        hub.wait_log(r"status=deferred", count=4)
+        hub.ctl("queue", "hold", held)
+        # The filter is gone; aliases say something else; a list with an owner among them.
+        change(content_filter="", virtual_alias_maps="inline:{ { a@later.example = c@later.example, staff@hub.example.net } }")
+        assert hub.ctl("queue", "requeue", filtered, held).stderr == "2 messages requeued\n"
+        hub.wait_log(rf"postsuper\[\d+\]: {held}: requeued as (\w+)$")
+        assert len(hub.wait_mails(1)) == 1
+        wait_for("all of them", lambda: sum(len(m["rcpts"]) for m in sink.mails) == 4)
+        hub.wait_queue([])
+        by = {to: (m["sender"], a) for m in sink.mails for to, a in zip(m["rcpts"], m["rcpt_args"])}
+        assert set(by) == {f"{u}@later.example" for u in "xbcd"}, by
+        assert by["b@later.example"][0] == "s@example.org" and by["d@later.example"][0] == "owner-staff@hub.example.net", by
+        assert "NOTIFY=FAILURE ORCPT=rfc822;t@v.example" in by["c@later.example"][1] and "FAILURE" not in by["d@later.example"][1], by
+        hub.wait_log(rf"{held}: removed$")
+        # Nothing to change: it stays what it is. What is delivered is not sent again.
+        sink.on["RCPT"] = lambda s, a: "450 4.2.0 later" if "<y@" in a else None
+        qid = send("y@later.example", "z@later.example")
+        hub.wait_log(rf"{qid}: to=<y@later.example>.*status=deferred")
+        change(content_filter="smtp:[127.0.0.1]:2")
+        hub.ctl("queue", "requeue", qid)
+        only = wait_for("the filtered one", lambda: [q for q in hub.queue() if q["queue_id"] != qid and q["queue_name"] == "deferred"])[0]
+        assert [r["address"] for r in only["recipients"]] == ["y@later.example"] and ":2" in only["recipients"][0]["delay_reason"], only
+        hub.ctl("queue", "requeue", "ALL")
+        wait_for("another attempt", lambda: attempts(hub, only["queue_id"]) == 2)
+        # A table that fails changes nothing.
+        change(content_filter="", virtual_alias_maps="fail:broken")
+        r = hub.ctl("queue", "requeue", only["queue_id"], check=False)
+        assert "broken" in r.stderr or "lookup" in r.stderr, r
+        assert [(q["queue_id"], q["queue_name"]) for q in hub.queue()] == [(only["queue_id"], "deferred")]
 
 
 def test_all():
