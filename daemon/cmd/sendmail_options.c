@@ -193,7 +193,7 @@ static int set_with_value(struct cursor *c, char letter)
         return set_trace(c, v);
     case 'b':
         return set_mode(c, v);
-    default: /* A, h, L, p: ignored */
+    default: /* A, e, h, L, p: ignored */
         return 0;
     }
 }
@@ -217,12 +217,14 @@ static int one_letter(struct cursor *c, char letter)
         return set_old_option(c);
     case 'G':
     case 'U':
+    case 'c':
     case 'm':
     case 'n':
     case 'v':
+    case 'x':
         return 0;
     default:
-        if (strchr("ABCFLNORVXbfhpr", letter) != NULL)
+        if (strchr("ABCFLNORVXbefhpr", letter) != NULL)
             return set_with_value(c, letter);
         return bad(c, EX_USAGE, "unknown option", name);
     }

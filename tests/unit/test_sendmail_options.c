@@ -53,6 +53,7 @@ static const struct row rows[] = {
     { "-O ignored", { "sendmail", "-O", "DeliveryMode=b", "x" }, 0, { .rcpt_count = 1 } },
     { "-O requiretls", { "sendmail", "-O", "requiretls" }, EX_UNAVAILABLE, { 0 } },
     { "ignored flags", { "sendmail", "-m", "-n", "-U", "-v", "-G", "-om", "x" }, 0, { .rcpt_count = 1 } },
+    { "ignored error mode", { "sendmail", "-em", "-e", "p", "-c", "-x", "x" }, 0, { .rcpt_count = 1 } },
     { "ignored values", { "sendmail", "-h", "25", "-Ac", "-L", "lab", "x" }, 0, { .rcpt_count = 1 } },
     { "-oem", { "sendmail", "-oem", "x" }, 0, { .rcpt_count = 1 } },
     { "-o x value", { "sendmail", "-o", "e", "m", "x" }, 0, { .rcpt_count = 1 } },
