@@ -17,10 +17,16 @@ static bool value_of(struct ctl_conf *c, const struct conf_scope *s, struct span
         text = param_row((size_t)row)->def;
     if (text == NULL)
         return false;
+    /* <transport>_SUFFIX that nobody set is shown as what it falls back to. */
+    const char *fallback = row < 0 && conf_scope_entry(s, name) == NULL ? conf_scope_fallback(s->src, name) : NULL;
+    char *reference = fallback != NULL ? xasprintf("$%s", fallback) : NULL;
+    if (reference != NULL)
+        text = reference;
     if (!c->expand)
         buf_puts(out, text);
-    else if (c->defaults ? !conf_scope_expand_text(s, text, out, &e) : !conf_scope_expand(s, name, out, &e))
+    else if (c->defaults || reference != NULL ? !conf_scope_expand_text(s, text, out, &e) : !conf_scope_expand(s, name, out, &e))
         fprintf(c->err, "posthousectl: warning: %.*s: %s\n", SPAN_ARG(name), e.text);
+    free(reference);
     return true;
 }
 
@@ -48,14 +54,62 @@ static bool is_misspelt(const struct ctl_conf *c, const char *name)
     return false;
 }
 
+/* Whether each transport of this line has such a parameter of its own: what postconf(1) lists. */
+static bool has_family(const struct master_line *l, const struct param_row *family)
+{
+    static const char *const transports[] = { "smtp", "lmtp", "virtual", "error", "local", "pipe" };
+    const char *command = l->column[MASTER_PROGRAM];
+    if (strcmp(family->suffix, "time_limit") == 0)
+        return strcmp(command, "pipe") == 0 || strcmp(command, "spawn") == 0;
+    for (size_t i = 0; i < ARRAY_LEN(transports); i++) {
+        if (strcmp(command, transports[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
+static size_t families(void)
+{
+    size_t n = 0;
+    while (param_transport_family(n) != NULL)
+        n++;
+    return n;
+}
+
+/* <transport>_SUFFIX for each transport of master.cf; what main.cf sets is listed as the other names are. */
+static size_t add_transport_names(const struct conf *conf, const char **names)
+{
+    const struct param_row *family;
+    size_t n = 0;
+    for (const struct master_line *l = conf->lines; l != NULL; l = l->next) {
+        for (size_t i = 0; !l->replaced && strcmp(l->type, "inet") != 0 && (family = param_transport_family(i)) != NULL; i++) {
+            const char *name = arena_printf(conf->arena, "%s_%s", l->name, family->suffix);
+            if (has_family(l, family) && param_find(conf->index, span_cstr(name)) < 0 &&
+                conf_dict_get(conf->main, span_cstr(name)) == NULL)
+                names[n++] = name;
+        }
+    }
+    return n;
+}
+
+static size_t count_lines(const struct conf *conf)
+{
+    size_t n = 0;
+    for (const struct master_line *l = conf->lines; l != NULL; l = l->next)
+        n++;
+    return n;
+}
+
 /* All names of main.cf that mean something, and unless -n all of the tables. */
 static const char **collect_names(struct ctl_conf *c, size_t *count)
 {
     const struct conf *conf = c->conf;
-    size_t max = param_index_count(conf->index) + conf_dict_count(conf->main) + 1, n = 0;
+    size_t max = param_index_count(conf->index) + conf_dict_count(conf->main) + count_lines(conf) * families() + 1, n = 0;
     const char **names = xcalloc(max, sizeof(*names));
     for (size_t i = 0; !c->set_only && i < param_index_count(conf->index); i++)
         names[n++] = param_row(param_sorted(conf->index, i))->name;
+    if (!c->set_only)
+        n += add_transport_names(conf, names + n);
     for (const struct conf_entry *e = conf_dict_first(conf->main); !c->defaults && e != NULL; e = e->next) {
         bool known = param_find(conf->index, span_cstr(e->name)) >= 0;
         if (known ? c->set_only : !is_misspelt(c, e->name))

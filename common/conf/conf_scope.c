@@ -34,7 +34,7 @@ static const char *computed(const struct conf_scope *s, struct span name)
     return NULL;
 }
 
-static const char *transport_default(const struct conf_source *src, struct span name)
+const char *conf_scope_fallback(const struct conf_source *src, struct span name)
 {
     if (memchr(name.p, '_', name.n) == NULL)
         return NULL;
@@ -78,7 +78,7 @@ static const char *find_text(const struct conf_scope *s, struct span name, bool 
     ptrdiff_t row = param_find(s->src->index, name);
     if (row >= 0)
         return param_row((size_t)row)->def;
-    const char *other = transport_default(s->src, name);
+    const char *other = conf_scope_fallback(s->src, name);
     *reference = other != NULL;
     return other;
 }

@@ -37,6 +37,8 @@ struct conf_scope {
 
 /* Unexpanded text, or NULL when nobody defined the name. */
 const char *conf_scope_raw(const struct conf_scope *s, struct span name);
+/* The parameter that <transport>_SUFFIX, for a service of master.cf, falls back to; NULL when `name` is no such name. */
+const char *conf_scope_fallback(const struct conf_source *src, struct span name);
 /* Where the name is defined; NULL when it is not in any file. */
 const struct conf_entry *conf_scope_entry(const struct conf_scope *s, struct span name);
 /* Appends the expanded text of a name (raw parameters stay unexpanded); false with *e when it cannot be expanded. */

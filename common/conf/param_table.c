@@ -185,6 +185,15 @@ const struct param_row *param_transport_row(struct span name, struct span transp
     return NULL;
 }
 
+const struct param_row *param_transport_family(size_t i)
+{
+    for (size_t r = 0; r < ARRAY_LEN(rows); r++) {
+        if (rows[r].suffix != NULL && i-- == 0)
+            return &rows[r];
+    }
+    return NULL;
+}
+
 /* Levenshtein distance, given up (limit + 1) as soon as every way is longer than the limit. */
 static size_t edit_distance(struct span a, const char *b, size_t limit)
 {

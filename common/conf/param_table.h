@@ -69,5 +69,7 @@ ptrdiff_t param_find(const struct param_index *ix, struct span name);
 size_t param_sorted(const struct param_index *ix, size_t i);
 /* The row of the <transport>_SUFFIX family that `name` belongs to, for a transport of that name; NULL when none. */
 const struct param_row *param_transport_row(struct span name, struct span transport);
+/* The i-th of these families (its suffix is .suffix); NULL behind the last one. */
+const struct param_row *param_transport_family(size_t i);
 /* The known name with the smallest edit distance, or NULL when nothing is near. */
 const char *param_nearest(struct span name);

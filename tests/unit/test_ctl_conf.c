@@ -122,6 +122,10 @@ static void test_show(void **state)
     run(f, "-xh|smtpd_banner|relay_domains", 0, "mail.example.org ESMTP here\nx\n", NULL);
     run(f, "-d|smtpd_banner", 0, "smtpd_banner = $myhostname ESMTP $mail_name\n", NULL);
     run(f, "-dx|queue_run_delay", 0, "queue_run_delay = 300s\n", NULL);
+    run(f, "relay_destination_recipient_limit", 0, "relay_destination_recipient_limit = $default_destination_recipient_limit\n", NULL);
+    run(f, "-o|default_destination_recipient_limit=7|-x|relay_destination_recipient_limit", 0,
+        "relay_destination_recipient_limit = 7\n", NULL);
+    run(f, "-o|relay_destination_recipient_limit=3|relay_destination_recipient_limit", 0, "relay_destination_recipient_limit = 3\n", NULL);
     run(f, "-H|queue_run_delay", 0, "queue_run_delay\n", NULL);
     run(f, "-j|queue_run_delay", 0, "{\"name\": \"queue_run_delay\", \"value\": \"2m\"}\n", NULL);
     run(f, "default_rbl_reply|-x", 1, NULL, "-x: unknown parameter");
@@ -134,6 +138,25 @@ static void test_show(void **state)
     run(f, "-o|my_macro", 64, "", "usage:");
     run(f, "-z", 64, "", "usage:");
     run(f, "-X", 64, "", "usage:");
+}
+
+static void test_all_names_are_listed(void **state)
+{
+    struct fixture *f = *state;
+    char *argv[] = { (char[]){ "conf" }, (char[]){ "-dH" }, NULL }, *out = NULL;
+    size_t len;
+    FILE *o = open_memstream(&out, &len);
+    assert_int_equal(ctl_conf_to(f->dir, 2, argv, o, stderr), 0);
+    fclose(o);
+    static const char *const names[] = { "\nrelay_destination_rate_delay\n", "\nrelay_recipient_limit\n", "\nsmtpd_banner\n" };
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        const char *first = strstr(out, names[i]);
+        assert_non_null(first);
+        assert_null(strstr(first + 1, names[i]));
+    }
+    assert_null(strstr(out, "\nrelay_time_limit\n")); /* of pipe(8) and spawn(8) alone */
+    assert_null(strstr(out, "\nmy_macro\n"));
+    free(out);
 }
 
 static void test_show_master(void **state)
@@ -321,6 +344,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_show, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_all_names_are_listed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_show_master, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_edit, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_bad_edits_change_nothing, set_up, tear_down),
