@@ -112,6 +112,14 @@ void sched_change(struct sched *s, const struct sched_change *c, const uint64_t 
     }
 }
 
+enum sched_cmd_status sched_admin(struct sched *s, enum spool_admin what, uint64_t id, struct err *e)
+{
+    struct sched_change c = { .what = what };
+    enum sched_cmd_status status;
+    sched_change(s, &c, &id, 1, &status, e);
+    return status;
+}
+
 enum sched_cmd_status sched_pause(struct sched *s, enum pause_kind k, struct span name, struct err *e)
 {
     (void)s, (void)k, (void)name, (void)e;
