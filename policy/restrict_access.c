@@ -185,6 +185,9 @@ static enum answer act(const struct result *r, const struct action_row *a)
     n->effect = a->effect;
     n->is_silent = a->effect == EFFECT_PREPEND; /* as in Postfix */
     n->value = arena_dup_span(ev->a, r->rest);
+    ev->is_discarded = ev->is_discarded || a->effect == EFFECT_DISCARD;
+    if (a->effect == EFFECT_DISCARD && ev->s->permit_log != NULL)
+        eval_log_permit(ev, r->word, r->subject, arena_printf(ev->a, "from %.*s", SPAN_ARG(r->source)));
     return a->answer;
 }
 

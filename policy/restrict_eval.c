@@ -320,6 +320,8 @@ enum answer eval_list(struct eval *ev, const struct step_list *l)
 static bool run_list(struct eval *ev, enum restriction_list id)
 {
     bool was_rcpt = ev->list == LIST_RELAY || ev->list == LIST_RECIPIENT;
+    if (ev->is_discarded)
+        return true;
     if (!was_rcpt || (id != LIST_RELAY && id != LIST_RECIPIENT))
         ev->reject.active = false;
     ev->list = id;
@@ -444,6 +446,8 @@ static bool run_rcpt(struct eval *ev)
     ev->list = LIST_RECIPIENT;
     if (ev->permit.active)
         return take_postponed(ev);
+    if (ev->is_discarded)
+        return true;
     bool looks = ev->s->p->smtpd_reject_unlisted_recipient &&
                  !policy_list_has(ev->s->p->receive_override_options, "no_unknown_recipient_checks");
     if (looks && !ev->recipient_checked)

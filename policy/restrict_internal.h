@@ -82,6 +82,7 @@ struct eval {
     bool warn_only;
     bool sender_checked, recipient_checked; /* reject_unlisted_*: once is enough */
     bool disconnect;
+    bool is_discarded;               /* DISCARD: no list after this one counts */
     bool is_waiting;                 /* something was asked that is not here yet: the verdict does not count */
     unsigned sleeps;                 /* `sleep` steps met so far */
     enum policy_outcome said;        /* the most that the restriction under way did so far, short of a verdict */

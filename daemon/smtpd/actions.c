@@ -98,6 +98,7 @@ bool smtpd_action_apply(struct smtpd_sess *S)
     if (smtpd_action_is(tx, EFFECT_HOLD))
         tx->msg->env.flags |= ENV_HOLD;
     if (to.n > 0) {
+        struct span last = tx->msg->env.rcpt_count > 0 ? tx->msg->env.rcpts[tx->msg->env.rcpt_count - 1].orig : to;
         tx->msg->env.rcpt_count = 0;
         tx->lists = NULL;
         tx->expanded = NULL;
@@ -105,6 +106,8 @@ bool smtpd_action_apply(struct smtpd_sess *S)
         if (tx->seen != NULL)
             memset(tx->seen, 0, tx->seen_cap * sizeof *tx->seen);
         smtpd_rcpt_add(S, to, 0); /* without a filter */
+        for (uint32_t i = 0; i < tx->msg->env.rcpt_count && S->p->enable_original_recipient; i++)
+            tx->msg->env.rcpts[i].orig = last;
         return !smtpd_map_failed(S);
     }
     for (const struct smtpd_action *a = tx->actions; a != NULL; a = a->next)

@@ -20,12 +20,16 @@ static bool begin(struct smtpd_sess *S, struct span arg, const char *verb)
     smtpd_policy_client(S, &c);
     c.helo = name;
     c.sender = c.recipient = span_of("", 0);
-    if (!smtpd_policy_ok(S, STAGE_HELO, verb, &c, SPAN_LIT("")))
-        return false;
-    smtpd_tx_drop(S);
-    free(S->helo);
-    S->helo = xstrndup(name.p, name.n > ADDR_MAX ? ADDR_MAX : name.n);
+    char *before = S->helo;
+    S->helo = xstrndup(name.p, name.n > ADDR_MAX ? ADDR_MAX : name.n); /* what is logged has it already */
     neuter(S->helo);
+    if (!smtpd_policy_ok(S, STAGE_HELO, verb, &c, SPAN_LIT(""))) {
+        free(S->helo);
+        S->helo = before;
+        return false;
+    }
+    free(before);
+    smtpd_tx_drop(S);
     return true;
 }
 

@@ -92,7 +92,7 @@ static void log_notes(struct smtpd_sess *S, const char *word, struct span rcpt, 
 {
     for (; n != NULL; n = n->next) {
         struct span text = n->text;
-        if (n->is_silent)
+        if (n->is_silent || (n->effect == EFFECT_HOLD && smtpd_action_is(S->tx, EFFECT_HOLD))) /* held once is enough */
             continue;
         if (n->code != 0)
             text = span_cstr(arena_printf(smtpd_scratch(S), "%d %.*s %.*s", n->code, SPAN_ARG(n->dsn), SPAN_ARG(n->text)));
