@@ -208,7 +208,8 @@ struct control *control_start(const struct control_options *o, struct err *e)
     c->o.queue_dir = c->o.socket_path = NULL;
     c->control_fd = c->submit_fd = c->showq_fd = c->wake[0] = c->wake[1] = -1;
     /* Their numbers in log lines begin far from those of sessions that come in by TCP. */
-    c->smtpd = (struct smtpd_env){ .spool = o->spool, .log = o->log->log, .resume = smtpd_run_resume, .next_pid = LOCAL_PID_FIRST };
+    c->smtpd = (struct smtpd_env){ .spool = o->spool, .log = o->log->log, .resume = smtpd_run_resume, .next_pid = LOCAL_PID_FIRST,
+                                     .report = o->report, .report_arg = o->arg };
     smtpd_limits_init(&c->smtpd);
     lock_init(&c->m, LOCK_CONTROL);
     c->socket_path = xstrdup(o->socket_path);

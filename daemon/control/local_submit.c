@@ -81,7 +81,7 @@ static bool add_rcpt(struct run *r, struct span addr, struct span orig, uint8_t 
 /* As in daemon/smtpd/mapping.c. */
 static void add_targets(struct run *r, struct span addr, uint8_t notify, const struct route_targets *to)
 {
-    bool is_told = (notify & NOTIFY_SUCCESS) && route_targets_is_expanded(to, addr), is_new = false;
+    bool is_told = (notify & NOTIFY_SUCCESS) && r->env->report != NULL && route_targets_is_expanded(to, addr), is_new = false;
     for (size_t k = 0; k < to->count; k++)
         is_new |= add_rcpt(r, to->list[k].addr, addr, is_told ? mail_expanded_notify(notify) : notify, to->list[k].sender);
     if (!is_told || !is_new)
@@ -302,7 +302,7 @@ static int take_content(struct run *r, local_read_fn *read, void *arg, struct er
     local_inspect_end(&inspect);
     if (status == 0)
         status = status_of(content_finish(&r->w, r->m), e);
-    if (status == 0 && r->expanded != NULL && r->env->report != NULL) /* first: the sender may become another */
+    if (status == 0 && r->expanded != NULL) /* first: the sender may become another */
         status = status_of(r->env->report(r->env->arg, r->m, r->expanded, &r->report), e);
     if (status == 0 && r->lists != NULL)
         status = status_of(mail_lists_copy(r->env->spool, &r->lists, r->m, e), e);

@@ -11,7 +11,7 @@ enum spool_status smtpd_lists_copy(struct smtpd_sess *S)
     struct err e = ERR_INIT;
     char copy_id[QID_TEXT_MAX];
     enum spool_status st = SPOOL_OK;
-    if (tx->expanded != NULL && S->env->report != NULL) /* first: the sender may become another */
+    if (tx->expanded != NULL) /* first: the sender may become another */
         st = S->env->report(S->env->report_arg, tx->msg, tx->expanded, &tx->report);
     if (st == SPOOL_OK)
         st = mail_lists_copy(S->env->spool, &tx->lists, tx->msg, &e);

@@ -79,7 +79,7 @@ static enum lookup add_all(struct smtpd_sess *S, const struct rcpt_ctx *x, struc
         else if (route_resolve_for(S->svc->policy, S->svc->svc, sender, addr, a, &routes[i], e) == LOOKUP_TEMPFAIL)
             return LOOKUP_TEMPFAIL;
     }
-    bool is_told = UNLIKELY(x->params.notify & NOTIFY_SUCCESS) && route_targets_is_expanded(to, from), is_new = false;
+    bool is_told = UNLIKELY(x->params.notify & NOTIFY_SUCCESS) && S->env->report != NULL && route_targets_is_expanded(to, from), is_new = false;
     uint8_t notify = is_told ? mail_expanded_notify(x->params.notify) : x->params.notify;
     for (size_t i = 0; i < to->count; i++)
         is_new |= add(S, x, routes[i].recipient, &routes[i], notify, to->list[i].sender);

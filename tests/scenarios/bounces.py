@@ -141,8 +141,11 @@ def test_aliases_are_expanded():
         hub.sendmail("-N", "success", "-f", "user@example.com", "plain", stdin=b"Subject: original\n\nx\n")
         r = report(hub, 3)
         assert [(x["Final-Recipient"], x["Action"]) for x in r.rcpts] == [("rfc822; plain@hub.example.net", "expanded")], str(r.status)
+        hub.sendmail("-bs", stdin=b"EHLO x\r\nMAIL FROM:<user@example.com>\r\nRCPT TO:<plain@hub.example.net> NOTIFY=SUCCESS\r\n"
+                                  b"DATA\r\nSubject: original\r\n\r\nx\r\n.\r\nQUIT\r\n")
+        assert report(hub, 4).rcpts[0]["Action"] == "expanded"
         hub.wait_queue([])
-        assert len(hub.mails()) == 3
+        assert len(hub.mails()) == 4
 
 
 def test_null_sender_and_double_bounce():
