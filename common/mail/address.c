@@ -349,7 +349,7 @@ static bool read_tokens(struct parser *s)
             if ((s->flags & ADDR_STRICT) && !s->in_angle)
                 return false;
             s->gap = true;
-        } else if (strchr("<>(@.[", c) != NULL && c != '\0') {
+        } else if (c == '<' || c == '>' || c == '(' || c == '@' || c == '.' || c == '[') {
             if (!read_specials(s, c, &loose_words))
                 return false;
         } else {
