@@ -59,10 +59,13 @@ def test_a_slow_route_holds_up_no_other_mail():
         gate = Gate("x" if parameter == "virtual_mailbox_domains" else None)
         with TableServer("socketmap", gate) as server, hub_for(server, parameter) as hub:
             accept_and_forget_routes(hub, gate)
+            alone = {q["queue_id"] for q in hub.queue() if [r["address"] for r in q["recipients"]][0] in QUICK}
+            assert len(alone) == len(QUICK)
             hub.ctl("queue", "release", "ALL")
-            hub.wait_log(r"to=<user@quick\d\.example>.*status=sent", len(QUICK) + 1)
+            # Each by itself; the one beside a slow recipient may have to wait for that one look-up, if it was among the first.
+            wait_for("all the others", lambda: set(re.findall(r": (\w+): to=<user@quick\d\.example>.*status=sent", hub.log())) >= alone)
             assert not re.search(r"to=<u\d@slow\.example>.*status=", hub.log())
-            assert gate.waiting > 0, "nothing was asked of the table"
+            wait_for("a question", lambda: gate.waiting > 0)
             with hub.client() as c:  # new mail, too
                 c.send_mail("a@example.org", [QUICK[1]], MAIL)
             hub.wait_log(r"to=<user@quick1\.example>.*status=sent", 2)
@@ -70,12 +73,12 @@ def test_a_slow_route_holds_up_no_other_mail():
             begin = time.monotonic()
             hub.ctl("queue", "hold", held["queue_id"])  # asks the scheduler's thread
             hub.ctl("queue", "sql", "SELECT count(*) FROM messages")
-            assert time.monotonic() - begin < 15, "commands wait for the table"
+            assert time.monotonic() - begin < 45, "commands wait for the table"
             gate.event.set()
             hub.wait_log(r"to=<u\d@slow\.example>.*status=sent", len(SLOW))
             hub.ctl("queue", "release", held["queue_id"])
             hub.wait_log(r"to=<u\d@slow\.example>.*status=sent", len(SLOW) + 1)
-            assert hub.queue() == []
+            wait_for("an empty queue", lambda: hub.queue() == [])
 
 
 def test_the_stop_does_not_wait_for_the_table():
