@@ -49,7 +49,7 @@ def test_a_reply_for_each_recipient():
 def test_connection_lost_between_replies():
     """Who was answered is never sent again; the others each get the message exactly once."""
     cases_of = {f"{how}{n}": ["250 2.1.5 ok"] * n + [end] for how, end in (("close", CLOSE), ("hang", HANG)) for n in range(len(RCPTS))}
-    with Sink(lmtp=True) as sink, Hub(dict(QUICK, lmtp_data_done_timeout="1s"),
+    with Sink(lmtp=True) as sink, Hub(dict(QUICK, lmtp_data_done_timeout="3s"),
                                       routes={"r.example": f"lmtp:inet:[127.0.0.1]:{sink.port}"}) as hub:
         once = dict(cases_of)
         sink.on["END"] = lambda s, mail: once.pop(mail["rcpts"][0].split("-")[0], None)
