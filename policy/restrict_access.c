@@ -253,6 +253,14 @@ enum answer eval_access_answer(struct eval *ev, const struct step *s, enum subje
     return apply(&r, span_trim(value));
 }
 
+enum answer eval_forbid_permit(struct eval *ev, const struct step *s)
+{
+    if (ev->is_discarded)
+        return ANSWER_PERMIT;
+    return eval_config_error(ev, "%s: the table's answer permits, which the owner of a name could arrange for himself; "
+                             "use DUNNO to make an exception", s->what->name);
+}
+
 /* ---- the restrictions ---- */
 
 /* Name first, then address; the first table key that answers decides. */
@@ -273,7 +281,8 @@ STEP_FN(step_check_client_access)
 
 STEP_FN(step_check_reverse_access)
 {
-    return check_host(ev, s, SUBJECT_REVERSE_CLIENT, ev->c->reverse_name);
+    enum answer got = check_host(ev, s, SUBJECT_REVERSE_CLIENT, ev->c->reverse_name); /* unverified */
+    return got == ANSWER_PERMIT ? eval_forbid_permit(ev, s) : got;
 }
 
 STEP_FN(step_check_sasl_access)

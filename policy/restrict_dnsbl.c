@@ -190,7 +190,7 @@ STEP_FN(step_reject_rhsbl_client) { return reject_name(ev, s, SUBJECT_CLIENT); }
 STEP_FN(step_reject_rhsbl_reverse_client) { return reject_name(ev, s, SUBJECT_REVERSE_CLIENT); }
 STEP_FN(step_reject_rhsbl_helo) { return reject_name(ev, s, SUBJECT_HELO); }
 STEP_FN(step_reject_rhsbl_sender) { return reject_name(ev, s, SUBJECT_SENDER); }
-STEP_FN(step_reject_rhsbl_recipient) { return reject_name(ev, s, SUBJECT_RECIPIENT); }
+STEP_FN(step_reject_rhsbl_recipient) { return ev->stage == STAGE_ETRN ? ANSWER_DUNNO : reject_name(ev, s, SUBJECT_RECIPIENT); }
 
 STEP_FN(step_permit_dnswl_client)
 {

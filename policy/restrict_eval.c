@@ -123,7 +123,7 @@ struct policy_note *eval_note(struct eval *ev, const char *what, int code, struc
 
 static enum answer reject_with(struct eval *ev, int code, struct span dsn, struct span text)
 {
-    if (ev->reject.active) { /* defer_if_reject: an earlier doubt turns the rejection into a deferral */
+    if (ev->reject.active && code >= 500) { /* defer_if_reject: an earlier doubt turns the rejection into a deferral */
         ev->reject.active = false;
         if (ev->c->trace != NULL)
             policy_trace_add(ev->c->trace, EVENT_REMARK, SPAN_LIT(""), SPAN_LIT(""), SPAN_LIT("defer_if_reject takes effect"));
@@ -245,7 +245,8 @@ enum answer eval_doubt(struct eval *ev, const char *action, enum subject_kind k,
 void eval_log_permit(struct eval *ev, struct span action, enum subject_kind k, const char *from)
 {
     struct err e = ERR_INIT;
-    if (ev->is_waiting || ev->s->permit_log == NULL || match_list_name(ev->s->permit_log, action, &e) != LOOKUP_FOUND)
+    if (ev->is_waiting || ev->permit.active || ev->s->permit_log == NULL || /* postponed: it permits nothing */
+        match_list_name(ev->s->permit_log, action, &e) != LOOKUP_FOUND)
         return;
     struct span name = eval_subject_name(ev, k);
     char *text = arena_printf(ev->a, "action=%.*s for %s=%.*s %s", SPAN_ARG(action), eval_subject_class(k), SPAN_ARG(name), from);
@@ -299,7 +300,7 @@ enum answer eval_list(struct eval *ev, const struct step_list *l)
     ev->depth++;
     if (l->count > 0)
         eval_count(ev, l, 0, OUTCOME_NONE);
-    for (size_t i = 0; i < l->count && got == ANSWER_DUNNO; i++) {
+    for (size_t i = 0; i < l->count && got == ANSWER_DUNNO && !ev->is_discarded; i++) {
         ev->warn_only = outer_warn || l->steps[i].warn_only;
         ev->said = OUTCOME_NONE;
         got = ev->c->trace == NULL ? eval_step(ev, &l->steps[i]) : eval_step_seen(ev, &l->steps[i]);
@@ -464,6 +465,10 @@ static bool run_vrfy(struct eval *ev)
 /* DATA, END-OF-DATA, ETRN: one list, and what it postponed. */
 static bool run_single(struct eval *ev, enum restriction_list id)
 {
+    struct err e = ERR_INIT;
+    bool has_rcpt = (id == LIST_DATA || id == LIST_END_OF_DATA) && ev->c->recipient.n > 0; /* the only one */
+    if (has_rcpt && ev->s->lists[id].count > 0 && !resolve_recipient(ev, &e))
+        return eval_tempfail(ev, ev->c->recipient, &e) != ANSWER_REJECT;
     if (!run_list(ev, id))
         return false;
     if (ev->permit.active)

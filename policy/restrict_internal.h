@@ -108,6 +108,10 @@ enum answer eval_reject_why(struct eval *ev, enum subject_kind k, int code, cons
 enum answer eval_tempfail(struct eval *ev, struct span name, const struct err *e);
 /* An access table could not be asked: 451 4.3.5 whatever warn_if_reject says. */
 enum answer eval_table_error(struct eval *ev, enum subject_kind k, const struct err *e);
+/*
+ * A table permitted for a name that its owner chooses freely: 451 4.3.5, unless the message is thrown away, which permits nothing.
+ */
+enum answer eval_forbid_permit(struct eval *ev, const struct step *s);
 /* 451 4.3.5 whatever warn_if_reject says. */
 enum answer eval_config_error(struct eval *ev, const char *fmt, ...) PRINTF_FMT(2, 3);
 struct policy_note *eval_note(struct eval *ev, const char *what, int code, struct span dsn, struct span text);

@@ -25,10 +25,7 @@ static enum answer found_here(struct server_check *k, enum lookup got, struct sp
 {
     k->found = got != LOOKUP_NONE;
     enum answer a = eval_access_answer(k->ev, k->s, k->subject, got, value, e);
-    if (a != ANSWER_PERMIT)
-        return a;
-    return eval_config_error(k->ev, "%s: the table's answer permits, which the owner of a name could arrange for himself; "
-                             "use DUNNO to make an exception", k->s->what->name);
+    return a == ANSWER_PERMIT ? eval_forbid_permit(k->ev, k->s) : a;
 }
 
 static enum answer check_addr(struct server_check *k, const struct ip_addr *addr)
@@ -149,6 +146,8 @@ static enum answer check(struct eval *ev, const struct step *s, enum subject_kin
 
 static struct span recipient_of(const struct eval *ev)
 {
+    if (ev->stage == STAGE_ETRN) /* that is a domain */
+        return span_of("", 0);
     return ev->route != NULL && ev->route->recipient.n > 0 ? ev->route->recipient : ev->c->recipient;
 }
 

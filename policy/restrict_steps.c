@@ -261,6 +261,11 @@ static enum answer reject_unlisted(struct eval *ev, enum subject_kind k, const s
         err_set(&e, "%s", r->validity_error);
         return eval_tempfail(ev, eval_subject_name(ev, k), &e);
     }
+    bool is_routed = !r->is_mapped && r->cls != ROUTE_VIRTUAL_ALIAS;
+    if (is_routed && span_ieq_cstr(r->transport, "error")) /* whoever the tables of the class know */
+        return reject_by_transport(ev, k, 550, r);
+    if (is_routed && span_ieq_cstr(r->transport, "retry"))
+        return reject_by_transport(ev, k, 450, r);
     if (r->is_unknown_user) {
         const char *why = "User unknown";
         if (v->show_user_unknown_table_name)
@@ -268,12 +273,6 @@ static enum answer reject_unlisted(struct eval *ev, enum subject_kind k, const s
                                r->cls == ROUTE_LOCAL || r->cls == ROUTE_RELAY ? " recipient" : "");
         return eval_reject_why(ev, k, (int)unknown_code(v, r->cls), k == SUBJECT_SENDER && r->cls != ROUTE_VIRTUAL_ALIAS ? "5.1.0" : "5.1.1", why);
     }
-    if (r->is_mapped)
-        return ANSWER_DUNNO;
-    if (r->cls != ROUTE_VIRTUAL_ALIAS && span_ieq_cstr(r->transport, "error"))
-        return reject_by_transport(ev, k, 550, r);
-    if (r->cls != ROUTE_VIRTUAL_ALIAS && span_ieq_cstr(r->transport, "retry"))
-        return reject_by_transport(ev, k, 450, r);
     return ANSWER_DUNNO;
 }
 

@@ -96,6 +96,7 @@ enum hdr_line hdr_scan_line(struct hdr_scan *h, struct span line)
     }
     h->has_8bit = h->has_8bit || !span_is_ascii(line);
     h->is_first = false;
+    h->name_n = name_n;
     begin_field(h, line, name_n);
     return HDR_LINE_FIELD;
 }

@@ -37,6 +37,7 @@ struct hdr_scan {
     bool has_8bit;
     bool is_done;
     bool is_first;             /* no field seen yet */
+    size_t name_n;             /* of the last field: behind it blanks or the colon */
     int current;               /* enum hdr_id of the field whose lines come, HDR_COUNT for any other */
     bool message_id_has_room;  /* for HDR_MESSAGE_ID_MAX bytes: it was folded */
     struct span message_id;    /* with < >; empty when there is none (yet) */

@@ -35,7 +35,7 @@ bool xtext_decode(struct span coded, bool utf8, struct arena *a, struct span *ou
                 return false;
             c = (char)(hi * 16 + lo);
             i += 2;
-        } else if (!is_xchar(c) && !(utf8 && ascii_is_8bit(c))) {
+        } else if (!is_xchar(c) && c != '=' && !(utf8 && ascii_is_8bit(c))) {
             return false;
         }
         p[n++] = c;

@@ -1,7 +1,7 @@
 /*
  * xtext: the encodings of DSN parameters and XCLIENT values
  *
- * Purpose    xtext: '+' and two hexadecimal digits for '+', '=' and what is not printable ASCII.
+ * Purpose    xtext: '+' and two hexadecimal digits for '+', '=' and what is not printable ASCII; a bare '=' is read too.
  *            Addresses of type utf-8 in ORCPT= may also hold \x{HEX} for one Unicode character.
  * Source     RFC 3461 4, RFC 6533 3
  * Threads    values; any thread

@@ -553,7 +553,7 @@ static bool prepare(struct transaction *t)
     }
     if (!plan_downgrade(r))
         return false;
-    t->use_8bit = (f & FEAT_8BITMIME) && (request_content_flags(r) & CONTENT_HAS_8BIT);
+    t->use_8bit = (f & FEAT_8BITMIME) && ((request_content_flags(r) & CONTENT_HAS_8BIT) || (env->flags & ENV_8BITMIME));
     t->use_utf8 = (f & FEAT_SMTPUTF8) && (env->flags & ENV_SMTPUTF8);
     uint64_t wire = content_wire_bytes(r);
     t->use_bdat = (f & FEAT_CHUNKING) && wire > 0;

@@ -21,7 +21,8 @@ static bool parse(struct span arg, int64_t *size, bool *last)
 static enum cmd_result skip(struct smtpd_sess *S, bool last)
 {
     S->bdat_skip = true;
-    if (last && S->tx != NULL && S->tx->is_bdat)
+    S->bdat_failed = true; /* what follows goes the same way, up to the last chunk */
+    if (last)
         smtpd_tx_drop(S);
     smtpd_set_state(S, SMTPD_BDAT);
     return CMD_ERROR;
@@ -32,16 +33,12 @@ static bool may_take(struct smtpd_sess *S)
 {
     struct smtpd_tx *tx = S->tx;
     struct policy_client c;
-    if (S->ehlo_discard & 1u << EHLO_CHUNKING) {
-        smtpd_reply(S, 502, "5.5.1", "Error: command not implemented");
+    if (S->bdat_failed) {
+        smtpd_reply(S, 551, "5.0.0", "Discarded %llu bytes after earlier error", (unsigned long long)S->bdat_chunk);
         return false;
     }
     if (tx == NULL) {
         smtpd_reply(S, 503, "5.5.1", "Error: need RCPT command");
-        return false;
-    }
-    if (tx->bdat_failed) {
-        smtpd_reply(S, 551, "5.0.0", "Discarded %llu bytes after earlier error", (unsigned long long)S->bdat_chunk);
         return false;
     }
     if (tx->accepted == 0) {
@@ -53,7 +50,7 @@ static bool may_take(struct smtpd_sess *S)
                  S->namaddr);
         smtpd_limit_reached(S, SMTPD_LIMIT_SIZE, S->p->message_size_limit);
         smtpd_reply(S, 552, "5.3.4", "Chunk exceeds message size limit");
-        tx->bdat_failed = tx->is_bdat = true;
+        tx->is_bdat = true;
         return false;
     }
     if (tx->is_bdat)
@@ -68,6 +65,10 @@ enum cmd_result smtpd_cmd_BDAT(struct smtpd_sess *S, struct span arg)
 {
     int64_t size = 0;
     bool last;
+    if (S->ehlo_discard & 1u << EHLO_CHUNKING) { /* 521: content follows, not a command */
+        smtpd_reply(S, 521, "5.5.1", "Error: command not implemented");
+        return CMD_ERROR;
+    }
     if (!parse(arg, &size, &last)) {
         log_line(&S->log, LOG_LV_WARNING, "%s: malformed BDAT command syntax from %s: BDAT %.*s", smtpd_qid(S),
                  S->namaddr, SPAN_ARG(arg));
@@ -76,6 +77,7 @@ enum cmd_result smtpd_cmd_BDAT(struct smtpd_sess *S, struct span arg)
     }
     if (size == 0 && !last) {
         log_line(&S->log, LOG_LV_WARNING, "%s: null BDAT request from %s", smtpd_qid(S), S->namaddr);
+        S->bdat_failed = true;
         smtpd_reply(S, 551, "5.7.1", "Null BDAT request");
         return CMD_ERROR;
     }

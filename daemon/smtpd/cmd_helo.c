@@ -9,37 +9,45 @@ static void neuter(char *p)
             *p = '?';
 }
 
+/* All words with one blank between them; NULL: none, or one that no name can be. */
+static char *joined(struct span arg)
+{
+    struct buf b = BUF_INIT(ADDR_MAX);
+    struct span word;
+    bool ok = true;
+    while (ok && span_next_token(&arg, " \t", &word)) {
+        ok = memchr(word.p, '\0', word.n) == NULL;
+        if (b.n > 0)
+            buf_putc(&b, ' ');
+        buf_add_span(&b, word);
+    }
+    char *name = ok && b.n > 0 ? xstrndup(b.p, b.n) : NULL;
+    buf_free(&b);
+    return name;
+}
+
 static bool begin(struct smtpd_sess *S, struct span arg, const char *verb)
 {
     struct policy_client c;
-    struct span name = arg;
-    if (!span_next_token(&arg, " \t", &name) || memchr(name.p, '\0', name.n) != NULL) {
+    char *name = joined(arg), *before = S->helo;
+    if (name == NULL) {
         smtpd_reply(S, 501, "", "Syntax: %s hostname", verb);
         return false;
     }
-    smtpd_policy_client(S, &c);
-    c.helo = name;
-    c.sender = c.recipient = span_of("", 0);
-    char *before = S->helo;
-    S->helo = xstrndup(name.p, name.n > ADDR_MAX ? ADDR_MAX : name.n); /* what is logged has it already */
+    S->helo = xstrdup(name); /* what is logged has it already */
     neuter(S->helo);
-    if (!smtpd_policy_ok(S, STAGE_HELO, verb, &c, SPAN_LIT(""))) {
-        free(S->helo);
+    smtpd_policy_client(S, &c);
+    c.helo = span_cstr(name);
+    c.sender = c.recipient = span_of("", 0);
+    bool ok = smtpd_policy_ok(S, STAGE_HELO, verb, &c, SPAN_LIT(""));
+    free(name);
+    free(ok ? before : S->helo);
+    if (!ok) {
         S->helo = before;
         return false;
     }
-    free(before);
     smtpd_tx_drop(S);
     return true;
-}
-
-enum cmd_result smtpd_cmd_HELO(struct smtpd_sess *S, struct span arg)
-{
-    if (!begin(S, arg, "HELO"))
-        return CMD_ERROR;
-    S->is_esmtp = false;
-    smtpd_reply(S, 250, "", "%s", S->p->myhostname);
-    return CMD_OK;
 }
 
 /* smtpd_discard_ehlo_keyword_address_maps has the last word. False: the table failed, replied. */
@@ -64,6 +72,14 @@ static bool find_discarded(struct smtpd_sess *S)
     log_line(&S->log, LOG_LV_WARNING, "smtpd_discard_ehlo_keyword_address_maps: %s", e.text);
     smtpd_reply(S, 451, "", "Temporary lookup failure");
     return false;
+}
+
+enum cmd_result smtpd_cmd_HELO(struct smtpd_sess *S, struct span arg)
+{
+    if (!begin(S, arg, "HELO") || !find_discarded(S))
+        return CMD_ERROR; /* after EHLO the session stays ESMTP: the client has been told that it may pipeline */
+    smtpd_reply(S, 250, "", "%s", S->p->myhostname);
+    return CMD_OK;
 }
 
 /* False: it is not known who may what, replied. */

@@ -62,8 +62,7 @@ static bool take_param(struct smtpd_sess *S, struct span name, struct span value
 {
     if (span_ieq_cstr(name, "SIZE") && has_value)
         return take_size(S, value, m);
-    if (span_ieq_cstr(name, "BODY") && is_offered(S, EHLO_8BITMIME) &&
-        (span_ieq_cstr(value, "8BITMIME") || span_ieq_cstr(value, "7BIT"))) {
+    if (span_ieq_cstr(name, "BODY") && (span_ieq_cstr(value, "8BITMIME") || span_ieq_cstr(value, "7BIT"))) {
         m->is_8bit = value.p[0] == '8';
         return true;
     }
@@ -73,10 +72,13 @@ static bool take_param(struct smtpd_sess *S, struct span name, struct span value
     }
     if (span_ieq_cstr(name, "AUTH") && has_value) /* RFC 4954 5: to be ignored where there is no trust */
         return true;
-    if (span_ieq_cstr(name, "RET") && has_value && is_offered(S, EHLO_DSN))
-        return take_ret(S, value, m);
-    if (span_ieq_cstr(name, "ENVID") && has_value && is_offered(S, EHLO_DSN))
-        return take_envid(S, value, m);
+    bool is_ret = span_ieq_cstr(name, "RET") && has_value, is_envid = span_ieq_cstr(name, "ENVID") && has_value;
+    if ((is_ret || is_envid) && !is_offered(S, EHLO_DSN)) {
+        smtpd_reply(S, 501, "5.7.1", "DSN support is disabled");
+        return false;
+    }
+    if (is_ret || is_envid)
+        return is_ret ? take_ret(S, value, m) : take_envid(S, value, m);
     size_t n = name.n + (has_value ? value.n + 1 : 0);
     smtpd_reply(S, 555, "5.5.4", "Unsupported option: %.*s", SPAN_ARG(span_of(name.p, n)));
     return false;
@@ -97,7 +99,7 @@ static bool has_room(struct smtpd_sess *S, uint64_t size)
 {
     if (S->p->message_size_limit > 0 && size > (uint64_t)S->p->message_size_limit) {
         smtpd_limit_reached(S, SMTPD_LIMIT_SIZE, S->p->message_size_limit);
-        smtpd_reply(S, 552, "5.3.4", "Message size exceeds fixed limit");
+        smtpd_reject_text(S, "MAIL", SPAN_LIT(""), 552, "5.3.4", "Message size exceeds fixed limit");
         return false;
     }
     if (!spool_has_room(S->env->spool, size)) {
@@ -162,13 +164,13 @@ enum cmd_result smtpd_cmd_MAIL(struct smtpd_sess *S, struct span arg)
     for (struct span rest = pa.params; smtpd_param_next(&rest, &name, &value, &has_value);)
         if (!take_param(S, name, value, has_value, &m))
             return CMD_ERROR;
-    if (!has_room(S, m.size) || smtpd_sender_over_rate(S, CLIENT_MESSAGE, from.text))
+    if (smtpd_sender_over_rate(S, CLIENT_MESSAGE, from.text))
         return CMD_ERROR;
     struct smtpd_tx *tx = smtpd_tx_begin(S);
     fill_envelope(S, tx, &from, &m);
     struct policy_client c;
     smtpd_policy_client(S, &c);
-    if (!smtpd_policy_ok(S, STAGE_MAIL, "MAIL", &c, SPAN_LIT(""))) {
+    if (!has_room(S, m.size) || !smtpd_policy_ok(S, STAGE_MAIL, "MAIL", &c, SPAN_LIT(""))) {
         smtpd_tx_drop(S);
         return CMD_ERROR;
     }

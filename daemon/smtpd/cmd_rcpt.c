@@ -32,7 +32,7 @@ static bool decode_orcpt(struct smtpd_sess *S, struct span v, struct span *out)
     struct arena *a = smtpd_scratch(S);
     struct span text, addr;
     ptrdiff_t semi = span_find(v, ';');
-    if (v.n > 500 || semi < 1)
+    if (semi < 1)
         return false;
     struct span type = span_of(v.p, (size_t)semi);
     bool utf8 = span_ieq_cstr(type, "utf-8");
@@ -54,9 +54,14 @@ static bool decode_orcpt(struct smtpd_sess *S, struct span v, struct span *out)
 static bool take_param(struct smtpd_sess *S, struct span name, struct span value, bool has_value, struct rcpt_params *r)
 {
     bool has_dsn = (S->ehlo_discard & 1u << EHLO_DSN) == 0;
-    if (has_dsn && span_ieq_cstr(name, "NOTIFY") && has_value)
+    bool is_notify = span_ieq_cstr(name, "NOTIFY") && has_value, is_orcpt = span_ieq_cstr(name, "ORCPT") && has_value;
+    if (!has_dsn && (is_notify || is_orcpt)) {
+        smtpd_reply(S, 501, "5.7.1", "DSN support is disabled");
+        return false;
+    }
+    if (is_notify)
         return take_notify(S, value, r);
-    if (has_dsn && span_ieq_cstr(name, "ORCPT") && has_value) {
+    if (is_orcpt) {
         if (r->has_orcpt || !decode_orcpt(S, value, &r->orcpt)) {
             smtpd_reply(S, 501, "5.5.4", "Error: Bad ORCPT parameter syntax");
             return false;
@@ -135,6 +140,7 @@ static bool read_arguments(struct smtpd_sess *S, struct span arg, struct rcpt_ct
     if (!smtpd_path_parse(S, pa.path, S->tx->is_smtputf8, "5.1.3", "Bad recipient address syntax", &x->addr))
         return false;
     if (x->addr.text.n == 0) {
+        log_line(&S->log, LOG_LV_WARNING, "Illegal address syntax from %s in RCPT command: %.*s", S->namaddr, SPAN_ARG(pa.path));
         smtpd_reply(S, 501, "5.1.3", "Bad recipient address syntax");
         return false;
     }

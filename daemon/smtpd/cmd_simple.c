@@ -1,5 +1,22 @@
-/* Commands of a few lines each: RSET, NOOP, HELP, QUIT, VRFY. RFC 5321 4.1.1. */
+/* Commands of a few lines each: STARTTLS and AUTH, which are not offered, RSET, NOOP, HELP, QUIT, VRFY. RFC 5321 4.1.1. */
 #include "daemon/smtpd/smtpd_internal.h"
+
+enum cmd_result smtpd_cmd_STARTTLS(struct smtpd_sess *S, struct span arg)
+{
+    if (arg.n > 0)
+        smtpd_reply(S, 501, "5.5.4", "Syntax: STARTTLS");
+    else
+        smtpd_reply(S, 502, "5.5.1", "Error: command not implemented");
+    return CMD_ERROR;
+}
+
+enum cmd_result smtpd_cmd_AUTH(struct smtpd_sess *S, struct span arg)
+{
+    (void)arg;
+    smtpd_reply(S, 503, "5.5.1", S->helo == NULL && S->p->smtpd_helo_required ? "Error: send HELO/EHLO first"
+                                                                              : "Error: authentication not enabled");
+    return CMD_ERROR;
+}
 
 enum cmd_result smtpd_cmd_RSET(struct smtpd_sess *S, struct span arg)
 {

@@ -150,6 +150,12 @@ static enum cmd_id find_command(struct span verb)
     return CMD_UNKNOWN;
 }
 
+static enum cmd_result deny(struct smtpd_sess *S)
+{
+    smtpd_reply(S, 503, "5.7.0", "Error: access denied for %s", S->namaddr);
+    return CMD_ERROR;
+}
+
 static enum cmd_result unknown_command(struct smtpd_sess *S, struct span verb, struct span line)
 {
     if (verb.n > 0 &&
@@ -162,6 +168,8 @@ static enum cmd_result unknown_command(struct smtpd_sess *S, struct span verb, s
         smtpd_end_session(S);
         return CMD_ERROR;
     }
+    if (S->access_denied && verb.n > 0)
+        return deny(S);
     smtpd_reply(S, 500, "5.5.2", verb.n > 0 ? "Error: command not recognized" : "Error: bad syntax");
     return CMD_ERROR;
 }
@@ -187,16 +195,14 @@ static bool is_pipelined_wrongly(struct smtpd_sess *S, enum cmd_id cmd)
 
 static enum cmd_result dispatch(struct smtpd_sess *S, enum cmd_id cmd, struct span verb, struct span arg, struct span line)
 {
-    if (S->access_denied && (cmd == CMD_UNKNOWN || !(commands[cmd].flags & CMD_ALWAYS))) {
-        smtpd_reply(S, 503, "5.7.0", "Error: access denied for %s", S->namaddr);
-        return CMD_ERROR;
-    }
     if (*S->p->smtpd_noop_commands != '\0' && smtpd_word_in_list(S->p->smtpd_noop_commands, verb)) {
         smtpd_reply(S, 250, "2.0.0", "Ok");
         return CMD_OK;
     }
     if (cmd == CMD_UNKNOWN)
         return unknown_command(S, verb, line);
+    if (S->access_denied && !(commands[cmd].flags & CMD_ALWAYS))
+        return deny(S);
     if (is_pipelined_wrongly(S, cmd))
         return CMD_ERROR;
     return commands[cmd].run(S, arg);
@@ -278,6 +284,8 @@ static enum flow run_line(struct smtpd_sess *S, struct span line)
     }
     if (r == CMD_LATER)
         S->pending_cmd = (uint8_t)cmd;
+    else if (verb.n == 0) /* no command at all: an error that no name is counted for */
+        S->errors++;
     else
         smtpd_command_done(S, cmd, r == CMD_OK);
     if (S->scratch != NULL)

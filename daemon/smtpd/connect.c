@@ -54,7 +54,10 @@ void smtpd_set_name(struct smtpd_sess *S, const char *verified, const char *reve
     buf_putc(&b, ']');
     if (S->p->smtpd_client_port_logging) {
         buf_putc(&b, ':');
-        buf_put_uint(&b, S->s.peer_port);
+        if (S->s.peer_port == 0)
+            buf_puts(&b, "unknown");
+        else
+            buf_put_uint(&b, S->s.peer_port);
     }
     buf_putc(&b, '\0');
     free(S->client_name);

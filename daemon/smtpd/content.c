@@ -134,6 +134,10 @@ static void look_at_header(struct content_scan *c, struct span line, const char 
         put(c, *run, (size_t)(line.p - *run));
         *run = line.p;
     }
+    if (UNLIKELY(kind == HDR_LINE_FIELD && line.p[c->hdr.name_n] != ':') && !c->is_dropping) { /* "Name : value" */
+        put(c, *run, (size_t)(line.p + c->hdr.name_n - *run));
+        *run = line.p + span_find(line, ':');
+    }
     if (kind == HDR_LINE_FIELD || kind == HDR_LINE_FOLDED)
         return;
     put(c, *run, (size_t)(line.p - *run));

@@ -6,7 +6,7 @@ bool smtpd_path_split(struct span arg, const char *keyword, struct path_arg *out
     struct span key = span_cstr(keyword);
     if (!span_istarts_with(arg, key))
         return false;
-    arg = span_trim(span_from(arg, key.n));
+    arg = span_from(arg, key.n);
     if (arg.n == 0 || arg.p[0] != ':')
         return false;
     arg = span_trim(span_from(arg, 1));

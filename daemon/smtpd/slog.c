@@ -140,6 +140,8 @@ void smtpd_log_pipelining(struct smtpd_sess *S, const char *after)
             buf_puts(&b, "\\r");
         else if (c == '\n')
             buf_puts(&b, "\\n");
+        else if (c == '\t')
+            buf_puts(&b, "\\t");
         else if (c == '\\' || !ascii_is_print(c))
             buf_printf(&b, "\\%03o", (unsigned char)c);
         else

@@ -118,7 +118,6 @@ struct smtpd_tx {
     bool has_qid;
     char qid_text[QID_TEXT_MAX];   /* once has_qid */
     bool is_bdat;                  /* BDAT was seen */
-    bool bdat_failed;              /* chunks are thrown away until RSET */
     bool is_smtputf8;
     uint8_t map_fault;             /* enum map_fault */
     bool too_big, too_many_hops;
@@ -208,6 +207,7 @@ struct smtpd_sess {
     uint64_t bdat_left;            /* of the chunk */
     uint64_t bdat_chunk;           /* its whole size */
     bool bdat_last, bdat_skip;
+    bool bdat_failed;              /* chunks are thrown away up to the last one, or RSET */
     uint64_t commit_id;            /* of the message being committed */
     uint64_t commit_bytes;
     size_t charged;                /* bytes of the spool's memory budget that this session holds */
@@ -358,7 +358,7 @@ bool smtpd_policy_ok(struct smtpd_sess *S, enum policy_stage stage, const char *
 
 typedef enum cmd_result cmd_fn(struct smtpd_sess *S, struct span arg);
 cmd_fn smtpd_cmd_HELO, smtpd_cmd_EHLO, smtpd_cmd_XCLIENT, smtpd_cmd_XFORWARD, smtpd_cmd_MAIL, smtpd_cmd_RCPT, smtpd_cmd_DATA, smtpd_cmd_BDAT, smtpd_cmd_RSET,
-    smtpd_cmd_NOOP, smtpd_cmd_VRFY, smtpd_cmd_ETRN, smtpd_cmd_HELP, smtpd_cmd_QUIT;
+    smtpd_cmd_STARTTLS, smtpd_cmd_AUTH, smtpd_cmd_NOOP, smtpd_cmd_VRFY, smtpd_cmd_ETRN, smtpd_cmd_HELP, smtpd_cmd_QUIT;
 
 /* path_arg.c: "FROM:<path> parameters" of MAIL and RCPT */
 struct path_arg {

@@ -5,6 +5,7 @@
 struct smtpd_tx *smtpd_tx_begin(struct smtpd_sess *S)
 {
     S->transactions++;
+    S->bdat_failed = false;
     struct smtpd_tx *tx = xcalloc(1, sizeof *tx);
     tx->msg = msg_new();
     tx->mail_arg = tx->sender = tx->sender_given = span_of("", 0);
@@ -17,6 +18,7 @@ struct smtpd_tx *smtpd_tx_begin(struct smtpd_sess *S)
 void smtpd_tx_drop(struct smtpd_sess *S)
 {
     struct smtpd_tx *tx = S->tx;
+    S->bdat_failed = false;
     if (!S->is_asking) /* MAIL is done again with the answers: the message that XFORWARD is about has not even begun */
         smtpd_forward_forget(S);
     if (tx == NULL)

@@ -49,7 +49,7 @@ class Tables:
 
     def pattern(self, what, kind=None):
         r, out, depth = self.r, "", 0
-        for p in r.sample(PATTERNS[what], r.randrange(1, 4)):
+        for p in r.sample(PATTERNS[what], r.randrange(1, min(4, len(PATTERNS[what]) + 1))):
             if r.random() < 0.1:
                 out += f"if {r.choice(PATTERNS[what])}\n{p}\t{self.action()}\nendif\n"
                 continue

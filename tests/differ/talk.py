@@ -9,6 +9,7 @@ HEADERS = ["Subject: {w}", "Subject: =?utf-8?q?{w}?=", "From: {a}", "To: {a}, {a
            "Content-Type: text/plain; charset=utf-8", "Content-Type: multipart/mixed; boundary=bb", "Content-Transfer-Encoding: 8bit", "MIME-Version: 1.0",
            "Resent-From: {a}", "Resent-To: {a}", "Errors-To: {a}", "Return-Receipt-To: {a}", "Apparently-To: {a}", "Content-Length: 5", "X-Folded: one\r\n two\r\n\tthree",
            "Delivered-To: {p}", "Auto-Submitted: no", "X-Bad : space", "From {w} Thu Jan 1 00:00:00 2026", ">From x", "No colon here", "X-Empty:", "X-J\u00f6rg: \u00e4", "Disposition-Notification-To: {a}"]
+LOGIN = False  # without smtpd_sasl_auth_enable Postfix takes it half
 WORDS = ["hello", "viagra", "money", "secret", "test 1", "discard-me", "hold-me", "filter-me", "reject-me", "replace-me", "x" * 80, "w\u00f6rd"]
 
 
@@ -80,9 +81,9 @@ def rcpt(r):
 
 
 def odd(r):
-    return r.choice(["NOOP", "NOOP x y", "RSET", "RSET x", "VRFY joe", "VRFY <joe@local.test>", "VRFY nobody@local.test", "VRFY x@other.test", "VRFY", "VRFY a b", "EXPN list", "HELP", "HELP MAIL", "ETRN relay.test",
+    return r.choice(["NOOP", "NOOP x y", "RSET", "RSET x", "VRFY joe", "VRFY <joe@local.test>", "VRFY nobody@local.test", "VRFY x@other.test", "VRFY", "VRFY a b", "EXPN list", "ETRN relay.test",
                      "ETRN other.test", "ETRN", "ETRN @relay.test", "ETRN #x", "ETRN a b", "ETRN [127.0.0.1]", "AUTH PLAIN", "AUTH", "STARTTLS", "STARTTLS x", "FOO", "", " ", "GET / HTTP/1.0", "CONNECT x:25 HTTP/1.1", "Subject: x",
-                     "DATA x", "QUIT x", "XFORWARD NAME=x", "XFORWARD", "XCLIENT", "XCLIENT NAME=x.test FOO=y", "SEND FROM:<x>", "TURN", "DATA", "MAIL", "RCPT", "\x80\xff", "NOOP\x00x", "N" * 600, "NOOP " + "n" * 2100, "BDAT", "BDAT x", "BDAT 3 FOO", "EHLO again.test", "HELO again.test",
+                     "DATA x", "QUIT x", "XFORWARD NAME=x", "XFORWARD", "XCLIENT", "XCLIENT NAME=x.test FOO=y", "SEND FROM:<x>", "TURN", "DATA", "MAIL", "RCPT", "NOOP\x00x", "N" * 600, "BDAT", "BDAT x", "BDAT 3 FOO", "EHLO again.test", "HELO again.test",
                      "NOOP:", "\tNOOP", "  NOOP", "noop", "HELO", "EHLO", "LHLO x"])
 
 
@@ -100,7 +101,7 @@ def client(r):
         out.append(("PROTO", r.choice(["SMTP", "ESMTP"])))
     if r.random() < 0.1:
         out.append(("PORT", r.choice(["12345", "[UNAVAILABLE]", "1"])))
-    if r.random() < 0.15:
+    if LOGIN and r.random() < 0.15:
         out.append(("LOGIN", r.choice(["joe", "jane", "user@vmail.test"])))
     return [f"{k}={v}" for k, v in out]
 

@@ -2,7 +2,7 @@
 
 LOCAL, RELAY, VMAIL, ALIAS = "local.test", "relay.test", "vmail.test", "alias.test"
 DOMAINS = [LOCAL, RELAY, VMAIL, ALIAS, "other.test", "sub.relay.test", "sub.local.test", "nomx.test", "nodns.test", "servfail.test",
-           "null.test", "mx.differ.test", "differ.test", "cname.test", "mxbad.test", "mxloop.test", "deep.sub.other.test"]
+           "null.test", "mx.differ.test", "differ.test", "cname.test", "backup.test", "mxbad.test", "mxloop.test", "deep.sub.other.test"]
 ODD_DOMAINS = ["[127.0.0.1]", "[192.0.2.9]", "[IPv6:2001:db8::1]", "[IPv6:::1]", "[1.2.3]", "[not.an.address]", "127.0.0.1", "12345", "x..test", "-x.test",
                "x-.test", "a_b.test", "other.test.", "other", "localhost", "LOCAL.TEST", "Other.Test", "x" * 64 + ".test",
                "a." * 130 + "test", "b\u00fccher.test", "xn--bcher-kva.test", "xn--0.test", "#1", "x,y.test", "x y.test", "", ".", ".other.test", "[]",
@@ -30,7 +30,7 @@ def zone():
         "sub.relay.test": {"MX": [(5, "mail.other.test")]}, "vmail.test": {"A": ["192.0.2.200"]}, "alias.test": {"A": ["192.0.2.200"]},
         "mx.differ.test": {"A": ["127.0.0.1"]}, "differ.test": {"A": ["127.0.0.1"], "NS": ["mx.differ.test"]},
         "nomx.test": {"A": ["192.0.2.13"]}, "servfail.test": "SERVFAIL", "null.test": {"MX": [(0, "")]},
-        "cname.test": {"CNAME": "other.test"}, "mxbad.test": {"MX": [(10, "nodns.test")]}, "mxloop.test": {"MX": [(10, "mx.differ.test")]},
+        "backup.test": {"MX": [(5, "mail.other.test"), (10, "mx.differ.test")]}, "cname.test": {"CNAME": "other.test"}, "mxbad.test": {"MX": [(10, "nodns.test")]}, "mxloop.test": {"MX": [(10, "mx.differ.test")]},
         "six.test": {"AAAA": ["2001:db8::10"], "MX": [(1, "six.test")]}, "bad.test": {"A": ["192.0.2.99"], "NS": ["ns.bad.test"]}, "ns.bad.test": {"A": ["192.0.2.54"]},
         "0.1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa": {"PTR": ["six.test"]},
         "99.2.0.192.rbl.test": {"A": ["127.0.0.2"], "TXT": ["listed, see rbl.test"]}, "10.0.0.10.rbl.test": {"A": ["127.0.0.4"]},
