@@ -9,21 +9,22 @@ static void neuter(char *p)
             *p = '?';
 }
 
-/* All words with one blank between them; NULL: none, or one that no name can be. */
+/* All words with one blank between them, as much as is kept; NULL: none, or one that no name can be. */
 static char *joined(struct span arg)
 {
-    struct buf b = BUF_INIT(ADDR_MAX);
+    char name[ADDR_MAX];
     struct span word;
-    bool ok = true;
-    while (ok && span_next_token(&arg, " \t", &word)) {
-        ok = memchr(word.p, '\0', word.n) == NULL;
-        if (b.n > 0)
-            buf_putc(&b, ' ');
-        buf_add_span(&b, word);
+    size_t n = 0;
+    while (span_next_token(&arg, " \t", &word)) {
+        if (memchr(word.p, '\0', word.n) != NULL)
+            return NULL;
+        if (n > 0 && n < sizeof name)
+            name[n++] = ' ';
+        size_t take = word.n < sizeof name - n ? word.n : sizeof name - n;
+        memcpy(name + n, word.p, take);
+        n += take;
     }
-    char *name = ok && b.n > 0 ? xstrndup(b.p, b.n) : NULL;
-    buf_free(&b);
-    return name;
+    return n > 0 ? xstrndup(name, n) : NULL;
 }
 
 static bool begin(struct smtpd_sess *S, struct span arg, const char *verb)

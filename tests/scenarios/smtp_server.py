@@ -26,7 +26,7 @@ def test_ehlo_keywords_can_be_discarded():
         words = [line[4:].split()[0] for line in c.ehlo.lines[1:]]
         assert words == ["PIPELINING", "SIZE", "ETRN", "ENHANCEDSTATUSCODES", "8BITMIME"], words
         c.cmd("VRFY <user@example.com>", 502)
-        c.cmd("MAIL FROM:<a@example.org> RET=FULL", 555)
+        c.cmd("MAIL FROM:<a@example.org> RET=FULL", 501)
         c.cmd("MAIL FROM:<a@example.org> SMTPUTF8", 555)
         c.envelope()
         c.raw(b"BDAT 3 LAST\r\nhi\n")  # refused, and its chunk is not read as a command

@@ -51,7 +51,7 @@ static const struct dialogue dialogues[] = {
         { "HELO\r\n", "501 Syntax: HELO hostname\n" }, { "HELO a b\r\n", "250 mx.example.com\n" }, END }, NULL },
     { "unknown commands", "", T{ BANNER, { "EXPN x\r\n", "500 5.5.2 Error: command not recognized\n" },
         { "XYZ\r\n", "500 5.5.2 Error: command not recognized\n" }, { "RSET x\r\n", "501 5.5.4 Syntax: RSET\n" }, { "\r\n", "500 5.5.2 Error: bad syntax\n" },
-        { "STARTTLS\r\n", "500 5.5.2 Error: command not recognized\n" },
+        { "STARTTLS\r\n", "502 5.5.1 Error: command not implemented\n" },
         { "AUTH PLAIN\r\n", "500 5.5.2 Error: command not recognized\n" }, END }, NULL },
     { "http", "", T{ BANNER, { "GET / HTTP/1.0\r\n", "221 2.7.0 Error: I can break rules, too. Goodbye.\n" },
         { "NOOP\r\n", "" }, END }, NULL },
@@ -70,7 +70,7 @@ static const struct dialogue dialogues[] = {
     { "discarded keywords", "smtpd_discard_ehlo_keywords = pipelining, DSN, chunking\ndisable_vrfy_command = yes\n"
         "smtputf8_enable = no\nmessage_size_limit = 0\n", T{ BANNER,
         { "EHLO x\r\n", "250-mx.example.com\n250-SIZE\n250-ETRN\n250-ENHANCEDSTATUSCODES\n250 8BITMIME\n" },
-        { "MAIL FROM:<a@b.example> RET=FULL\r\n", "555 5.5.4 Unsupported option: RET=FULL\n" },
+        { "MAIL FROM:<a@b.example> RET=FULL\r\n", "501 5.7.1 DSN support is disabled\n" },
         { "MAIL FROM:<a@b.example> SMTPUTF8\r\n", "555 5.5.4 Unsupported option: SMTPUTF8\n" }, MAIL, RCPT,
         { "BDAT 4 LAST\r\nNOOP", "502 5.5.1 Error: command not implemented\n" }, { "NOOP\r\n", "250 2.0.0 Ok\n" }, END }, NULL },
     { "all keywords discarded", "smtpd_discard_ehlo_keywords = pipelining size vrfy etrn enhancedstatuscodes 8bitmime dsn "

@@ -82,7 +82,7 @@ static void test_received(void **state)
              "\tfor <joe@example.com>; ", qid);
     assert_int_equal(strncmp(content(f), want, strlen(want)), 0);
     assert_non_null(strstr(content(f), " +0000 (UTC)\r\nSubject: x\r\n\r\nbody\r\n"));
-    /* two recipients: none is named */
+    /* two recipients: none is named; ESMTP stays */
     SAY(f, "HELO <evil(>\r\n");
     SAY(f, "MAIL FROM:<>\r\n");
     SAY(f, "RCPT TO:<joe@example.com>\r\n");
@@ -90,8 +90,12 @@ static void test_received(void **state)
     SAY(f, "DATA\r\n");
     SAY(f, ".\r\n");
     assert_ptr_equal(strstr(content(f), "Received: from ?evil?? (localhost [127.0.0.1])\r\n"), content(f));
-    assert_non_null(strstr(content(f), ") with SMTP id "));
+    assert_non_null(strstr(content(f), ") with ESMTP id "));
     assert_null(strstr(content(f), "for <"));
+    fixture_open(f, "::1");
+    SAY(f, "HELO client.example\r\nMAIL FROM:<>\r\nRCPT TO:<joe@example.com>\r\nDATA\r\n");
+    SAY(f, ".\r\n");
+    assert_non_null(strstr(content(f), ") with SMTP id "));
     fixture_open(f, "::1");
     say_envelope(f);
     SAY(f, ".\r\n");
