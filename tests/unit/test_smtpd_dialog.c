@@ -52,7 +52,7 @@ static const struct dialogue dialogues[] = {
     { "unknown commands", "", T{ BANNER, { "EXPN x\r\n", "500 5.5.2 Error: command not recognized\n" },
         { "XYZ\r\n", "500 5.5.2 Error: command not recognized\n" }, { "RSET x\r\n", "501 5.5.4 Syntax: RSET\n" }, { "\r\n", "500 5.5.2 Error: bad syntax\n" },
         { "STARTTLS\r\n", "502 5.5.1 Error: command not implemented\n" },
-        { "AUTH PLAIN\r\n", "500 5.5.2 Error: command not recognized\n" }, END }, NULL },
+        { "AUTH PLAIN\r\n", "503 5.5.1 Error: authentication not enabled\n" }, END }, NULL },
     { "http", "", T{ BANNER, { "GET / HTTP/1.0\r\n", "221 2.7.0 Error: I can break rules, too. Goodbye.\n" },
         { "NOOP\r\n", "" }, END }, NULL },
     { "header line", "", T{ BANNER, { "Subject: x\r\n", "221 2.7.0 Error: I can break rules, too. Goodbye.\n" }, END }, NULL },
@@ -72,7 +72,7 @@ static const struct dialogue dialogues[] = {
         { "EHLO x\r\n", "250-mx.example.com\n250-SIZE\n250-ETRN\n250-ENHANCEDSTATUSCODES\n250 8BITMIME\n" },
         { "MAIL FROM:<a@b.example> RET=FULL\r\n", "501 5.7.1 DSN support is disabled\n" },
         { "MAIL FROM:<a@b.example> SMTPUTF8\r\n", "555 5.5.4 Unsupported option: SMTPUTF8\n" }, MAIL, RCPT,
-        { "BDAT 4 LAST\r\nNOOP", "502 5.5.1 Error: command not implemented\n" }, { "NOOP\r\n", "250 2.0.0 Ok\n" }, END }, NULL },
+        { "BDAT 4 LAST\r\nNOOP", "521 5.5.1 Error: command not implemented\n" }, END }, NULL },
     { "all keywords discarded", "smtpd_discard_ehlo_keywords = pipelining size vrfy etrn enhancedstatuscodes 8bitmime dsn "
         "smtputf8 chunking\n", T{ BANNER, { "EHLO x\r\n", "250 mx.example.com\n" }, END }, NULL },
     { "keywords discarded by address", "smtpd_discard_ehlo_keywords = dsn\n" "smtpd_discard_ehlo_keyword_address_maps = "

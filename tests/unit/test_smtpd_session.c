@@ -93,7 +93,10 @@ static void test_received(void **state)
     assert_non_null(strstr(content(f), ") with ESMTP id "));
     assert_null(strstr(content(f), "for <"));
     fixture_open(f, "::1");
-    SAY(f, "HELO client.example\r\nMAIL FROM:<>\r\nRCPT TO:<joe@example.com>\r\nDATA\r\n");
+    SAY(f, "HELO client.example\r\n");
+    SAY(f, "MAIL FROM:<>\r\n");
+    SAY(f, "RCPT TO:<joe@example.com>\r\n");
+    SAY(f, "DATA\r\n");
     SAY(f, ".\r\n");
     assert_non_null(strstr(content(f), ") with SMTP id "));
     fixture_open(f, "::1");
