@@ -166,9 +166,11 @@ def test_pix_workarounds():
 def test_deadline_of_a_whole_message():
     """A peer that takes a byte now and then keeps each write alive, but not the deadline."""
     ways = {"lenient": ("no", "100000000", "sent"), "strict": ("yes", "100000000", "deferred"), "patient": ("yes", "10000", "sent")}
+    names = {"smtp": ("smtp_per_request_deadline", "smtp_min_data_rate", "smtp_data_xfer_timeout"),
+             "lmtp": ("lmtp_per_request_deadline", "lmtp_min_data_rate", "lmtp_data_xfer_timeout")}
     master = MASTER + "".join(
-        f"{way}-{p} unix - - n - - {p} -o {p}_per_request_deadline={deadline} -o {p}_min_data_rate={rate} -o {p}_data_xfer_timeout=1s\n"
-        for way, (deadline, rate, _) in ways.items() for p in ("smtp", "lmtp"))
+        f"{way}-{p} unix - - n - - {p} -o {on}={deadline} -o {least}={rate} -o {limit}=1s\n"
+        for way, (deadline, rate, _) in ways.items() for p, (on, least, limit) in names.items())
     with Sink() as server, Sink(lmtp=True) as store:
         routes = {f"{way}-{p}.example": f"{way}-{p}:{at}" for way in ways for p, at in
                   (("smtp", f"[127.0.0.1]:{server.port}"), ("lmtp", f"inet:[127.0.0.1]:{store.port}"))}
@@ -262,8 +264,8 @@ def test_dns_resolver_options():
 def test_cname_overrides_servername():
     """The name of the server in the log: as it was asked for, or where the CNAME leads."""
     zone = {"alias.example": {"CNAME": "host.example"}, "host.example": {"A": ["127.0.0.1"]}}
-    master = MASTER + "".join(f"{way}-{p} unix - - n - - {p} -o {p}_cname_overrides_servername={way}\n"
-                              for way in ("yes", "no") for p in ("smtp", "lmtp"))
+    master = MASTER + "".join(f"{way}-{name[:4]} unix - - n - - {name[:4]} -o {name}={way}\n" for way in ("yes", "no")
+                              for name in ("smtp_cname_overrides_servername", "lmtp_cname_overrides_servername"))
     with Sink() as server, Sink(lmtp=True) as store, DnsStub(zone) as stub:
         routes = {f"{way}-{p}.example": f"{way}-{p}:{at}" for way in ("yes", "no") for p, at in
                   (("smtp", f"[alias.example]:{server.port}"), ("lmtp", f"inet:[alias.example]:{store.port}"))}
