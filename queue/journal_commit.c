@@ -48,17 +48,28 @@ void pace_begin_again(struct journal_pace *p)
     p->alone_n = p->beside_n = 0;
 }
 
-/* Whether flushes shall run side by side. */
+static bool is_hurt(int64_t beside_us, int64_t alone_us)
+{
+    return beside_us > alone_us * 4 / 3 + NAP_MAX_US;
+}
+
+/*
+ * Whether flushes shall run side by side. That they take longer so than one does alone may be the processors' fault, that are busier
+ * now: in doubt some are done one by one again, and only when those are quicker the disk is believed to do one at a time.
+ */
 static bool is_deep(struct journal_pace *p)
 {
     bool beside_known = p->beside_n >= BESIDE_ENOUGH, alone_known = p->alone_n >= ALONE_ENOUGH;
-    if (!p->is_deep) {
-        p->is_deep = alone_known && p->alone_us >= SIDE_BY_SIDE_FROM_US && journal_now_us() >= p->deep_from_us;
+    if (!p->is_deep && alone_known && p->alone_us >= SIDE_BY_SIDE_FROM_US) {
+        if (is_hurt(p->doubted_us, p->alone_us))
+            p->deep_from_us = journal_now_us() + FLIGHTS_AGAIN_US;
+        p->doubted_us = 0;
         p->beside_n = 0;
-    } else if (beside_known && p->beside_us > p->alone_us * 4 / 3 + NAP_MAX_US) {
+        p->is_deep = journal_now_us() >= p->deep_from_us;
+    } else if (p->is_deep && beside_known && is_hurt(p->beside_us, p->alone_us)) {
+        p->doubted_us = p->beside_us;
         pace_begin_again(p);
-        p->deep_from_us = journal_now_us() + FLIGHTS_AGAIN_US;
-    } else if ((beside_known && p->beside_us < SIDE_BY_SIDE_FROM_US) || p->alone_us < SIDE_BY_SIDE_FROM_US) {
+    } else if (p->is_deep && ((beside_known && p->beside_us < SIDE_BY_SIDE_FROM_US) || p->alone_us < SIDE_BY_SIDE_FROM_US)) {
         pace_begin_again(p);
     }
     return p->is_deep;

@@ -39,6 +39,7 @@ struct journal_pace {
     unsigned alone_n, beside_n;    /* flushes that this is known from, counted no further than is asked for */
     bool is_deep;                  /* flushes run side by side */
     int64_t deep_from_us;          /* not before */
+    int64_t doubted_us;            /* beside_us, while it is seen whether one by one is quicker; else 0 */
     int64_t next_us;               /* not before: the next flight */
     int64_t flushed_us;            /* when the last turn ended */
     uint32_t wanted;               /* messages that it answered, and that were there when it ended */

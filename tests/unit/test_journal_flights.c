@@ -19,6 +19,8 @@ struct gated {
     bool may_go[FLUSHES];
     int error[FLUSHES];
     unsigned fail_writes;
+    bool is_serial;           /* the disk does one flush at a time */
+    bool is_flushing;
 };
 
 static bool is_flusher(void)
@@ -39,11 +41,18 @@ static int gated_fdatasync(void *arg, int fd)
     while (!g->is_open && !g->may_go[mine % FLUSHES])
         cond_wait(&g->changed, &g->m);
     int error = g->is_open ? 0 : g->error[mine % FLUSHES];
+    while (g->is_serial && g->is_flushing)
+        cond_wait(&g->changed, &g->m);
+    g->is_flushing = true;
     lock_drop(&g->m);
-    if (error == 0)
-        return shim_fdatasync(&g->sh, fd);
-    errno = error;
-    return -1;
+    int rc = error == 0 ? shim_fdatasync(&g->sh, fd) : -1;
+    lock_take(&g->m);
+    g->is_flushing = false;
+    cond_broadcast(&g->changed);
+    lock_drop(&g->m);
+    if (error != 0)
+        errno = error;
+    return rc;
 }
 
 static ssize_t gated_pwritev(void *arg, int fd, const struct iovec *v, int n, off_t off)
@@ -277,6 +286,26 @@ static void stop_waits_for_what_is_on_its_way(void **state)
     }
 }
 
+/* A disk that does one flush at a time: that is noticed, and it gets one at a time. */
+static void a_disk_without_the_gift_is_noticed(void **state)
+{
+    struct gated *g = *state;
+    static struct asked a[600];
+    lock_take(&g->m);
+    g->is_open = g->is_serial = true;
+    lock_drop(&g->m);
+    unsigned n = 0, before = answers(g);
+    for (int64_t until = clock_mono_ms() + 20000; n < ARRAY_LEN(a) && clock_mono_ms() < until; n++) {
+        if (n % 8 == 0 && n > 0 && (!fixture_wait(&g->f, before + n - 6)))
+            break;
+        ask(g, &a[n], 0);
+        usleep(600);
+    }
+    assert_true(fixture_wait(&g->f, before + n));
+    spool_stop(g->f.s); /* the committer is gone, its fields may be read */
+    assert_true(g->f.s->journal.pace.deep_from_us > 0);
+}
+
 /* ---- power cuts ---- */
 
 #define SENDERS 6
@@ -384,6 +413,7 @@ int main(void)
         T(a_flush_that_fails_is_one_of_all_that_run),
         T(a_write_that_fails_is_too),
         T(stop_waits_for_what_is_on_its_way),
+        T(a_disk_without_the_gift_is_noticed),
         cmocka_unit_test(whenever_the_power_goes_the_answered_ones_are_there),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
