@@ -55,6 +55,9 @@ struct span eval_subject_name(struct eval *ev, enum subject_kind k)
     const struct policy_client *c = ev->c;
     switch (k) {
     case SUBJECT_CLIENT:
+        if (ev->s->p->smtpd_client_port_logging)
+            return span_cstr(arena_printf(ev->a, "%.*s[%.*s]:%.*s", SPAN_ARG(c->name), SPAN_ARG(c->addr_text),
+                                          SPAN_ARG(c->port.n > 0 ? c->port : SPAN_LIT("unknown"))));
         return span_cstr(arena_printf(ev->a, "%.*s[%.*s]", SPAN_ARG(c->name), SPAN_ARG(c->addr_text)));
     case SUBJECT_REVERSE_CLIENT:
         return c->reverse_name;

@@ -58,7 +58,7 @@ static bool may_take(struct smtpd_sess *S)
     smtpd_policy_client(S, &c);
     if (tx->accepted == 1)
         c.recipient = tx->first_rcpt;
-    return smtpd_policy_ok(S, STAGE_DATA, "DATA", &c, addr_quoted(smtpd_scratch(S), c.recipient));
+    return smtpd_policy_ok(S, STAGE_DATA, "BDAT", &c, addr_quoted(smtpd_scratch(S), c.recipient));
 }
 
 enum cmd_result smtpd_cmd_BDAT(struct smtpd_sess *S, struct span arg)

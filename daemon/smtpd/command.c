@@ -79,7 +79,7 @@ static void fill_for_servers(struct smtpd_sess *S, const char *word, struct poli
     smtpd_know_server(S);
     c->server_addr = S->server_addr;
     c->server_port = S->server_port;
-    c->state_word = word;
+    c->state_word = strcmp(word, "BDAT") == 0 ? "DATA" : word; /* they know no BDAT */
     c->instance = span_cstr(arena_printf(smtpd_scratch(S), "%x.%llx.%llx.%x", S->log.pid, (unsigned long long)(S->begun_us / 1000000),
                                          (unsigned long long)(S->begun_us % 1000000), S->transactions));
     c->is_stressed = S->t == &S->svc->stress;

@@ -50,7 +50,7 @@ static const struct checks_message *checks_message(struct smtpd_sess *S)
 static void add_stages(struct smtpd_sess *S, struct pipe_options *o)
 {
     struct smtpd_tx *tx = S->tx;
-    if (S->svc->checks != NULL)
+    if (S->svc->checks != NULL && !smtpd_action_is(tx, EFFECT_DISCARD)) /* what is thrown away is not judged */
         S->tx->checks = checks_begin(S->svc->checks, checks_message(S), S->tx->msg->arena, &o->stages[o->stage_count++]);
     tx->rewrite = rewrite_stage_new(S->svc->policy, tx->header_origin, smtpd_maps_addresses(S));
     if (tx->rewrite != NULL)
