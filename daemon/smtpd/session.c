@@ -123,8 +123,10 @@ static enum io_result flush_out(struct smtpd_sess *S)
 {
     size_t done = 0;
     enum io_result res = IO_DONE;
-    /* the last reply waits for the end of the connection, which comes at once, and goes in one packet with it */
-    int flags = MSG_NOSIGNAL | (S->state == SMTPD_END ? MSG_MORE : 0);
+    /* The answer to QUIT goes in one packet with the end of the connection, which comes at once. Not where there is input left: then
+     * the end is a reset, which would overtake it. */
+    bool is_goodbye = S->state == SMTPD_END && S->last_cmd == CMD_QUIT && S->has_drained && S->in_pos == S->in.n;
+    int flags = MSG_NOSIGNAL | (is_goodbye ? MSG_MORE : 0);
     S->has_drained = false;
     while (done < S->out.n) {
         ssize_t r = S->out_fd < 0 ? send(S->s.fd, S->out.p + done, S->out.n - done, flags)
