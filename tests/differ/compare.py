@@ -26,7 +26,7 @@ def notes(talk_notes):
 
 
 KEEP = re.compile(r"(reject|reject_warning|warn|hold|discard|filter|redirect|bcc|info|replace|prepend|strip|delay|permit|client=|disconnect from|lost connection|timeout|warning: non-SMTP|warning: Illegal|too many errors|improper|Illegal address)")
-SKIP = re.compile(r"END-OF-MESSAGE.*message file too big|warning: (?!non-SMTP|Illegal)|connect from (?!.*\b(ehlo|helo|mail|quit|unknown|commands)=)|statistics:|warning: (dict_|database |hash:|btree:|.*is older than source|cdb)")
+SKIP = re.compile(r"END-OF-MESSAGE.*(message file too big|too many hops)|warning: (?!non-SMTP|Illegal)|connect from (?!.*\b(ehlo|helo|mail|quit|unknown|commands)=)|statistics:|warning: (dict_|database |hash:|btree:|.*is older than source|cdb)")
 
 
 def log(text):
@@ -37,6 +37,7 @@ def log(text):
         if not m or SKIP.search(m[2]) or not KEEP.search(m[2]):
             continue
         t = re.sub(r"^[0-9A-Za-z]{6,20}: ", "QID: ", m[2]) if not m[2].startswith("NOQUEUE") else m[2]
+        t = re.sub(r"(differ-\w+)/(postfix|posthouse)/", r"\1/", t)
         t = t.replace("EHLO_MASK_SMTPUTF8", "SMTPUTF8")
         t = re.sub(r"(?<=discarding EHLO keywords: ).*", lambda m: " ".join(sorted(m[0].split())), t)
         t = re.sub(r"(\]:)\d+", r"\1PORT", t)
@@ -72,8 +73,8 @@ def mail(m):
             line = re.sub(rb"\(Post\w+[^)]*\)", b"(MAILER)", line)
             line = re.sub(rb" id [0-9A-Za-z]+", b" id QID", line)
             line = re.sub(rb"; \w{3}, [^\r]*$", b"; DATE", line)
-        elif low.startswith((b"message-id: <20", b"resent-message-id: <20")):
-            line = re.sub(rb"<2\d+\.[^@]*@", b"<ID@", line)
+        elif low.startswith((b"message-id: <", b"resent-message-id: <")):
+            line = re.sub(rb"<(2\d+\.[^@]*|[0-9A-Za-z]{12,20})@(?=mx\.)", b"<ID@", line)
         elif low.startswith(b"date: ") and b"1 Jan 2026" not in line:
             line = b"Date: DATE"
         out.append(line)

@@ -97,7 +97,7 @@ class Tables:
         r = self.r
         if r.random() < 0.3:
             return "unionmap:{ " + ", ".join(r.choice(["static:OK", self.text(what), self.pattern(what)]) for _ in range(2)) + " }"
-        return r.choice(["pipemap:{ " + self.keymap(what) + ", " + self.text(what) + " }", "randmap:{ DUNNO }", "randmap:{ {REJECT one} }"])
+        return r.choice(["pipemap:{ " + self.keymap(what) + ", " + self.text(what) + " }", "randmap:{ DUNNO }", "randmap:{ REJECT }"])
 
     def keymap(self, what):
         return "inline:{ " + ", ".join("{" + f"{k} = {self.r.choice(KEYS[what])}" + "}" for k in self.r.sample(KEYS[what], 3) if "," not in k and " " not in k) + " }"
