@@ -462,6 +462,7 @@ struct policy *policy_compile(const struct policy_options *o)
                             || !maps_is_empty(p->sender_transport_maps);
     p->routing_may_wait = routing_has_servers(p);
     compile_probes(&c);
+    conf_report_place(o->report, o->conf);
     if (conf_report_has_errors(o->report))
         policy_unref(&p);
     return p;

@@ -2,6 +2,7 @@
 #include "common/conf/conf_report.h"
 #include "common/base/buf.h"
 #include "common/base/mem.h"
+#include "common/conf/conf_internal.h"
 
 #define FINDINGS_MAX 1000 /* a broken file need not be reported line by line */
 
@@ -47,6 +48,28 @@ void conf_report_add(struct conf_report *r, enum conf_severity severity, const c
         .line = line,
         .text = buf_detach(&text),
     };
+}
+
+static const struct conf_entry *only_definition(const struct conf *c, struct span name)
+{
+    for (const struct master_line *l = c->lines; l != NULL; l = l->next) {
+        if (conf_dict_get(l->overrides, name) != NULL)
+            return NULL;
+    }
+    return conf_dict_get(c->main, name);
+}
+
+void conf_report_place(struct conf_report *r, const struct conf *c)
+{
+    for (size_t i = 0; i < r->count; i++) {
+        struct conf_finding *f = &r->items[i];
+        const char *colon = f->file == NULL ? strchr(f->text, ':') : NULL;
+        const struct conf_entry *e = colon != NULL ? only_definition(c, span_of(f->text, (size_t)(colon - f->text))) : NULL;
+        if (e != NULL && e->line > 0) {
+            f->file = xstrdup(e->file);
+            f->line = e->line;
+        }
+    }
 }
 
 bool conf_report_has_errors(const struct conf_report *r)

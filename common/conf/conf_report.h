@@ -13,4 +13,9 @@
 
 void conf_report_add(struct conf_report *r, enum conf_severity severity, const char *file, int line, const char *fmt,
                      ...) PRINTF_FMT(5, 6);
+/*
+ * Findings of later layers name a parameter ("NAME: ...") and no place: they get the place of its definition in main.cf. Not when
+ * a service sets the parameter too, with -o: then it may be that setting.
+ */
+void conf_report_place(struct conf_report *r, const struct conf *c);
 bool conf_report_has_errors(const struct conf_report *r);

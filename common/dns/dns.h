@@ -66,6 +66,8 @@ struct dns_options {
     int tries;               /* per question over all servers; 0: 3 */
     const struct log_src *log; /* borrowed for the life of the dns; may be NULL */
 };
+/* Whether `resolvers` can be read; what is wrong in *e. */
+bool dns_resolvers_are_good(const char *list, struct err *e) MUST_CHECK;
 
 #define DNS_PENDING_MAX  8192   /* different questions under way; more are answered DNS_TEMPFAIL */
 #define DNS_INFLIGHT_MAX 256    /* of these, how many have a socket; the others wait their turn */

@@ -42,16 +42,24 @@ static bool parse_list(struct dns_servers *s, struct span list, struct err *e)
         struct ip_addr ip;
         uint16_t port;
         if (!parse_server(item, &ip, &port)) {
-            err_set(e, "\"%.*s\" is not a resolver: expected address or address:port, as in 127.0.0.1:53 or [::1]:53",
+            err_set(e, "dns_resolver_addresses: \"%.*s\" is not a resolver: expected address or address:port, as in 127.0.0.1:53 or [::1]:53",
                     SPAN_ARG(item));
             return false;
         }
         if (!add(s, ip, port)) {
-            err_set(e, "more than %d resolvers", DNS_SERVERS_MAX);
+            err_set(e, "dns_resolver_addresses: more than %d resolvers", DNS_SERVERS_MAX);
             return false;
         }
     }
     return true;
+}
+
+bool dns_resolvers_are_good(const char *list, struct err *e)
+{
+    struct dns_servers *s = xcalloc(1, sizeof *s);
+    bool ok = parse_list(s, span_cstr(list), e);
+    free(s);
+    return ok;
 }
 
 /* Value of "name:number" within limits that resolv.conf(5) gives. */

@@ -12,6 +12,7 @@
 
 #include "common/base/mem.h"
 #include "common/conf/params.h"
+#include "common/dns/dns.h"
 #include "common/net/dest.h"
 #include "common/net/listen.h"
 #include "daemon/ctl_conf.h"
@@ -146,6 +147,13 @@ static void check_log(struct check *c)
     }
 }
 
+static void check_resolvers(struct check *c)
+{
+    struct err e = ERR_INIT;
+    if (!dns_resolvers_are_good(conf_global(c->conf)->dns_resolver_addresses, &e))
+        problem(c, "%s", e.text);
+}
+
 static void check_spool(struct check *c)
 {
     struct err e = ERR_INIT;
@@ -175,6 +183,7 @@ int ctl_cmd_check(struct ctl *ctl, int argc, char **argv)
     check_policy(&c);
     check_ports(&c);
     check_log(&c);
+    check_resolvers(&c);
     check_dirs(&c);
     check_spool(&c);
     conf_unref(&c.conf);

@@ -257,7 +257,7 @@ def test_check():
         hub.main["smtpd_recipient_restrictions"] = "permit_mynetwroks, reject"
         hub.write_conf()
         r = hub.ctl("check", check=False)
-        assert r.returncode == 78 and "permit_mynetwroks" in r.stdout, r
+        assert r.returncode == 78 and "permit_mynetwroks" in r.stdout and "main.cf, line " in r.stdout, r
         hub.main["smtpd_recipient_restrictions"] = None
         hub.main["message_size_limit"] = "many"
         hub.write_conf()
@@ -273,6 +273,7 @@ def test_check_finds_what_the_start_would_refuse():
         for change, words in (({"maillog_file": str(hub.dir / "log"), "maillog_file_prefixes": "/no/such"}, "maillog_file_prefixes"),
                               ({"maillog_file": str(hub.dir / "no" / "log")}, "No such file"),
                               ({"syslog_facility": "nowhere"}, "syslog_facility"),
+                              ({"dns_resolver_addresses": "somewhere"}, "dns_resolver_addresses"),
                               ({"queue_directory": str(hub.dir / "file")}, "not a directory")):
             hub.main = {**good, **change}
             hub.write_conf()
