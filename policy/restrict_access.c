@@ -206,7 +206,14 @@ static enum answer list_result(const struct result *r, struct span text)
     struct err e = ERR_INIT;
     if (!restrict_compile_result(ev->p, ev->s, text, ev->a, &list, &e))
         return eval_config_error(ev, "%s: answer \"%.*s\": %s", r->table, (int)(text.n > 100 ? 100 : text.n), text.p, e.text);
-    return eval_list(ev, &list);
+    bool had = ev->has_subject;
+    enum subject_kind outer = ev->subject;
+    ev->has_subject = true;
+    ev->subject = r->subject;
+    enum answer got = eval_list(ev, &list);
+    ev->has_subject = had;
+    ev->subject = outer;
+    return got;
 }
 
 static enum answer apply(struct result *r, struct span text)

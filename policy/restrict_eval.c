@@ -17,6 +17,8 @@
 
 enum subject_kind eval_list_subject(const struct eval *ev)
 {
+    if (ev->has_subject)
+        return ev->subject;
     switch (ev->list) {
     case LIST_CLIENT:
         return SUBJECT_CLIENT;

@@ -81,6 +81,8 @@ struct eval {
     unsigned depth;                  /* of restriction classes */
     bool warn_only;
     bool sender_checked, recipient_checked; /* reject_unlisted_*: once is enough */
+    bool has_subject;                /* restrictions that a table gave speak of what was looked up */
+    enum subject_kind subject;
     bool disconnect;
     bool is_discarded;               /* DISCARD: no list after this one counts */
     bool is_waiting;                 /* something was asked that is not here yet: the verdict does not count */

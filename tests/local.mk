@@ -67,8 +67,8 @@ EXTRA_DIST += $(SCENARIOS) tests/scenarios/restrictions.json tests/lib/shim_disk
 
 # Dialogues, played to the daemon.
 GOLDEN = tests/golden/access.txt tests/golden/actions.txt tests/golden/dns.txt tests/golden/dnsbl.txt tests/golden/each-client.txt tests/golden/each-generic.txt \
-	tests/golden/each-recipient.txt tests/golden/each-sender.txt tests/golden/effects.txt tests/golden/found.txt tests/golden/generic.txt tests/golden/keys.txt \
-	tests/golden/names.txt tests/golden/relay.txt tests/golden/syntax.txt
+	tests/golden/each-recipient.txt tests/golden/each-sender.txt tests/golden/effects.txt tests/golden/found.txt tests/golden/generic.txt \
+	tests/golden/ipv6.txt tests/golden/keys.txt tests/golden/names.txt tests/golden/relay.txt tests/golden/settings.txt tests/golden/syntax.txt
 TESTS += tests/golden/golden.py
 EXTRA_DIST += tests/golden/README.md tests/golden/golden.py $(GOLDEN)
 

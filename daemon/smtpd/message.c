@@ -383,7 +383,7 @@ enum flow smtpd_message_judge(struct smtpd_sess *S)
     struct smtpd_tx *tx = S->tx;
     struct policy_client c;
     smtpd_policy_client(S, &c);
-    c.size_bytes = tx->scan.taken;
+    c.size_bytes = tx->is_bdat || tx->scan.taken < 3 ? tx->scan.taken : tx->scan.taken - 3; /* without the final dot */
     if (tx->accepted == 1)
         c.recipient = tx->first_rcpt;
     bool ok = smtpd_policy_ok(S, STAGE_END_OF_DATA, "END-OF-MESSAGE", &c, rcpt_for_log(S));

@@ -82,7 +82,7 @@ def test_helo_required():
 
 
 def test_addresses_that_are_none():
-    bad = ["<u@12345>", "<u@1.2.3.4>", "<u@x..y>", "<u@" + "a" * 64 + ".example>", "<u@-x.example>",
+    bad = ["<u@12345>", "<u@1.2.3.4>", "<u@x..y>", "<u@" + "a" * 64 + ".example>", "<u@-x.example>", "<@>",
            "<u@example.com", "<u@[300.1.1.1]>", "<u@exam ple.com>", "<a b@example.com>", "<>", "", "<\"x@example.com>"]
     with Hub({"smtpd_error_sleep_time": "0", "smtpd_hard_error_limit": "100"}) as hub, hub.client() as c:
         c.cmd("MAIL FROM:<a@example.org>", 250)
