@@ -14,7 +14,8 @@ MAIL = b"From: a@example.org\r\nSubject: s\r\n\r\nhi\r\n"
 
 def hub_for(main=None):
     return Hub(dict({"smtpd_authorized_xclient_hosts": "127.0.0.1", "smtpd_client_event_limit_exceptions": "192.0.2.99",
-                     "inet_protocols": "ipv4, ipv6", "smtpd_error_sleep_time": "0", "smtpd_hard_error_limit": "1000"}, **(main or {})))
+                     "inet_protocols": "ipv4, ipv6", "smtpd_error_sleep_time": "0", "smtpd_hard_error_limit": "1000",
+                     "smtpd_sasl_auth_enable": "yes"}, **(main or {})))
 
 
 def become(hub, address, more="", code=220):
