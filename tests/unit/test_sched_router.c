@@ -174,6 +174,19 @@ static void slow_recipient_holds_up_no_other_of_its_message(void **state UNUSED)
     end(&b, &v);
 }
 
+/* Messages that are due at the same moment come to the router in no certain order: until the scheduler has this one. */
+static void wait_until_taken(struct bench *b)
+{
+    int64_t until_ms = clock_mono_ms() + PATIENCE_MS;
+    bool is_taken = false;
+    while (!is_taken && clock_mono_ms() < until_ms) {
+        lock_take(&b->sched->m);
+        is_taken = heap_first(&b->sched->due) == NULL && b->sched->inbox == NULL;
+        lock_drop(&b->sched->m);
+    }
+    assert_true(is_taken);
+}
+
 static void quick_look_ups_keep_the_order(void **state UNUSED)
 {
     struct server v;
@@ -183,6 +196,7 @@ static void quick_look_ups_keep_the_order(void **state UNUSED)
     for (unsigned i = 0; i < 200; i++) {
         snprintf(addr, sizeof addr, "u%u@quick.example", i);
         bench_send(b, "s@example.org", addr, NULL, NULL);
+        wait_until_taken(b);
     }
     for (unsigned i = 0; i < 200; i++) {
         snprintf(addr, sizeof addr, "u%u@quick.example", i);
