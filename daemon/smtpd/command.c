@@ -6,6 +6,8 @@
 #include "daemon/smtpd/smtpd_internal.h"
 #include "policy/answers.h"
 
+#define ROUNDS_MAX 1000 /* of questions for one verdict: more is a mistake of ours, and would never end */
+
 static const struct command {
     struct span verb;
     cmd_fn *run;
@@ -111,10 +113,17 @@ bool smtpd_policy_ok(struct smtpd_sess *S, enum policy_stage stage, const char *
     if (policy_asks_servers(S->svc->policy, S->svc->svc))
         fill_for_servers(S, word, c);
     enum verdict v = policy_check(S->svc->policy, S->svc->svc, stage, c, smtpd_scratch(S), &r);
-    if (v == VERDICT_WAIT) {
+    if (v == VERDICT_WAIT && ++S->rounds <= ROUNDS_MAX) {
         S->is_asking = true;
         return false;
     }
+    if (v == VERDICT_WAIT) {
+        log_line(&S->log, LOG_LV_WARNING, "%s from %s: the restrictions have no verdict after %d rounds of questions", word, S->namaddr,
+                 ROUNDS_MAX);
+        r = (struct verdict_reply){ .code = 451, .dsn = SPAN_LIT("4.3.0"), .text = SPAN_LIT("Temporary lookup failure") };
+        v = VERDICT_REJECT;
+    }
+    S->rounds = 0;
     log_notes(S, word, rcpt_arg, r.notes);
     if (v == VERDICT_OK) {
         for (const struct policy_note *n = r.notes; n != NULL; n = n->next)

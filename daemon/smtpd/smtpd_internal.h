@@ -190,6 +190,7 @@ struct smtpd_sess {
     uint8_t ask_from;              /* enum smtpd_state before ASK */
     bool is_asking;                /* policy said VERDICT_WAIT: the command is to be done again */
     bool is_rerun;                 /* it is being done again */
+    uint16_t rounds;               /* so often for this verdict */
     int64_t sleep_ms;              /* in ASK: a pause that is not over; 0: answers are awaited */
     size_t line_pos;               /* where the command line begins in `in` */
     struct arena *scratch;         /* owned; reset after each command */
