@@ -203,12 +203,17 @@ static struct span rcpt_for_log(struct smtpd_sess *S)
     return S->tx->accepted == 1 ? addr_quoted(smtpd_scratch(S), S->tx->first_rcpt) : span_of("", 0);
 }
 
-static bool is_bare_lf_rejected(struct smtpd_sess *S)
+static bool is_bare_lf_refused(struct smtpd_sess *S)
 {
     if (!S->tx->scan.saw_bare_lf)
         return false;
     S->saw_bare_lf = strcmp(S->p->smtpd_forbid_bare_newline, "no") != 0;
-    if (strcmp(S->p->smtpd_forbid_bare_newline, "reject") != 0 || smtpd_bare_lf_is_excluded(S))
+    return strcmp(S->p->smtpd_forbid_bare_newline, "reject") == 0 && !smtpd_bare_lf_is_excluded(S);
+}
+
+static bool tell_bare_lf(struct smtpd_sess *S)
+{
+    if (!is_bare_lf_refused(S))
         return false;
     smtpd_log_event(S, "reject", "END-OF-MESSAGE", rcpt_for_log(S), SPAN_LIT("bare <LF> received"));
     smtpd_reply(S, (int)S->p->smtpd_forbid_bare_newline_reject_code, "5.5.2", "%s Error: bare <LF> received",
@@ -222,7 +227,7 @@ static bool has_fault(struct smtpd_sess *S)
     const struct smtpd_tx *tx = S->tx;
     int code = 0;
     const char *dsn = "", *text = "";
-    if (is_bare_lf_rejected(S) || (!tx->too_big && smtpd_inspect_refused(S)))
+    if (tell_bare_lf(S) || (!tx->too_big && smtpd_inspect_refused(S)))
         return true;
     if (tx->too_big)
         code = 552, dsn = "5.3.4", text = "Error: message file too big";
@@ -240,6 +245,12 @@ static bool has_fault(struct smtpd_sess *S)
         return smtpd_map_failed(S);
     smtpd_reject_text(S, "END-OF-MESSAGE", rcpt_for_log(S), code, dsn, "%s", text);
     return true;
+}
+
+/* What was not taken as a whole is not judged; what content checks refuse is, and the restrictions' refusal is the one that is told. */
+static bool is_cut_short(struct smtpd_sess *S)
+{
+    return S->tx->too_big || S->tx->failed != SPOOL_OK || is_bare_lf_refused(S);
 }
 
 /* On the committer, or on the thread that submits when the spool has just ended; the last of several answers. */
@@ -347,7 +358,7 @@ enum flow smtpd_message_end(struct smtpd_sess *S)
     if (tx->pipe != NULL)
         pipe_end(tx->pipe);
     smtpd_log_message_id(S);
-    return has_fault(S) ? refuse(S) : smtpd_message_judge(S);
+    return is_cut_short(S) && has_fault(S) ? refuse(S) : smtpd_message_judge(S);
 }
 
 static void reply_queued(struct smtpd_sess *S, const char *qid)
@@ -392,7 +403,7 @@ enum flow smtpd_message_judge(struct smtpd_sess *S)
         return FLOW_ON;
     }
     policy_answers_clear(S->answers);
-    if (!ok)
+    if (!ok || has_fault(S))
         return refuse(S);
     if (smtpd_action_is(tx, EFFECT_DISCARD))
         return discard(S);
