@@ -141,16 +141,13 @@ struct sess *run_next_locked(struct reactor *r)
 void workers_push(struct reactor *r, struct run_list *l, bool resumed)
 {
     bool kick = false;
-    struct worker *next = NULL;
     lock_take(&r->q);
     run_list_join(resumed ? &r->resumed : &r->ready, l);
     unsigned queued = queued_locked(r);
-    if ((queued >= WAKE_FROM || (queued > 0 && r->awake == 0)) && r->awake < r->cpus && (next = take_idle_locked(r)) == NULL &&
-        !wake_one_locked(r))
+    if ((queued >= WAKE_FROM || (queued > 0 && r->awake == 0)) && r->awake < r->cpus &&
+        !wake_one_locked(r)) /* under the lock: who calls may be slower than the end of the reactor */
         kick = r->poller_sleeps;
     lock_drop(&r->q);
-    if (next != NULL) /* under the lock it would wake only to wait for it */
-        cond_signal(&next->wake);
     if (kick)
         reactor_wake_poller(r);
     tell_no_thread(r);
@@ -182,7 +179,7 @@ static void step_locked(struct reactor *r, struct worker *w, struct sess *s) REQ
     if (queued_locked(r) >= WAKE_FROM && r->awake < r->cpus && (next = take_idle_locked(r)) == NULL)
         (void)wake_one_locked(r);
     lock_drop(&r->q);
-    if (next != NULL)
+    if (next != NULL) /* under the lock it would wake only to wait for it */
         cond_signal(&next->wake);
     bool again = run_session(r, w, s);
     lock_take(&r->q);
@@ -298,12 +295,12 @@ void workers_stop(struct reactor *r)
     cond_signal(&r->watchdog_wake);
     lock_drop(&r->q);
     reactor_wake_poller(r);
-    for (unsigned i = 0; i < n; i++) {
+    for (unsigned i = 0; i < n; i++)
         pthread_join(r->workers[i].thread, NULL);
-        cond_destroy(&r->workers[i].wake);
-    }
     if (r->watchdog_started)
         pthread_join(r->watchdog, NULL);
+    for (unsigned i = 0; i < n; i++) /* nobody signals them any more */
+        cond_destroy(&r->workers[i].wake);
     free(r->workers);
     r->workers = NULL;
 }

@@ -77,4 +77,4 @@ EXTRA_DIST += tests/differ/README.md tests/differ/run tests/differ/addresses.py 
 	tests/differ/policy.py tests/differ/settings.py tests/differ/shrink.py tests/differ/tables.py tests/differ/talk.py tests/differ/words.py
 
 # What the scripts and the unit tests read besides.
-EXTRA_DIST += tests/README.md .ci/run quickstart run-tests tests/interop/dovecot tests/packages tests/tsan.supp tests/unit/unit.h
+EXTRA_DIST += tests/README.md .ci/run quickstart run-tests tests/interop/dovecot tests/packages tests/tsan.supp tests/lsan.supp tests/unit/unit.h

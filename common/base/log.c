@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/base/ascii.h"
@@ -111,6 +112,7 @@ struct log *log_open(const struct log_options *o, struct err *e)
     if (fd < 0)
         return NULL;
     struct log *l = xcalloc(1, sizeof *l);
+    tzset(); /* so that no thread is the first one, and makes the names of zones that others read */
     lock_init(&l->m, LOCK_LOG_RING);
     cond_init(&l->wake);
     cond_init(&l->drained);

@@ -92,7 +92,7 @@ static void fill(struct world *w)
     fixture_stop(f);
     spool_close(&f->s);
     fixture_start(f);
-    CHECK(checkpoint_write(f->s, &mark, &bytes, &e));
+    CHECK(checkpoint_write(f->s, NULL, &mark, &bytes, &e));
     fixture_restart(f);
     fixture_stop(f);
     fixture_forget(f);

@@ -60,7 +60,8 @@ class Hub:
     def __init__(self, main=None, master=MASTER, start=True, directory=None, env=None, hold_dir=False, routes=None):
         self.hold_dir = hold_dir or directory is not None
         self.dir = pathlib.Path(directory or tempfile.mkdtemp(prefix="posthouse-test-"))
-        self.env = dict(os.environ, **(env or {}))
+        leaks = f"suppressions={pathlib.Path(__file__).resolve().parents[1] / 'lsan.supp'}:print_suppressions=0"
+        self.env = {"LSAN_OPTIONS": leaks, **os.environ, **(env or {})}
         self.main = {
             "myhostname": "hub.example.net",
             "mydomain": "example.net",
