@@ -19,6 +19,7 @@ import pathlib
 import random
 import re
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -203,7 +204,10 @@ class Run:
 
     def order(self, hub, *words):
         self.alive(hub)
-        r = hub.ctl("queue", *words, check=False)
+        try:
+            r = hub.ctl("queue", *words, check=False)
+        except subprocess.TimeoutExpired as e:
+            raise Trouble(f"queue {words}: no answer after {e.timeout:.0f} s") from None
         if r.returncode != 0 and not r.stderr.strip():
             raise Trouble(f"queue {words}: status {r.returncode} without a word")
         return r.returncode == 0
