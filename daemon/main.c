@@ -163,7 +163,7 @@ static void do_reload(struct daemon *d)
         log_info(&d->src, "reload -- version " PACKAGE_VERSION ", configuration %s", d->conf_dir);
         daemon_tell_idle_settings(d);
         listeners_each(d->listeners, log_listener, d);
-        trim_memory();
+        trim_memory(NULL);
     } else {
         log_error(&d->src, "reload failed: %s", e.text);
         buf_printf(&text, "%s\n", e.text);
@@ -187,7 +187,7 @@ static int open_signals(void)
 }
 
 /* Returns when it is time to stop. */
-static void wait_for_orders(struct daemon *d, int sigfd)
+static void wait_for_orders(struct daemon *d, int sigfd, const struct trim_constants *constants)
 {
     struct trim_watch trim = { 0 };
     int64_t settle_ms = SETTLE_MS, settle_at_ms = clock_mono_ms() + SETTLE_MS;
@@ -199,7 +199,7 @@ static void wait_for_orders(struct daemon *d, int sigfd)
         int64_t longest_ms = settle_ms < SETTLED_MS ? settle_ms : TRIM_LOOK_MS;
         int ready = poll(p, 2, (int)(status_ms < longest_ms ? status_ms : longest_ms));
         if (settle_ms < SETTLED_MS && clock_mono_ms() >= settle_at_ms) {
-            trim_memory(); /* the threads have done more of their first work, which is not done again */
+            trim_memory(constants); /* the threads have done more of their first work, which is not done again */
             settle_ms *= 4;
             settle_at_ms = clock_mono_ms() + settle_ms;
         }
@@ -225,7 +225,7 @@ static void wait_for_orders(struct daemon *d, int sigfd)
     }
 }
 
-static int run(struct daemon *d, int parent)
+static int run(struct daemon *d, int parent, const struct trim_constants *constants)
 {
     struct err e = ERR_INIT;
     int sigfd = open_signals();
@@ -250,8 +250,8 @@ static int run(struct daemon *d, int parent)
     listeners_each(d->listeners, log_listener, d);
     notify_manager("READY=1");
     tell_parent(&parent, EX_OK);
-    trim_memory();
-    wait_for_orders(d, sigfd);
+    trim_memory(constants);
+    wait_for_orders(d, sigfd, constants);
     notify_manager("STOPPING=1");
     bool clean = daemon_stop(d);
     log_info(&d->src, "stopped");
@@ -267,7 +267,9 @@ static int run(struct daemon *d, int parent)
 int main(int argc, char **argv)
 {
     static struct daemon d;
+    struct trim_constants constants;
     int parent = -1;
+    trim_find_constants(&constants);
     umask(077);
     mallopt(M_ARENA_MAX, MALLOC_ARENAS);
     mallopt(M_MMAP_THRESHOLD, MALLOC_LARGE_BYTES);
@@ -284,5 +286,5 @@ int main(int argc, char **argv)
         return EX_CONFIG;
     if (!d.in_foreground)
         parent = detach();
-    return run(&d, parent);
+    return run(&d, parent, &constants);
 }
