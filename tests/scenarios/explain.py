@@ -40,6 +40,18 @@ def test_the_key_that_decided():
         assert "check_sender_access inline:{ bad.example=REJECT }  -> reject" in text and '"REJECT"' in text, text
 
 
+def test_who_is_encrypted_and_who_is_logged_in():
+    with Hub({"smtpd_sasl_auth_enable": "yes", "smtpd_client_restrictions": "reject_plaintext_session",
+              "smtpd_relay_restrictions": "permit_sasl_authenticated, reject"}, start=False) as hub:
+        ask = ("--client", "198.51.100.7", "--from", "u@x.test", "--to", "user@example.com")
+        for more, verdict, reply in (((), "defer", "450 4.7.1 Session encryption is required"),
+                                     (("--tls",), "reject", "554 5.7.1 <user@example.com>: Recipient address rejected: Access denied"),
+                                     (("--tls", "--sasl", "joe"), "ok", None)):
+            a = explain(hub, *ask, *more)
+            stage = next(s for s in a["stages"] if s["events"])
+            assert stage["verdict"] == verdict and stage.get("reply") == reply, (more, stage)
+
+
 def test_dns_and_what_is_postponed():
     zone = {"7.2.0.192.in-addr.arpa": {"PTR": ["c.test"]}, "c.test": {"A": ["192.0.2.7"]}, "wait.test": "SERVFAIL",
             "7.2.0.192.bl.test": {"A": ["127.0.0.2"], "TXT": ["seen"]}}
