@@ -233,10 +233,42 @@ static UNUSED int fixture_setup(void **state)
     return 0;
 }
 
+/* As fixture_setup(), with small segments and not started. */
+static UNUSED int fixture_setup_small(void **state)
+{
+    struct fixture *f = xcalloc(1, sizeof *f);
+    fixture_init(f);
+    f->o.segment_bytes = 1 << 16;
+    *state = f;
+    return 0;
+}
+
 static UNUSED int fixture_teardown(void **state)
 {
     struct fixture *f = *state;
     fixture_free(f);
     free(f);
     return 0;
+}
+
+/* How many messages with this ID were recovered or committed. */
+static UNUSED unsigned fixture_how_often(struct fixture *f, uint64_t id)
+{
+    unsigned n = 0;
+    for (size_t i = 0; i < f->got_n; i++)
+        n += f->got[i]->env.id == id;
+    return n;
+}
+
+/* Small segments, and directories for files that a test puts there before the start. */
+static UNUSED void fixture_init_for_files(struct fixture *f)
+{
+    static const char *const subs[] = { "journal", "results", "large" };
+    fixture_init(f);
+    f->o.segment_bytes = 1 << 16;
+    for (size_t i = 0; i < ARRAY_LEN(subs); i++) {
+        char path[200];
+        snprintf(path, sizeof path, "%s/%s", f->dir, subs[i]);
+        assert_int_equal(mkdir(path, 0700), 0);
+    }
 }

@@ -11,31 +11,6 @@
 
 #include "queue/index_internal.h"
 
-static int setup(void **state)
-{
-    struct fixture *f = xcalloc(1, sizeof *f);
-    fixture_init(f);
-    f->o.segment_bytes = 1 << 16;
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    fixture_free(f);
-    free(f);
-    return 0;
-}
-
-static unsigned how_often(struct fixture *f, uint64_t id)
-{
-    unsigned n = 0;
-    for (size_t i = 0; i < f->got_n; i++)
-        n += f->got[i]->env.id == id;
-    return n;
-}
-
 static unsigned files_in(struct fixture *f, const char *sub)
 {
     char path[200];
@@ -83,14 +58,7 @@ static void script(struct fixture *f, struct shim *sh)
 static void check_cut(const struct shim *sh, size_t cut, size_t bytes, uint64_t seed)
 {
     struct fixture g;
-    fixture_init(&g);
-    g.o.segment_bytes = 1 << 16;
-    static const char *const subs[] = { "journal", "results", "large" };
-    for (size_t i = 0; i < ARRAY_LEN(subs); i++) {
-        char path[200];
-        snprintf(path, sizeof path, "%s/%s", g.dir, subs[i]);
-        assert_int_equal(mkdir(path, 0700), 0);
-    }
+    fixture_init_for_files(&g);
     shim_rebuild(sh, cut, bytes, seed, g.dir);
     fixture_start(&g);
     char where[100];
@@ -104,14 +72,14 @@ static void check_cut(const struct shim *sh, size_t cut, size_t bytes, uint64_t 
             may_end = may_end || (sh->op[k].kind == SHIM_ENDING && sh->op[k].id == id);
             ended = sh->op[k].kind == SHIM_END && sh->op[k].id == id;
         }
-        unsigned n = how_often(&g, id);
+        unsigned n = fixture_how_often(&g, id);
         if (n > 1 || (!may_end && n == 0) || (ended && n == 1 && seed == 0))
             fail_msg("%s: message %llX is there %u times, %s", where, (unsigned long long)id, n, ended ? "finished" : "not finished");
         if (n == 1 && !ended && !fixture_content_is_right(&g, fixture_find(&g, id)))
             fail_msg("%s: content of %llX", where, (unsigned long long)id);
     }
     for (size_t i = 0; i < g.got_n; i++)
-        if (how_often(&g, g.got[i]->env.id) != 1)
+        if (fixture_how_often(&g, g.got[i]->env.id) != 1)
             fail_msg("%s: %llX comes twice", where, (unsigned long long)g.got[i]->env.id);
     /* And it goes on from there. */
     assert_int_equal(fixture_send(&g, 1, 100, NULL), SPOOL_OK);
@@ -189,8 +157,8 @@ static bool fail_nth(unsigned n, int err, bool on)
     f.o.io = NULL;
     fixture_start(&f);
     for (unsigned i = 0; i < acks; i++)
-        if (how_often(&f, acked[i]) != 1)
-            fail_msg("call %u failed (%d): an answered message is there %u times", n, err, how_often(&f, acked[i]));
+        if (fixture_how_often(&f, acked[i]) != 1)
+            fail_msg("call %u failed (%d): an answered message is there %u times", n, err, fixture_how_often(&f, acked[i]));
     assert_int_equal(fixture_send(&f, 1, 5000, NULL), SPOOL_OK);
     fixture_free(&f);
     bool reached = sh.failed;
@@ -253,9 +221,9 @@ static void a_refused_message_stays_away_and_the_disk_may_recover(void **state)
     assert_int_equal(fixture_send(f, 1, 100, &c), SPOOL_OK);
     f->o.io = NULL;
     fixture_restart(f);
-    assert_int_equal(how_often(f, a), 1);
-    assert_int_equal(how_often(f, b), 0);
-    assert_int_equal(how_often(f, c), 1);
+    assert_int_equal(fixture_how_often(f, a), 1);
+    assert_int_equal(fixture_how_often(f, b), 0);
+    assert_int_equal(fixture_how_often(f, c), 1);
     shim_free(&sh);
 }
 
@@ -274,9 +242,9 @@ static void a_refused_record_that_reached_the_disk_is_cut_off(void **state)
     assert_int_equal(fixture_send(f, 1, 100, &c), SPOOL_OK);
     f->o.io = NULL;
     fixture_restart(f);
-    assert_int_equal(how_often(f, a), 1);
-    assert_int_equal(how_often(f, b), 0);
-    assert_int_equal(how_often(f, c), 1);
+    assert_int_equal(fixture_how_often(f, a), 1);
+    assert_int_equal(fixture_how_often(f, b), 0);
+    assert_int_equal(fixture_how_often(f, c), 1);
     shim_free(&sh);
 }
 
@@ -345,8 +313,8 @@ static void damage_costs_one_message(void **state)
         unsigned before = files_in(f, "corrupt");
         fixture_restart(f);
         for (int i = 0; i < 5; i++)
-            if (how_often(f, ids[i]) != (i != 2))
-                fail_msg("damage at %lld: message %d is there %u times", (long long)where[w], i, how_often(f, ids[i]));
+            if (fixture_how_often(f, ids[i]) != (i != 2))
+                fail_msg("damage at %lld: message %d is there %u times", (long long)where[w], i, fixture_how_often(f, ids[i]));
         assert_int_equal(files_in(f, "corrupt"), before + 1);
         spool_stop(f->s);
         fixture_forget(f);
@@ -363,7 +331,7 @@ static void a_damaged_header_has_a_copy(void **state)
     struct journal_pos pos = fixture_find(f, id)->pos;
     spoil(f, (struct journal_pos){ pos.segment, 0 }, 17);
     fixture_restart(f);
-    assert_int_equal(how_often(f, id), 1);
+    assert_int_equal(fixture_how_often(f, id), 1);
     spoil(f, (struct journal_pos){ pos.segment, 0 }, 4096 + 17);
     spool_stop(f->s);
     fixture_forget(f);
@@ -399,7 +367,7 @@ static void old_bytes_of_recycled_segments_stay_dead(void **state)
     fixture_restart(f);
     assert_int_equal(f->got_n, n);
     for (unsigned i = 0; i < n; i++)
-        assert_int_equal(how_often(f, kept[i]), 1);
+        assert_int_equal(fixture_how_often(f, kept[i]), 1);
 }
 
 /* ---- compaction ---- */
@@ -572,8 +540,8 @@ static void many_threads_at_once(void **state)
     assert_int_equal(f->got_n, SENDERS * EACH / 4);
     for (int i = 0; i < SENDERS; i++)
         for (int q = 0; q < EACH; q++)
-            if (how_often(f, s[i].ids[q]) != !s[i].finish[q])
-                fail_msg("sender %d message %d: %u times", i, q, how_often(f, s[i].ids[q]));
+            if (fixture_how_often(f, s[i].ids[q]) != !s[i].finish[q])
+                fail_msg("sender %d message %d: %u times", i, q, fixture_how_often(f, s[i].ids[q]));
 }
 
 /* ---- kill -9 ---- */
@@ -710,7 +678,7 @@ static void killed_at_random_moments(void **state)
     free(ended.v);
 }
 
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, fixture_setup_small, fixture_teardown)
 
 int main(void)
 {

@@ -168,14 +168,6 @@ static unsigned answers(struct gated *g)
     return n;
 }
 
-static unsigned how_often(struct fixture *f, uint64_t id)
-{
-    unsigned n = 0;
-    for (size_t i = 0; i < f->got_n; i++)
-        n += f->got[i]->env.id == id;
-    return n;
-}
-
 static void nobody_waits_for_the_flush_of_others_and_answers_keep_the_order(void **state)
 {
     struct gated *g = *state;
@@ -236,10 +228,10 @@ static void a_flush_that_fails_is_one_of_all_that_run(void **state)
     assert_int_equal(fixture_send(&g->f, 1, 100, &later), SPOOL_OK);
     g->f.o.io = NULL;
     fixture_restart(&g->f);
-    assert_int_equal(how_often(&g->f, a[0].id), 1);
-    assert_int_equal(how_often(&g->f, later), 1);
+    assert_int_equal(fixture_how_often(&g->f, a[0].id), 1);
+    assert_int_equal(fixture_how_often(&g->f, later), 1);
     for (unsigned i = 1; i < 4; i++)
-        assert_int_equal(how_often(&g->f, a[i].id), 0);
+        assert_int_equal(fixture_how_often(&g->f, a[i].id), 0);
 }
 
 static void a_write_that_fails_is_too(void **state)
@@ -264,8 +256,8 @@ static void a_write_that_fails_is_too(void **state)
     assert_int_equal(fixture_send(&g->f, 1, 100, &later), SPOOL_OK);
     g->f.o.io = NULL;
     fixture_restart(&g->f);
-    assert_int_equal(how_often(&g->f, a[0].id) + how_often(&g->f, a[1].id), 0);
-    assert_int_equal(how_often(&g->f, later), 1);
+    assert_int_equal(fixture_how_often(&g->f, a[0].id) + fixture_how_often(&g->f, a[1].id), 0);
+    assert_int_equal(fixture_how_often(&g->f, later), 1);
 }
 
 static void stop_waits_for_what_is_on_its_way(void **state)
@@ -282,7 +274,7 @@ static void stop_waits_for_what_is_on_its_way(void **state)
     fixture_restart(&g->f);
     for (unsigned i = 0; i < 3; i++) {
         assert_int_equal(a[i].status, SPOOL_OK);
-        assert_int_equal(how_often(&g->f, a[i].id), 1);
+        assert_int_equal(fixture_how_often(&g->f, a[i].id), 1);
     }
 }
 
@@ -351,20 +343,13 @@ static void *sender(void *arg)
 static void check_cut(const struct shim *sh, size_t cut, uint64_t seed)
 {
     struct fixture g;
-    fixture_init(&g);
-    g.o.segment_bytes = 1 << 16;
-    static const char *const subs[] = { "journal", "results", "large" };
-    for (size_t i = 0; i < ARRAY_LEN(subs); i++) {
-        char path[200];
-        snprintf(path, sizeof path, "%s/%s", g.dir, subs[i]);
-        assert_int_equal(mkdir(path, 0700), 0);
-    }
+    fixture_init_for_files(&g);
     shim_rebuild(sh, cut, 0, seed, g.dir);
     fixture_start(&g);
     for (size_t i = 0; i < cut; i++)
-        if (sh->op[i].kind == SHIM_ACK && how_often(&g, sh->op[i].id) != 1)
+        if (sh->op[i].kind == SHIM_ACK && fixture_how_often(&g, sh->op[i].id) != 1)
             fail_msg("cut before call %zu of %zu, seed %llu: message %llX is there %u times", cut, sh->n, (unsigned long long)seed,
-                     (unsigned long long)sh->op[i].id, how_often(&g, sh->op[i].id));
+                     (unsigned long long)sh->op[i].id, fixture_how_often(&g, sh->op[i].id));
     fixture_free(&g);
 }
 

@@ -10,31 +10,6 @@ struct groups {
     unsigned n[GROUPS];
 };
 
-static int setup(void **state)
-{
-    struct fixture *f = xcalloc(1, sizeof *f);
-    fixture_init(f);
-    f->o.segment_bytes = 1 << 16;
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    fixture_free(f);
-    free(f);
-    return 0;
-}
-
-static unsigned how_often(struct fixture *f, uint64_t id)
-{
-    unsigned n = 0;
-    for (size_t i = 0; i < f->got_n; i++)
-        n += f->got[i]->env.id == id;
-    return n;
-}
-
 /* Submits n messages of `bytes` each; the status, which must be that of each. */
 static int send_together(struct fixture *f, unsigned n, size_t bytes, uint64_t *ids)
 {
@@ -78,26 +53,19 @@ static bool is_acked(const struct shim *sh, size_t cut, uint64_t id)
 static void check_cut(const struct shim *sh, const struct groups *g, size_t cut, size_t bytes, uint64_t seed)
 {
     struct fixture x;
-    fixture_init(&x);
-    x.o.segment_bytes = 1 << 16;
-    static const char *const subs[] = { "journal", "results", "large" };
-    for (size_t i = 0; i < ARRAY_LEN(subs); i++) {
-        char path[200];
-        snprintf(path, sizeof path, "%s/%s", x.dir, subs[i]);
-        assert_int_equal(mkdir(path, 0700), 0);
-    }
+    fixture_init_for_files(&x);
     shim_rebuild(sh, cut, bytes, seed, x.dir);
     fixture_start(&x);
     for (unsigned i = 0; i < GROUPS; i++) {
         unsigned there = 0;
         for (unsigned k = 0; k < g->n[i]; k++)
-            there += how_often(&x, g->ids[i][k]);
+            there += fixture_how_often(&x, g->ids[i][k]);
         bool must = is_acked(sh, cut, g->ids[i][g->n[i] - 1]);
         if ((must || (there > 0 && seed == 0)) && there != g->n[i])
             fail_msg("cut before call %zu of %zu, %zu bytes in, seed %llu: %u of %u are there", cut, sh->n, bytes, (unsigned long long)seed,
                      there, g->n[i]);
         for (unsigned k = 0; there > 0 && k < g->n[i]; k++)
-            if (how_often(&x, g->ids[i][k]) > 0 && !fixture_content_is_right(&x, fixture_find(&x, g->ids[i][k])))
+            if (fixture_how_often(&x, g->ids[i][k]) > 0 && !fixture_content_is_right(&x, fixture_find(&x, g->ids[i][k])))
                 fail_msg("cut before call %zu, %zu bytes in: content", cut, bytes);
     }
     if (bytes % 3 == 0) {
@@ -107,7 +75,7 @@ static void check_cut(const struct shim *sh, const struct groups *g, size_t cut,
     for (unsigned i = 0; seed == 0 && i < GROUPS; i++) {
         unsigned there = 0;
         for (unsigned k = 0; k < g->n[i]; k++)
-            there += how_often(&x, g->ids[i][k]);
+            there += fixture_how_often(&x, g->ids[i][k]);
         assert_true(there == 0 || there == g->n[i]);
     }
     fixture_free(&x);
@@ -158,7 +126,7 @@ static void what_no_segment_holds_gets_one(void **state)
         assert_int_equal(fixture_find(f, ids[i])->pos.segment, fixture_find(f, ids[0])->pos.segment);
     fixture_restart(f);
     for (unsigned i = 0; i < MEMBERS_MAX; i++) {
-        assert_int_equal(how_often(f, ids[i]), 1);
+        assert_int_equal(fixture_how_often(f, ids[i]), 1);
         assert_true(fixture_content_is_right(f, fixture_find(f, ids[i])));
     }
 }
@@ -187,14 +155,14 @@ static void refused_together(void **state)
         lock_drop(&sh.m);
         assert_int_equal(send_together(f, 3, 500, after), SPOOL_OK);
         for (unsigned i = 0; i < 4; i++)
-            assert_int_equal(how_often(f, ids[i]), 0);
+            assert_int_equal(fixture_how_often(f, ids[i]), 0);
     }
     f->o.io = NULL;
     fixture_restart(f);
     for (unsigned i = 0; i < 4; i++)
-        assert_int_equal(how_often(f, ids[i]), 0);
+        assert_int_equal(fixture_how_often(f, ids[i]), 0);
     for (unsigned i = 0; i < 3; i++)
-        assert_int_equal(how_often(f, after[i]), 1);
+        assert_int_equal(fixture_how_often(f, after[i]), 1);
     shim_free(&sh);
 }
 
@@ -218,9 +186,9 @@ static void damage_costs_one(void **state)
     snprintf(index, sizeof index, "%s/index.db", f->dir);
     unlink(index);
     fixture_start(f);
-    assert_int_equal(how_often(f, ids[0]), 1);
-    assert_int_equal(how_often(f, ids[1]), 0);
-    assert_int_equal(how_often(f, ids[2]), 1);
+    assert_int_equal(fixture_how_often(f, ids[0]), 1);
+    assert_int_equal(fixture_how_often(f, ids[1]), 0);
+    assert_int_equal(fixture_how_often(f, ids[2]), 1);
 }
 
 /* What is taken back before the commit leaves no file. */
@@ -241,7 +209,7 @@ static void dropped_before_the_commit(void **state)
     spool_msg_drop(f->s, &m);
 }
 
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, fixture_setup_small, fixture_teardown)
 
 int main(void)
 {
