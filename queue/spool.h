@@ -151,6 +151,8 @@ void spool_submit(struct spool *s, struct msg *m);
  * what can be read: a duplicate, never a loss.
  */
 void spool_submit_all(struct spool *s, struct msg **v, size_t n);
+/* spool_submit_all() with the present time as that of their arrival, for threads that may wait: returns what became of all of them. */
+enum spool_status spool_commit(struct spool *s, struct msg **v, size_t n) MUST_CHECK;
 /* Instead of submitting a message whose content is complete: nothing is left of it. NULL is fine. */
 void spool_msg_drop(struct spool *s, struct msg **m);
 

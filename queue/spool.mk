@@ -2,7 +2,7 @@ noinst_LIBRARIES += libspool.a
 libspool_a_SOURCES = \
 	queue/check.c queue/check.h queue/check_files.c queue/check_index.c queue/check_internal.h \
 	queue/checkpoint.c queue/compact.c \
-	queue/content.c queue/content.h queue/content_view.c queue/copy.c queue/copy.h \
+	queue/content.c queue/content.h queue/content_view.c queue/commit.c queue/copy.c queue/copy.h \
 	queue/index.c queue/index.h queue/index_fetch.c queue/index_flush.c queue/index_internal.h queue/index_trash.c queue/index_sql.def \
 	queue/journal_append.c queue/journal_commit.c queue/journal_flights.c queue/journal_internal.h queue/journal_replay.c \
 	queue/keeper.c \

@@ -5,7 +5,6 @@
  */
 #include "daemon/control/control_internal.h"
 
-#include <semaphore.h>
 #include <sysexits.h>
 
 #include "common/base/clock.h"
@@ -92,32 +91,6 @@ static uint32_t scan_end(struct scan *s)
     return s->flags;
 }
 
-struct import_wait {
-    sem_t done;
-    int status;
-};
-
-static void imported_cb(void *arg, struct msg *m UNUSED, int status)
-{
-    struct import_wait *w = arg;
-    w->status = status;
-    sem_post(&w->done);
-}
-
-/* Takes the message. */
-static enum spool_status commit(struct spool *s, struct msg *m)
-{
-    struct import_wait w = { .status = SPOOL_IO };
-    sem_init(&w.done, 0, 0);
-    m->done_cb = imported_cb;
-    m->done_arg = &w;
-    m->received_ms = clock_mono_ms();
-    spool_submit(s, m);
-    while (sem_wait(&w.done) != 0) { }
-    sem_destroy(&w.done);
-    return (enum spool_status)w.status;
-}
-
 /* All bytes are read, whatever becomes of them; false when the connection failed. */
 static bool receive(struct ctl_client *cl, uint64_t left, struct content_writer *w, struct scan *sc, enum spool_status *st)
 {
@@ -185,7 +158,7 @@ bool ctl_queue_import(struct ctl_client *cl, json_t *request)
     m->env.content_bytes = bytes;
     st = content_finish(&w, m);
     if (st == SPOOL_OK && ctl_commit_begin(cl)) {
-        st = commit(s, m);
+        st = spool_commit(s, &m, 1);
         ctl_commit_end(cl);
     } else {
         st = st == SPOOL_OK ? SPOOL_STOPPING : st;

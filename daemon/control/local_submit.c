@@ -4,7 +4,6 @@
  */
 #include "daemon/control/local_submit.h"
 
-#include <semaphore.h>
 #include <sysexits.h>
 #include <time.h>
 
@@ -311,23 +310,9 @@ static int take_content(struct run *r, local_read_fn *read, void *arg, struct er
 
 /* ---- commit ---- */
 
-struct waiter {
-    sem_t done;
-    int status; /* of the last answer; all are the same */
-};
-
-static void committed_cb(void *arg, struct msg *m, int status)
-{
-    struct waiter *w = arg;
-    (void)m;
-    w->status = status;
-    sem_post(&w->done);
-}
-
 /* The message and what goes to lists with an owner: all of it or nothing. */
 static int commit(struct run *r, struct err *e)
 {
-    struct waiter w = { .status = SPOOL_IO };
     char id[QID_TEXT_MAX];
     size_t n;
     for (const struct mail_list *l = r->lists; l != NULL; l = l->next) {
@@ -336,18 +321,9 @@ static int commit(struct run *r, struct err *e)
     }
     struct msg **v = mail_lists_take(&r->lists, r->m, r->report, &n);
     r->m = r->report = NULL;
-    sem_init(&w.done, 0, 0);
-    for (size_t i = 0; i < n; i++) {
-        v[i]->done_cb = committed_cb;
-        v[i]->done_arg = &w;
-        v[i]->received_ms = clock_mono_ms();
-    }
-    spool_submit_all(r->env->spool, v, n);
-    for (size_t i = 0; i < n; i++)
-        while (sem_wait(&w.done) != 0) { }
-    sem_destroy(&w.done);
+    enum spool_status st = spool_commit(r->env->spool, v, n);
     free(v);
-    return status_of((enum spool_status)w.status, e);
+    return status_of(st, e);
 }
 
 /* Before the commit, so that these lines stand before those of the delivery. */

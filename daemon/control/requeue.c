@@ -1,6 +1,5 @@
 #include "daemon/control/requeue.h"
 
-#include <semaphore.h>
 #include <time.h>
 
 #include "common/base/clock.h"
@@ -78,35 +77,13 @@ static bool plan_make(struct plan *p, const struct requeue_env *env, const struc
 
 /* ---- the new one ---- */
 
-struct waiter {
-    sem_t done;
-    int status;
-};
-
-static void committed_cb(void *arg, struct msg *m UNUSED, int status)
-{
-    struct waiter *w = arg;
-    w->status = status;
-    sem_post(&w->done);
-}
-
 static bool commit(struct spool *s, struct mail_list **lists, struct msg *m)
 {
-    struct waiter w = { .status = SPOOL_IO };
     size_t n;
     struct msg **v = mail_lists_take(lists, m, NULL, &n);
-    sem_init(&w.done, 0, 0);
-    for (size_t i = 0; i < n; i++) {
-        v[i]->done_cb = committed_cb;
-        v[i]->done_arg = &w;
-        v[i]->received_ms = clock_mono_ms();
-    }
-    spool_submit_all(s, v, n);
-    for (size_t i = 0; i < n; i++)
-        while (sem_wait(&w.done) != 0) { }
-    sem_destroy(&w.done);
+    enum spool_status st = spool_commit(s, v, n);
     free(v);
-    return w.status == SPOOL_OK;
+    return st == SPOOL_OK;
 }
 
 static void give_rcpts(struct msg *to, const struct plan *p)
