@@ -1,5 +1,7 @@
 # Fuzz targets whose parsers lie in several folders, and what runs all of them. tests/fuzz/run finds the programs itself.
-EXTRA_DIST += tests/fuzz/README.md tests/fuzz/run tests/fuzz/corpus tests/fuzz/fuzz.h tests/fuzz/fuzz_wire.h $(FUZZ_DICTS)
+EXTRA_DIST += tests/fuzz/README.md tests/fuzz/run tests/fuzz/corpus tests/fuzz/fuzz.h tests/fuzz/fuzz_wire.h tests/fuzz/record.tsv $(FUZZ_DICTS)
+TESTS += tests/fuzz/test_run.py
+EXTRA_DIST += tests/fuzz/test_run.py
 FUZZ_DICTS = tests/fuzz/fuzz_control.dict tests/fuzz/fuzz_smtp_client.dict tests/fuzz/fuzz_smtp_command.dict tests/fuzz/fuzz_upstream.dict
 
 # FUZZ_SECONDS for each target, FUZZ_TARGETS for some of them: a build of its own, with clang.
