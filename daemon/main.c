@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <jansson.h>
 #include <malloc.h>
 #include <poll.h>
 #include <signal.h>
@@ -274,6 +275,7 @@ int main(int argc, char **argv)
     mallopt(M_ARENA_MAX, MALLOC_ARENAS);
     mallopt(M_MMAP_THRESHOLD, MALLOC_LARGE_BYTES);
     mallopt(M_TRIM_THRESHOLD, MALLOC_LARGE_BYTES);
+    json_set_alloc_funcs(xmalloc, free); /* an answer that lacks a member, or its "ok", is worse than none */
     d.conf_dir = POSTHOUSE_CONFDIR;
     d.started_us = clock_wall_us();
     lock_init(&d.m, LOCK_CONF_CURRENT);

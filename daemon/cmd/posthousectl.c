@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <sysexits.h>
 
+#include "common/base/mem.h"
 #include "common/conf/conf_internal.h"
 #include "common/conf/params.h"
 #include "daemon/ctl_conf.h"
@@ -174,6 +175,7 @@ int main(int argc, char **argv)
     struct ctl ctl = { .dir = POSTHOUSE_CONFDIR };
     int c;
     signal(SIGPIPE, SIG_IGN);
+    json_set_alloc_funcs(xmalloc, free);
     if (ctl_is_map_name(argv[0])) {
         const char *dir = getenv("MAIL_CONFIG");
         ctl.dir = dir != NULL && *dir != '\0' ? dir : ctl.dir;

@@ -8,10 +8,12 @@
 #include "daemon/cmd/sendmail.h"
 
 #include <errno.h>
+#include <jansson.h>
 #include <signal.h>
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "common/base/mem.h"
 #include "common/conf/conf_internal.h"
 #include "common/conf/params.h"
 
@@ -95,6 +97,7 @@ int main(int argc, char **argv)
     struct sendmail sm = { .name = "sendmail" };
     struct err e = ERR_INIT;
     signal(SIGPIPE, SIG_IGN);
+    json_set_alloc_funcs(xmalloc, free);
     int status = sendmail_parse(argc, argv, &sm.o, &e);
     if (sm.o.mode == SM_LIST)
         sm.name = "mailq";

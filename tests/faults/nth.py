@@ -18,6 +18,7 @@ import os
 import pathlib
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -167,6 +168,7 @@ class Run:
         if status == -signal.SIGABRT and self.cls == "alloc":
             if "out of memory" not in (hub.errors() if starting else hub.log()) and not LIBRARY_GAVE_UP.search(hub.errors()):
                 raise Trouble("aborted without a word in the log")
+            hub.excuse(LIBRARY_GAVE_UP)
         elif not (starting and status > 0 and ("fatal: " in hub.log() or "posthoused: " in hub.errors())):
             raise Trouble(f"ended with status {status}")
 
@@ -324,10 +326,22 @@ class Run:
             if not names_error(said, cls, error):
                 raise Trouble(f"{call} of {path} failed with {os.strerror(error)} and the log does not say so")
 
+    def stacks(self, hub):
+        """Where each thread of a daemon that hangs is, if there is a debugger."""
+        if hub.proc is None or hub.proc.poll() is not None or shutil.which("gdb") is None:
+            return ""
+        try:
+            return subprocess.run(["gdb", "-p", str(hub.proc.pid), "-batch", "-ex", "thread apply all bt 24"], stdin=subprocess.DEVNULL,
+                                  capture_output=True, text=True, errors="replace", timeout=60).stdout
+        except subprocess.TimeoutExpired:
+            return "(the debugger took too long)"
+
     def report(self, hub, e):
-        """One line; the whole log goes to a file when $POSTHOUSE_FAULT_LOGS names a directory for it."""
+        """One line; log, and stacks of a process that still runs, go to a file when $POSTHOUSE_FAULT_LOGS names a directory for it."""
         where, logs = "", os.environ.get("POSTHOUSE_FAULT_LOGS")
         text = f"{hub.errors()}\n{hub.log()}"
+        if logs:
+            text += "\n" + self.stacks(hub)
         if logs:
             where = str(pathlib.Path(logs) / f"{self.sweep}-{self.n}")
             pathlib.Path(where).write_text(f"{e}\n" + "\n".join(map(str, self.hits)) + f"\n{text}")

@@ -16,7 +16,7 @@ sys.path.insert(0, os.path.join(HERE, "..", "lib"))
 sys.path.insert(0, os.path.join(HERE, "..", "faults"))
 import cases
 from client import Client
-from faults import FaultHub, Shim
+from faults import FaultHub, Shim, uses_sanitizer
 from hub import MASTER, Hub, wait_for
 from sink import CLOSE, HANG, Sink
 
@@ -122,6 +122,36 @@ def test_no_more_threads():
         assert hub.ctl("queue", "list", check=False).returncode != 0
         hub.block.heal()
         wait_for("the queue to be seen", lambda: hub.ctl("queue", "list", check=False).returncode == 0)
+
+
+# ---- memory ----
+
+def test_no_memory_for_an_answer():
+    """Each allocation of the answer to a control client fails in turn: the client never waits for a line that does not come, and
+    is never told that all is well without it."""
+    if uses_sanitizer():
+        raise cases.Skip("a sanitizer has its own allocator")
+    with FaultyWorld() as hub:
+        hub.block.order("alloc", "NOTE")
+        hub.ctl("queue", "flush")
+        ways = [way for way, (_, at) in hub.block.ways().items() if any(a.startswith("libjansson") for a in at)]
+        assert len(ways) > 5, ways
+        for way in ways:
+            if hub.proc is None:
+                hub.start()
+            hub.block.order("alloc", "STACK", errno.ENOMEM, way=way)
+            r = hub.ctl("queue", "flush", check=False)
+            if hub.block.hit_count("alloc") == 0:
+                continue
+            assert r.returncode != 0, (hub.block.hits(), r.stdout)
+            status = hub.proc.wait(timeout=30)
+            hub.proc = None
+            assert status == -signal.SIGABRT and "out of memory" in hub.log(), (hub.block.hits(), status, hub.errors())
+        assert hub.block.hits(), "nothing failed"
+        hub.block.heal()
+        if hub.proc is None:
+            hub.start()
+        hub.ctl("queue", "flush")
 
 
 def cpu_seconds(hub):
