@@ -67,6 +67,13 @@ MAIN = {
 }
 # The C library's look-up of users and hosts asserts that it got its memory (glibc 2.36, nss_database.c).
 LIBRARY_GAVE_UP = re.compile(r"^\S+: nss_\w+\.c:\d+: \w+: Assertion", re.M)
+
+
+def library_fell(hits):
+    """The same look-up takes its state without looking whether there is one (nss_database_check_reload_and_get)."""
+    return any(cls == "alloc" and len(way) > 4 and all(at.startswith("libc.so") for at in way[:4]) for cls, *_, way in hits)
+
+
 USER, SMTP, LATER, REFUSED = "user@example.com", "x@r.example", "later@r.example", "refused@r.example"
 
 
@@ -165,6 +172,8 @@ class Run:
         status = hub.proc.wait()
         hub.proc = None
         self.ends += 1
+        if status == -signal.SIGSEGV and starting and library_fell(hub.block.hits()):
+            return
         if status == -signal.SIGABRT and self.cls == "alloc":
             if "out of memory" not in (hub.errors() if starting else hub.log()) and not LIBRARY_GAVE_UP.search(hub.errors()):
                 raise Trouble("aborted without a word in the log")
