@@ -7,6 +7,7 @@
 #include "common/conf/expand.h"
 #include <idn2.h>
 #include "common/base/ascii.h"
+#include "common/base/mem.h"
 #include "common/base/num.h"
 
 struct expansion {
@@ -243,6 +244,8 @@ static bool call_domain_to_ascii(struct expansion *x, struct span body, struct b
         char *ascii = NULL;
         int rc = in.n == 0 ? IDN2_DISALLOWED
                            : idn2_to_ascii_8z(buf_cstr(&in), &ascii, IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL);
+        if (rc == IDN2_MALLOC)
+            mem_exhausted();
         if (rc == IDN2_OK)
             buf_puts(out, ascii);
         else

@@ -7,6 +7,7 @@
 
 #include "common/base/ascii.h"
 #include "common/base/buf.h"
+#include "common/base/mem.h"
 #include "common/dns/dns_internal.h"
 
 /* Bytes a label may have in text: no dot, blank, control, backslash (the escape of zone files) or 8-bit. */
@@ -54,8 +55,10 @@ static bool encode_idn(struct dns_question *q, struct span s)
         return false;
     memcpy(utf8, s.p, s.n);
     utf8[s.n] = '\0';
-    bool ok = idn2_lookup_u8((const uint8_t *)utf8, &ascii, IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL) == IDN2_OK &&
-              encode(q, span_cstr((const char *)ascii));
+    int rc = idn2_lookup_u8((const uint8_t *)utf8, &ascii, IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL);
+    if (rc == IDN2_MALLOC) /* not "no such name" */
+        mem_exhausted();
+    bool ok = rc == IDN2_OK && encode(q, span_cstr((const char *)ascii));
     idn2_free(ascii);
     return ok;
 }

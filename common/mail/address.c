@@ -6,6 +6,7 @@
 #include <idn2.h>
 
 #include "common/base/ascii.h"
+#include "common/base/mem.h"
 #include "common/mail/address.h"
 #include "common/net/ipaddr.h"
 
@@ -153,6 +154,8 @@ static bool international_is_valid(struct span d)
     memcpy(name, d.p, d.n);
     name[d.n] = '\0';
     int rc = idn2_lookup_u8((const uint8_t *)name, &ascii, IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL);
+    if (rc == IDN2_MALLOC)
+        mem_exhausted();
     bool ok = rc == IDN2_OK && hostname_is_valid(span_cstr((const char *)ascii), false);
     idn2_free(ascii);
     return ok;

@@ -59,7 +59,7 @@ struct groups {
     size_t from[RULES_GROUPS_MAX], to[RULES_GROUPS_MAX];
 };
 /* key ends with a NUL. */
-enum lookup rules_match_regex(const struct rule *u, struct span key, struct groups *g);
+enum lookup rules_match_regex(const struct rule *u, struct span key, struct groups *g, struct err *e);
 /* m: made by the caller for r->groups pairs. */
 enum lookup rules_match_pcre(const struct rule *u, struct span key, pcre2_match_data *m, struct groups *g, struct err *e);
 /* Nothing would be left of the result: it takes only what has not matched. */

@@ -2,6 +2,8 @@
  * Patterns are compiled once, those of pcre to machine code where the system lets us. Groups are asked for only when the result
  * takes something from them: that spares both libraries their slowest part.
  */
+#include <errno.h>
+
 #include "common/base/ascii.h"
 #include "common/base/mem.h"
 #include "common/table/rules.h"
@@ -199,11 +201,18 @@ struct span rules_expand_result(const struct rule *u, struct span key, const str
 
 /* ---- matching ---- */
 
-enum lookup rules_match_regex(const struct rule *u, struct span key, struct groups *g)
+/* glibc says "no match" also when it had no memory to look; errno tells. */
+enum lookup rules_match_regex(const struct rule *u, struct span key, struct groups *g, struct err *e)
 {
     regmatch_t m[RULES_GROUPS_MAX];
     size_t wanted = u->has_references && !u->negated ? RULES_GROUPS_MAX : 0;
-    if (regexec(u->regex, key.p, wanted, m, 0) != 0)
+    errno = 0;
+    int rc = regexec(u->regex, key.p, wanted, m, 0);
+    if (rc != 0 && (rc != REG_NOMATCH || errno == ENOMEM)) {
+        err_set(e, "line %d: out of memory", u->line);
+        return LOOKUP_TEMPFAIL;
+    }
+    if (rc != 0)
         return LOOKUP_NONE;
     g->count = wanted == 0 ? 0 : (int)u->regex->re_nsub + 1 < RULES_GROUPS_MAX ? (int)u->regex->re_nsub + 1 : RULES_GROUPS_MAX;
     for (int i = 0; i < g->count; i++) {

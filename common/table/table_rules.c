@@ -61,7 +61,7 @@ static enum lookup match_rule(struct search *s, const struct rule *u, struct err
 {
     enum lookup got;
     if (s->r->type == RULES_REGEXP) {
-        got = rules_match_regex(u, s->key, &s->groups);
+        got = rules_match_regex(u, s->key, &s->groups, e);
     } else {
         if (s->match == NULL)
             s->match = pcre2_match_data_create(s->r->groups, NULL);

@@ -1,4 +1,5 @@
 /* What a listener's sessions need of the configuration in ready form. Built once per snapshot, immutable, counted. */
+#include <errno.h>
 #include <regex.h>
 
 #include "daemon/smtpd/content.h"
@@ -144,9 +145,12 @@ bool smtpd_service_is_forbidden(const struct smtpd_service *v, struct span line)
     if (n > 0)
         memcpy(text, line.p, n);
     text[n] = '\0';
+    errno = 0;
     for (size_t i = 0; i < v->forbidden_count; i++)
         if (regexec(&v->forbidden[i].re, text, 0, NULL, 0) == 0)
             return true;
+    if (errno == ENOMEM) /* glibc calls that "no match" */
+        mem_exhausted();
     return false;
 }
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """What surrounds the daemon goes wrong: the clock jumps, no more threads, dead resolvers, next hops that fail in the middle,
 reloads and restarts under load."""
+import contextlib
 import errno
 import os
 import re
@@ -37,10 +38,10 @@ def number(data):
 class FaultyWorld:
     """A FaultHub and its shim."""
 
-    def __init__(self, main=None, **kw):
+    def __init__(self, main=None, start=True, **kw):
         self.dir = tempfile.TemporaryDirectory(prefix="posthouse-shim-")
         os.chmod(self.dir.name, 0o755)
-        self.hub = FaultHub(Shim(self.dir.name), main=main, start=True, **kw)
+        self.hub = FaultHub(Shim(self.dir.name), main=main, start=start, **kw)
 
     def __enter__(self):
         return self.hub.__enter__()
@@ -152,6 +153,40 @@ def test_no_memory_for_an_answer():
         if hub.proc is None:
             hub.start()
         hub.ctl("queue", "flush")
+
+
+def ask_as_refused(hub):
+    """The codes of the replies to two RCPTs that tables refuse; those before the connection ended."""
+    codes = []
+    with contextlib.suppress(ConnectionError, EOFError), hub.client(timeout=30) as c:
+        c.cmd("EHLO client.example.org", 250)
+        c.cmd("MAIL FROM:<user@example.com>", 250)
+        for who in ("user", "other"):
+            codes.append(c.cmd(f"RCPT TO:<{who}@example.com>").code)
+    return codes
+
+
+def test_no_memory_opens_no_door():
+    """A library that looks for a pattern has no memory: the recipient is refused for now, it is never let in."""
+    if uses_sanitizer():
+        raise cases.Skip("a sanitizer has its own allocator")
+    with FaultyWorld(start=False) as hub:
+        (hub.dir / "etc" / "regexp").write_text("/^user@/ REJECT no\n")
+        (hub.dir / "etc" / "pcre").write_text("/^other@/ REJECT no\n")
+        hub.main["smtpd_recipient_restrictions"] = ", ".join(f"check_recipient_access {t}:{hub.dir}/etc/{t}" for t in ("regexp", "pcre"))
+        hub.write_conf()
+        hub.start()
+        assert ask_as_refused(hub) == [554, 554]  # what is made at first use is there
+        hub.block.order("alloc", "NOTE")
+        assert ask_as_refused(hub) == [554, 554]
+        ways = [way for way, (_, at) in hub.block.ways().items() if at and at[0].startswith("lib")]
+        assert len(ways) >= 2, hub.block.ways().values()
+        for way in ways:
+            hub.block.order("alloc", "STACK", errno.ENOMEM, way=way)
+            codes = ask_as_refused(hub)
+            assert hub.block.hit_count("alloc") == 1 and sorted(codes) == [451, 554], (codes, hub.block.hits())
+        hub.block.heal()
+        assert ask_as_refused(hub) == [554, 554]
 
 
 def cpu_seconds(hub):
