@@ -12,6 +12,8 @@
 #include "daemon/smtpd/content.h"
 #include "queue/msg.h"
 
+#define LOOK_MAX (CONTENT_HEADER_LINE_MAX - 2) /* a piece of a line may lack a dot before it and a CR behind it */
+
 typedef unsigned char vec __attribute__((vector_size(16)));
 
 bool content_has_8bit(const char *p, size_t n)
@@ -115,10 +117,14 @@ static void note_length(struct content_scan *c, size_t n)
         c->flags |= CONTENT_HAS_LONG_LINE;
 }
 
-/* Looks at a header line that has not been passed on; *run is where the bytes not yet passed on begin, line at `line.p`. */
-static void look_at_header(struct content_scan *c, struct span line, const char **run)
+/*
+ * Looks at a header line that has not been passed on; *run is where the bytes not yet passed on begin, line at `line.p`. What kind
+ * of line it is its first LOOK_MAX bytes say: more may not have come.
+ */
+static void look_at_header(struct content_scan *c, struct span all, const char **run)
 {
     static const struct span mailbox_field = { "Mailbox-Line: ", 14 };
+    struct span line = span_of(all.p, all.n < LOOK_MAX ? all.n : LOOK_MAX);
     bool first = c->is_first_line;
     c->is_first_line = false;
     if (first && is_mailbox_line(line)) {
@@ -126,7 +132,7 @@ static void look_at_header(struct content_scan *c, struct span line, const char 
         *run = line.p;
         c->o.put(c->o.arg, mailbox_field);
         note_length(c, mailbox_field.n);
-        c->hdr.has_8bit = c->hdr.has_8bit || !span_is_ascii(line);
+        c->hdr.has_8bit = c->hdr.has_8bit || !span_is_ascii(all);
         return;
     }
     enum hdr_line kind = hdr_scan_line(&c->hdr, line);
@@ -138,8 +144,10 @@ static void look_at_header(struct content_scan *c, struct span line, const char 
         put(c, *run, (size_t)(line.p + c->hdr.name_n - *run));
         *run = line.p + span_find(line, ':');
     }
-    if (kind == HDR_LINE_FIELD || kind == HDR_LINE_FOLDED)
+    if (kind == HDR_LINE_FIELD || kind == HDR_LINE_FOLDED) {
+        c->hdr.has_8bit = c->hdr.has_8bit || content_has_8bit(all.p + line.n, all.n - line.n);
         return;
+    }
     put(c, *run, (size_t)(line.p - *run));
     *run = line.p;
     end_header(c);

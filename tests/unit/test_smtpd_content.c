@@ -46,6 +46,8 @@ static const struct content_case cases[] = {
     { "8-bit header", "a: \xc3\xb6\r\n\r\n.\r\n", 0, "a: \xc3\xb6\r\n^\r\n", "", CONTENT_HAS_8BIT | CONTENT_HAS_8BIT_HEADER },
     { "8-bit behind the part of a long header line that is looked at", "a: " LONG_4K "\xc3\xb6\r\n\r\n.\r\n", 0, "a: " LONG_4K "\xc3\xb6\r\n^\r\n", "",
       CONTENT_HAS_8BIT | CONTENT_HAS_8BIT_HEADER | CONTENT_HAS_LONG_LINE },
+    { "a field name longer than what is looked at", LONG_4K "y: b\r\n\r\n.\r\n", 0, "^\r\n" LONG_4K "y: b\r\n\r\n", "", CONTENT_HAS_LONG_LINE },
+    { "the same behind a dot", ".." LONG_4K ": b\r\n.\r\n", 0, "^\r\n." LONG_4K ": b\r\n", "", CONTENT_HAS_DOT_LINE | CONTENT_HAS_LONG_LINE },
     { "8-bit in a mailbox line", "From \xc3\xb6\r\n\r\n.\r\n", 0, "Mailbox-Line: From \xc3\xb6\r\n^\r\n", "", CONTENT_HAS_8BIT | CONTENT_HAS_8BIT_HEADER },
     { "a mailbox line that is long as a field", "From " LONG_512 LONG_256 LONG_128 LONG_64 "0123456789abcdef0123456789\r\n\r\n.\r\n", 0,
       "Mailbox-Line: From " LONG_512 LONG_256 LONG_128 LONG_64 "0123456789abcdef0123456789\r\n^\r\n", "", CONTENT_HAS_LONG_LINE },
