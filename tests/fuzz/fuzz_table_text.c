@@ -80,7 +80,8 @@ static void try_query(const struct table_load *in, struct span text)
 static bool sqlite_load(struct table_load *in, struct table_content **c, struct err *e)
 {
     struct buf text = BUF_INIT(0);
-    if (memmem(in->text->p, in->text->n, "dbpath", 6) != NULL || memmem(in->text->p, in->text->n, "domain", 6) != NULL)
+    struct span s = buf_span(in->text);
+    if (s.n > 0 && (memmem(s.p, s.n, "dbpath", 6) != NULL || memmem(s.p, s.n, "domain", 6) != NULL))
         return false;
     buf_puts(&text, "dbpath = /nonexistent/x\n");
     buf_add_span(&text, buf_span(in->text));
