@@ -10,10 +10,8 @@
 #include "common/conf/conf_host.h"
 #include "common/conf/expand.h"
 
-static bool is(struct span name, const char *what)
-{
-    return span_eq(name, span_cstr(what));
-}
+/* WHAT is a string literal. */
+#define is(name, what) span_eq(name, SPAN_LIT(what))
 
 /* Names whose default is not in the table. */
 static const char *computed(const struct conf_scope *s, struct span name)
@@ -32,6 +30,13 @@ static const char *computed(const struct conf_scope *s, struct span name)
     if (is(name, "process_id"))
         return src->process_id;
     return NULL;
+}
+
+const char *conf_scope_computed(size_t i)
+{
+    static const char *const names[] = { "myhostname", "mydomain", "mynetworks", "service_name", "process_name", "process_id",
+                                         "stress", "config_directory" };
+    return i < ARRAY_LEN(names) ? names[i] : NULL;
 }
 
 const char *conf_scope_fallback(const struct conf_source *src, struct span name)
@@ -122,13 +127,11 @@ static bool read_first_line(const char *path, struct buf *out, struct err *e)
     return ok;
 }
 
-bool conf_scope_expand(const struct conf_scope *s, struct span name, struct buf *out, struct err *e)
+static bool expand_of(const struct conf_scope *s, struct span name, const char *text, bool is_raw, struct buf *out, struct err *e)
 {
-    const char *text = conf_scope_raw(s, name);
     if (text == NULL || *text == '\0')
         return true;
-    ptrdiff_t row = param_find(s->src->index, name);
-    if (row >= 0 && param_row((size_t)row)->kind == PARAM_RAW) {
+    if (is_raw) {
         buf_puts(out, text);
         return true;
     }
@@ -142,6 +145,21 @@ bool conf_scope_expand(const struct conf_scope *s, struct span name, struct buf 
         buf_add_span(out, buf_span(&value));
     buf_free(&value);
     return ok;
+}
+
+bool conf_scope_expand(const struct conf_scope *s, struct span name, struct buf *out, struct err *e)
+{
+    ptrdiff_t row = param_find(s->src->index, name);
+    if (row >= 0)
+        return conf_scope_expand_row(s, param_row((size_t)row), out, e);
+    return expand_of(s, name, conf_scope_raw(s, name), false, out, e);
+}
+
+bool conf_scope_expand_row(const struct conf_scope *s, const struct param_row *row, struct buf *out, struct err *e)
+{
+    struct span name = span_cstr(row->name);
+    const char *text = defined(s, name);
+    return expand_of(s, name, text != NULL ? text : row->def, row->kind == PARAM_RAW, out, e);
 }
 
 static const char *compute_domain(const struct conf_scope *global, struct arena *a)

@@ -39,10 +39,14 @@ struct conf_scope {
 const char *conf_scope_raw(const struct conf_scope *s, struct span name);
 /* The parameter that <transport>_SUFFIX, for a service of master.cf, falls back to; NULL when `name` is no such name. */
 const char *conf_scope_fallback(const struct conf_source *src, struct span name);
+/* The i-th name whose text is found out, not read from a table; NULL behind the last one. */
+const char *conf_scope_computed(size_t i);
 /* Where the name is defined; NULL when it is not in any file. */
 const struct conf_entry *conf_scope_entry(const struct conf_scope *s, struct span name);
 /* Appends the expanded text of a name (raw parameters stay unexpanded); false with *e when it cannot be expanded. */
 bool conf_scope_expand(const struct conf_scope *s, struct span name, struct buf *out, struct err *e) MUST_CHECK;
+/* The same for a row of the tables that has a name. */
+bool conf_scope_expand_row(const struct conf_scope *s, const struct param_row *row, struct buf *out, struct err *e) MUST_CHECK;
 /* The same for any text. */
 bool conf_scope_expand_text(const struct conf_scope *s, const char *text, struct buf *out, struct err *e) MUST_CHECK;
 /* Fills mydomain and mynetworks of *src (texts go to the arena). */

@@ -1,6 +1,9 @@
 /*
  * conf_values: every row of the tables expanded, checked and stored, once per scope. Equal texts are stored once in
  * the snapshot, so that two scopes with the same values compare equal byte by byte and can share one struct.
+ *
+ * Nearly all rows are nobody's business: not defined, with a default that refers to nothing. Their text is the default
+ * itself, and every scope but the first has them from the global one.
  */
 #include "common/base/ascii.h"
 #include "common/base/mem.h"
@@ -51,7 +54,7 @@ static void expand_row(struct conf_values *v, const struct param_row *row, struc
     struct err e = ERR_INIT;
     buf_reset(b);
     if (row->name != NULL) {
-        if (conf_scope_expand(s, span_cstr(row->name), b, &e))
+        if (conf_scope_expand_row(s, row, b, &e))
             return;
         if (row->home != PARAM_HOME_NONE)
             report_bad(s, report, CONF_ERROR, row->name, conf_scope_raw(s, span_cstr(row->name)), e.text);
@@ -105,10 +108,70 @@ static void evaluate_named(struct conf *c, struct conf_values *v, const struct c
     buf_free(&b);
 }
 
+static void mark_defined(const struct conf *c, const struct conf_dict *d, bool *is_defined)
+{
+    for (const struct conf_entry *e = d ? conf_dict_first(d) : NULL; e != NULL; e = e->next) {
+        ptrdiff_t row = param_find(c->index, span_cstr(e->name));
+        if (row >= 0)
+            is_defined[row] = true;
+    }
+}
+
+static bool *find_defined(const struct conf *c, const struct conf_scope *scope)
+{
+    bool *is_defined = xcalloc(param_count(), sizeof(*is_defined));
+    const char *name;
+    mark_defined(c, c->main, is_defined);
+    mark_defined(c, scope->overrides, is_defined);
+    for (size_t i = 0; (name = conf_scope_computed(i)) != NULL; i++) {
+        ptrdiff_t row = param_find(c->index, span_cstr(name));
+        if (row >= 0)
+            is_defined[row] = true;
+    }
+    return is_defined;
+}
+
+/* A row that means its default in any scope; a word is put into lower case first. */
+static bool is_constant(const struct param_row *row)
+{
+    return row->kind != PARAM_ENUM && strchr(row->def, '$') == NULL;
+}
+
+static void copy_global(struct conf_values *v, const struct conf_values *global)
+{
+    memcpy(v->text, global->text, param_count() * sizeof(*v->text));
+    memcpy(v->params, global->params, sizeof(*v->params));
+    memcpy(v->smtp, global->smtp, sizeof(*v->smtp));
+    memcpy(v->lmtp, global->lmtp, sizeof(*v->lmtp));
+}
+
+static void store_default(struct conf_values *v, size_t i, struct conf_report *report)
+{
+    const struct param_row *row = param_row(i);
+    void *home = home_of(v, row);
+    struct err e = ERR_INIT;
+    v->text[i] = row->def;
+    if (home != NULL && !param_store(row, row->def, home, &e))
+        report_bad(&v->scope, report, CONF_ERROR, row->name ? row->name : "?", row->def, e.text);
+}
+
+static void evaluate_rows(struct conf *c, struct conf_values *v, struct conf_report *report)
+{
+    struct buf b = BUF_INIT(EXPAND_BYTES_MAX);
+    bool *is_defined = find_defined(c, &v->scope);
+    for (size_t i = 0; i < param_count(); i++) {
+        if (is_defined[i] || !is_constant(param_row(i)))
+            evaluate_row(c, v, i, &b, report);
+        else if (c->global == NULL)
+            store_default(v, i, report);
+    }
+    free(is_defined);
+    buf_free(&b);
+}
+
 struct conf_values *conf_values_make(struct conf *c, const struct conf_scope *scope, struct conf_report *report)
 {
     struct conf_values *v = arena_alloc(c->arena, sizeof(*v));
-    struct buf b = BUF_INIT(EXPAND_BYTES_MAX);
 
     v->scope = *scope;
     v->text = arena_alloc(c->arena, param_count() * sizeof(*v->text));
@@ -116,12 +179,12 @@ struct conf_values *conf_values_make(struct conf *c, const struct conf_scope *sc
     v->smtp = arena_alloc(c->arena, sizeof(*v->smtp));
     v->lmtp = arena_alloc(c->arena, sizeof(*v->lmtp));
     v->named = conf_dict_new(c->arena);
-    for (size_t i = 0; i < param_count(); i++)
-        evaluate_row(c, v, i, &b, report);
+    if (c->global != NULL)
+        copy_global(v, c->global);
+    evaluate_rows(c, v, report);
     evaluate_named(c, v, c->main, report);
     if (scope->overrides != NULL)
         evaluate_named(c, v, scope->overrides, report);
-    buf_free(&b);
     v->next = c->values;
     c->values = v;
     return v;

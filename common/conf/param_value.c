@@ -150,62 +150,91 @@ static void expect_time(const struct param_row *row, struct err *e)
         err_set(e, "expected a time such as 30s, 5m, 2h or 1d (a number alone means %s)", unit_name(row->unit));
 }
 
-static bool parse_value(const struct param_row *row, const char *text, struct value *v, struct err *e)
+static bool parse_value(const struct param_row *row, const char *text, struct value *v)
 {
     struct span s = span_cstr(text);
+    v->text = text;
     switch (row->kind) {
     case PARAM_BOOL:
-        err_set(e, "expected yes or no");
         return parse_bool(text, &v->flag);
     case PARAM_INT:
-        expect_range(row, e);
         return num_parse(s, row->min, row->max, &v->number);
     case PARAM_BYTES:
-        err_set(e, "expected a size such as 4096, 64K, 16M or 1G, from %lld to %lld bytes", (long long)row->min,
-                (long long)row->max);
         return parse_bytes(s, &v->number) && v->number >= row->min && v->number <= row->max;
     case PARAM_TIME:
-        expect_time(row, e);
         return parse_row_time(row, s, &v->number);
     case PARAM_ENUM:
-        err_set(e, "expected one of: %s%s", row->words + (row->words[0] == '|'),
-                row->words[0] == '|' ? " (or nothing)" : "");
-        v->text = text;
         return find_word(row->words, s);
     case PARAM_FEEDBACK:
-        err_set(e, "expected a number, or NUMBER / concurrency, or NUMBER / sqrt_concurrency");
-        v->text = text;
         return is_feedback(s);
     case PARAM_NAME:
-        err_set(e, "it must not be empty");
-        v->text = text;
         return s.n > 0;
     case PARAM_STR:
     case PARAM_RAW:
     case PARAM_TABLES:
     case PARAM_RESTR:
-        v->text = text;
         return true;
     case PARAM_LIST:
-        err_set(e, "expected words of this list: %s", row->words != NULL ? row->words : "");
-        v->text = text;
         return row->words == NULL || are_words(row->words, s);
     }
     return false;
 }
 
+/* What parse_value() wants; said only when it is not there, since a configuration has a thousand values. */
+static void expect(const struct param_row *row, struct err *e)
+{
+    switch (row->kind) {
+    case PARAM_BOOL:
+        err_set(e, "expected yes or no");
+        break;
+    case PARAM_INT:
+        expect_range(row, e);
+        break;
+    case PARAM_BYTES:
+        err_set(e, "expected a size such as 4096, 64K, 16M or 1G, from %lld to %lld bytes", (long long)row->min,
+                (long long)row->max);
+        break;
+    case PARAM_TIME:
+        expect_time(row, e);
+        break;
+    case PARAM_ENUM:
+        err_set(e, "expected one of: %s%s", row->words + (row->words[0] == '|'),
+                row->words[0] == '|' ? " (or nothing)" : "");
+        break;
+    case PARAM_FEEDBACK:
+        err_set(e, "expected a number, or NUMBER / concurrency, or NUMBER / sqrt_concurrency");
+        break;
+    case PARAM_NAME:
+        err_set(e, "it must not be empty");
+        break;
+    case PARAM_LIST:
+        err_set(e, "expected words of this list: %s", row->words != NULL ? row->words : "");
+        break;
+    case PARAM_STR:
+    case PARAM_RAW:
+    case PARAM_TABLES:
+    case PARAM_RESTR:
+        break;
+    }
+}
+
 bool param_check(const struct param_row *row, const char *text, struct err *e)
 {
     struct value v;
-    return parse_value(row, text, &v, e);
+    bool ok = parse_value(row, text, &v);
+    if (!ok)
+        expect(row, e);
+    return ok;
 }
 
 bool param_store(const struct param_row *row, const char *text, void *home, struct err *e)
 {
-    struct value v = { .text = text };
+    struct value v;
     char *field = (char *)home + row->offset;
-    if (!parse_value(row, text, &v, e))
+    if (!parse_value(row, text, &v)) {
+        expect(row, e);
         return false;
+    }
     switch (row->kind) {
     case PARAM_BOOL:
         memcpy(field, &v.flag, sizeof(v.flag));

@@ -12,8 +12,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const char stock[] = "25 inet n - n - - smtpd -o smtpd_banner=$a\nsmtp unix - - n - - smtp\n";
-    if (size > 64 * 1024)
+    static const char stock[] = "25 inet n - n - - smtpd\nsmtp unix - - n - - smtp\n";
+    if (size > 16 * 1024)
         return 0;
     char *main_cf = xstrndup((const char *)data, size), *master_cf = strchr(main_cf, 1);
     struct conf_options o = { .main_cf_text = main_cf, .master_cf_text = stock, .hostname = "fuzz.example.org" };

@@ -4,6 +4,7 @@
 #include "common/base/buf.h"
 #include "common/base/mem.h"
 #include "common/conf/conf.h"
+#include "common/conf/conf_internal.h"
 #include "common/conf/conf_lines.h"
 #include "common/conf/params.h"
 
@@ -278,6 +279,35 @@ static void test_stress_can_be_fixed(void **state)
     conf_unref(&c);
 }
 
+/* However a scope came by its values: each is what its definition or default expands to there, and stored as that. */
+static void test_rows_mean_what_they_expand_to(void **state)
+{
+    (void)state;
+    static const char main_cf[] = "smtpd_timeout = ${stress?7}${stress:8}s\nmail_name = m\nsmtpd_banner = $a $mail_name\na = $service_name\n";
+    struct conf *c = load_good(main_cf, "25 inet n - n - - smtpd\n26 inet n - n - - smtpd\n -o mail_name=n -o relay_domains=$a\n"
+                                        "smtp unix - - n - - smtp -o smtp_helo_name=$mail_name -o mynetworks=10.0.0.1\n");
+    size_t scopes = 0;
+    for (const struct conf_values *v = c->values; v != NULL; v = v->next, scopes++) {
+        for (size_t i = 0; i < param_count(); i++) {
+            const struct param_row *row = param_row(i);
+            struct buf b = BUF_INIT(0);
+            struct err e = ERR_INIT;
+            assert_true(row->name ? conf_scope_expand(&v->scope, span_cstr(row->name), &b, &e) : conf_scope_expand_text(&v->scope, row->def, &b, &e));
+            if (strcmp(v->text[i], buf_cstr(&b)) != 0)
+                fail_msg("%s of \"%s\": %s, not %s", row->name, v->scope.service_name, v->text[i], buf_cstr(&b));
+            buf_free(&b);
+        }
+    }
+    assert_int_equal(scopes, 6); /* all, each service, each listener under stress */
+    assert_int_equal(conf_service(c, 1)->p->smtpd_timeout, 8000);
+    assert_int_equal(conf_service(c, 1)->p_stress->smtpd_timeout, 7000);
+    assert_string_equal(conf_service(c, 1)->p->relay_domains, "26");
+    assert_string_equal(conf_service(c, 1)->p->smtpd_banner, "26 n");
+    assert_int_equal(conf_service(c, 1)->p->smtpd_error_sleep_time, conf_global(c)->smtpd_error_sleep_time);
+    assert_string_equal(conf_service(c, 2)->client->helo_name, "m");
+    conf_unref(&c);
+}
+
 static void test_text_of_user_names(void **state)
 {
     (void)state;
@@ -435,6 +465,7 @@ int main(void)
         cmocka_unit_test(test_postscreen_is_served),
         cmocka_unit_test(test_service_name_in_main_cf),
         cmocka_unit_test(test_stress_can_be_fixed),
+        cmocka_unit_test(test_rows_mean_what_they_expand_to),
         cmocka_unit_test(test_text_of_user_names),
         cmocka_unit_test(test_listener_addresses),
         cmocka_unit_test(test_networks_by_style),
