@@ -55,6 +55,7 @@ struct reactor {
     bool poller_sleeps;            /* guarded by q: it may be blocked in epoll_wait */
     bool stopping;                 /* guarded by q */
     uint64_t pops;                 /* guarded by q: progress, for the watchdog */
+    uint64_t looked_at_pops;       /* guarded by q: what pops was when somebody last polled */
     struct cond watchdog_wake;     /* predicate: stopping; otherwise timed */
     struct cond drained;           /* with m: no session left */
     pthread_t watchdog;
@@ -86,6 +87,8 @@ void reactor_wake_poller(struct reactor *r);
 void run_list_push(struct run_list *l, struct sess *s);
 /* The next session to run, or NULL. */
 struct sess *run_next_locked(struct reactor *r) REQUIRES(&r->q);
+/* Whether a worker that could go on with the queues shall poll first. */
+bool is_time_to_look_locked(struct reactor *r) REQUIRES(&r->q);
 int workers_start(struct reactor *r);
 void workers_stop(struct reactor *r);
 /* Queues sessions that became runnable and wakes workers for them. */

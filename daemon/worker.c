@@ -125,17 +125,37 @@ static unsigned queued_locked(const struct reactor *r)
  * Who sends as fast as it can always has input, and a turn of it is long (64 KiB). A client that sends a command would wait for
  * a turn of each of them at every command, so those have a list of their own.
  */
+static void put_bulk_aside_locked(struct reactor *r) REQUIRES(&r->q)
+{
+    while (r->ready.head != NULL && r->ready.head->is_bulk)
+        run_list_push(&r->bulk, run_list_pop(&r->ready));
+}
+
 struct sess *run_next_locked(struct reactor *r)
 {
     struct sess *s;
     if (r->bulk.n > 0 && r->pops % BULK_EVERY_POPS == 0)
         return run_list_pop(&r->bulk);
     s = run_list_pop(&r->resumed);
-    while (s == NULL && (s = run_list_pop(&r->ready)) != NULL && s->is_bulk) {
-        run_list_push(&r->bulk, s);
-        s = NULL;
-    }
+    if (s == NULL)
+        put_bulk_aside_locked(r);
+    if (s == NULL)
+        s = run_list_pop(&r->ready);
     return s != NULL ? s : run_list_pop(&r->bulk);
+}
+
+/*
+ * With a queue that does not end new events are looked for every POLL_EVERY_POPS turns. When only those are left who send as fast as
+ * they can, before each turn: it is long, and whoever else has something to say would wait for as many of them at every command.
+ */
+bool is_time_to_look_locked(struct reactor *r)
+{
+    if (r->has_poller || r->pops == r->looked_at_pops)
+        return false;
+    if (r->pops % POLL_EVERY_POPS == POLL_EVERY_POPS - 1)
+        return true;
+    put_bulk_aside_locked(r);
+    return r->resumed.n == 0 && r->ready.n == 0 && r->bulk.n > 0;
 }
 
 void workers_push(struct reactor *r, struct run_list *l, bool resumed)
@@ -196,6 +216,7 @@ static void poll_locked(struct reactor *r, bool may_sleep) REQUIRES(&r->q)
 {
     struct run_list found = { 0 };
     r->has_poller = true;
+    r->looked_at_pops = r->pops;
     r->poller_sleeps = may_sleep;
     r->awake -= may_sleep;
     lock_drop(&r->q);
@@ -224,10 +245,8 @@ static void *worker_main(void *arg)
     struct reactor *r = w->r;
     lock_take(&r->q);
     while (!r->stopping) {
-        if (r->pops % POLL_EVERY_POPS == POLL_EVERY_POPS - 1 && !r->has_poller) {
-            r->pops++;
+        if (is_time_to_look_locked(r))
             poll_locked(r, false);
-        }
         struct sess *s = run_next_locked(r);
         if (s != NULL)
             step_locked(r, w, s);

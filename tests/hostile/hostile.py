@@ -33,6 +33,7 @@ BUDGET = 8 * MB if not LONG else 256 * MB   # spool_memory_limit
 SESSION_BYTES = 4096                        # beside its content and its envelope, which are the budget's
 FIXED_BYTES = 24 * MB                       # workers with 64 KiB in their hands, log ring, caches, the queue, malloc
 LEFT_BYTES = 16 * MB                        # what may be left over the start when all attackers have gone
+LEFT_FDS = 8 + 8                            # connections to the next hops; descriptors of flushes side by side, where the disk is slow
 RATE = 40 if LONG else 20                   # messages a second of the well-behaved client
 HANG_S = 60                                 # nothing here takes that long unless it hangs
 
@@ -44,16 +45,17 @@ def instrumented():
     return b"__asan_init" in text or b"__tsan_init" in text
 
 
-class Victim:
-    """The well-behaved client."""
+class Beside:
+    """A program that runs beside an attack: the well-behaved client, or who measures the machine."""
 
-    def __init__(self, port):
-        self.proc = subprocess.Popen([sys.executable, str(HERE / "trickle.py"), str(port), str(RATE)], stdin=subprocess.PIPE,
+    def __init__(self, name, *args):
+        self.name = name
+        self.proc = subprocess.Popen([sys.executable, str(HERE / name), *map(str, args)], stdin=subprocess.PIPE,
                                      stdout=subprocess.PIPE, text=True)
 
     def end(self):
         out, _ = self.proc.communicate(timeout=HANG_S * 2)
-        assert self.proc.returncode == 0, f"trickle.py: status {self.proc.returncode}"
+        assert self.proc.returncode == 0, f"{self.name}: status {self.proc.returncode}"
         return [json.loads(line) for line in out.splitlines()]
 
 
@@ -80,7 +82,8 @@ class World:
         settings.update(main or {})
         self.hub = Hub(settings, start=False, routes={
             "good.example": f"smtp:[127.0.0.1]:{self.good.port}", "seven.example": f"smtp:[127.0.0.1]:{self.seven.port}",
-            "flood.example": "discard:thrown away"})
+            "flood.example": "discard:thrown away",
+            "evil.example.org": "discard:thrown away"})  # what comes back; the machine's resolver is not what this is about
         self.hub.start()
         self.pid = self.hub.proc.pid
         self.begin = time.monotonic()
@@ -144,7 +147,8 @@ class World:
     # ---- one attack ----
     def attack(self, name, seconds, size, sessions=None):
         """Runs it beside the trickle; returns what it reported. `sessions`: how many it can have open."""
-        victim = Victim(self.hub.port)
+        victim = Beside("trickle.py", self.hub.port, RATE)
+        machine = Beside("machine.py", self.hub.dir) if LONG else None
         begin_refused = self.status()["sessions"]["refused"]
         peak = 0
         with subprocess.Popen([sys.executable, str(HERE / "attacks.py"), name, str(self.hub.port), str(seconds), str(size), SEED],
@@ -161,9 +165,10 @@ class World:
             assert proc.returncode == 0, f"attacks.py {name}: status {proc.returncode}"
         said = json.loads(out.splitlines()[-1])
         sent = victim.end()
+        waits = machine.end() if machine else []
         self.is_alive()
-        p99 = self.check_trickle(name, sent)
-        said.update(p99_ms=p99, rss_peak_mb=round(peak / MB, 1))
+        p99 = self.check_trickle(name, sent, waits)
+        said.update(p99_ms=p99, machine_p99_ms=percentile([x["ms"] for x in waits], 99), rss_peak_mb=round(peak / MB, 1))
         self.check_memory(name, peak, sessions or size)
         self.check_descriptors(name)
         said["refused"] = self.status()["sessions"]["refused"] - begin_refused
@@ -171,14 +176,15 @@ class World:
               f"{self.base / MB:.1f} -> {peak / MB:.1f} -> {self.rss() / MB:.1f} MB; {json.dumps(said)}", flush=True)
         return said
 
-    def check_trickle(self, name, sent):
+    def check_trickle(self, name, sent, waits):
         assert sent, f"{name}: the well-behaved client sent nothing"
         failed = [x for x in sent if "why" in x]
         assert not failed, f"{name}: the well-behaved client was not served: {failed[:3]}, {len(failed)} of {len(sent)}"
         self.tokens += [x["token"] for x in sent]
         p99 = percentile([x["ms"] for x in sent], 99)
         if LONG:
-            assert p99 < 1000, f"{name}: 99 % of the well-behaved client's transactions took {p99} ms"
+            own = percentile([x["ms"] for x in waits], 99)
+            assert p99 < max(1000, own), f"{name}: 99 % of the well-behaved client's transactions took {p99} ms, the machine's own are {own} ms"
         return p99
 
     def check_memory(self, name, peak, sessions):
@@ -191,8 +197,7 @@ class World:
                  lambda: self.rss() <= self.base + LEFT_BYTES, HANG_S)
 
     def check_descriptors(self, name):
-        # connections to the next hops may be kept for a while
-        wait_for(f"{name}: descriptors to come back to {self.base_fds}", lambda: self.fds() <= self.base_fds + 8, HANG_S)
+        wait_for(f"{name}: descriptors to come back to {self.base_fds}", lambda: self.fds() <= self.base_fds + LEFT_FDS, HANG_S)
         wait_for(f"{name}: sessions to end", lambda: self.status()["sessions"]["open"] == 0, HANG_S)
 
     def check_arrivals(self):

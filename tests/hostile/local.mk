@@ -1,6 +1,6 @@
 # Hostile clients beside normal traffic: the short form belongs to `make check`, `make hostile` is the long one.
 TESTS += tests/hostile/hostile.py
-EXTRA_DIST += tests/hostile/README.md tests/hostile/attacks.py tests/hostile/hostile.py tests/hostile/trickle.py
+EXTRA_DIST += tests/hostile/README.md tests/hostile/attacks.py tests/hostile/hostile.py tests/hostile/machine.py tests/hostile/trickle.py
 
 .PHONY: hostile
 hostile: all

@@ -358,6 +358,40 @@ static void bulk_goes_last(void **state)
     lock_destroy(&r.q);
 }
 
+/* Who sends a command while others send content without end waits for a turn of one of them, not for many. */
+static void looks_before_each_bulk_turn(void **state)
+{
+    (void)state;
+    static struct reactor r;
+    static struct sess bulk[40], small[40];
+    unsigned looks = 0;
+    lock_init(&r.q, LOCK_RUN_QUEUE);
+    lock_take(&r.q);
+    for (int i = 0; i < 40; i++) {
+        bulk[i].is_bulk = true;
+        run_list_push(&r.ready, &bulk[i]);
+        run_list_push(&r.ready, &small[i]);
+    }
+    for (unsigned turn = 0; turn < 80; turn++) {
+        bool looks_now = is_time_to_look_locked(&r);
+        if (looks_now)
+            r.looked_at_pops = r.pops;
+        assert_false(is_time_to_look_locked(&r)); /* once is enough */
+        looks += looks_now;
+        if (r.ready.n == 0 && r.pops > 0)
+            assert_true(looks_now);
+        r.has_poller = true;
+        assert_false(is_time_to_look_locked(&r)); /* somebody does */
+        r.has_poller = false;
+        assert_non_null(run_next_locked(&r));
+        r.pops++;
+    }
+    assert_in_range(looks, 20, 60);
+    assert_false(is_time_to_look_locked(&r) && r.pops % 16 != 15); /* nothing is left to go on with */
+    lock_drop(&r.q);
+    lock_destroy(&r.q);
+}
+
 static void wheel_waits_for_the_next_slot_wherever_the_hand_is(void **state)
 {
     (void)state;
@@ -406,6 +440,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bulk_goes_last),
+        cmocka_unit_test(looks_before_each_bulk_turn),
         cmocka_unit_test(wheel_fires_in_time_and_keeps_later_turns),
         cmocka_unit_test(wheel_waits_for_the_next_slot_wherever_the_hand_is),
         cmocka_unit_test(every_wait_comes_back),
