@@ -93,6 +93,9 @@ static bool fill(struct spool *s, struct rebuild_totals *t, struct err *e)
 {
     if (!result_log_begin(&s->results, e) || !spool_recover(s, e))
         return false;
+    char *old = xasprintf("%s/index.db", s->o.dir);
+    t->had_old = access(old, F_OK) == 0;
+    free(old);
     t->messages = index_count(s->index);
     index_close(&s->index);
     t->has_history = copy_history(s);

@@ -58,13 +58,30 @@ static enum spool_open_status check_owner(const char *path, struct err *e)
     return SPOOL_OPEN_OK;
 }
 
+/* Either will do: a lost `format` is written anew. */
+bool spool_is_there(const char *dir)
+{
+    static const char *const names[] = { "format", "journal" };
+    bool is_there = false;
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        char *path = xasprintf("%s/%s", dir, names[i]);
+        is_there = is_there || access(path, F_OK) == 0 || errno != ENOENT;
+        free(path);
+    }
+    return is_there;
+}
+
 static enum spool_open_status make_dirs(struct spool *s, struct err *e)
 {
     struct stat st;
+    if (!s->o.create && !s->o.read_only && !spool_is_there(s->o.dir)) {
+        err_set(e, "there is no spool in %s", s->o.dir);
+        return SPOOL_OPEN_NONE;
+    }
     if (stat(s->o.dir, &st) != 0) {
-        if (!s->o.create || s->o.read_only) {
+        if (s->o.read_only) {
             err_set_sys(e, errno, "spool directory %s", s->o.dir);
-            return SPOOL_OPEN_FAILED;
+            return SPOOL_OPEN_NONE;
         }
         char *slash = strrchr(s->o.dir, '/');
         char *parent = slash > s->o.dir ? xstrndup(s->o.dir, (size_t)(slash - s->o.dir)) : NULL;

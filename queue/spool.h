@@ -38,6 +38,7 @@ enum spool_open_status {
     SPOOL_OPEN_LOCKED,   /* another daemon has it */
     SPOOL_OPEN_OWNER,    /* owned by someone else */
     SPOOL_OPEN_NEWER,    /* written by a newer format */
+    SPOOL_OPEN_NONE,     /* there is no spool, and none was to be made */
     SPOOL_OPEN_FAILED,
 };
 
@@ -98,6 +99,8 @@ struct spool_sink {
 struct spool;
 
 enum spool_open_status spool_open(const struct spool_options *o, struct spool **out, struct err *e) MUST_CHECK;
+/* Is something in dir that only a spool has? */
+bool spool_is_there(const char *dir);
 /* True with *e, which names the process, when a daemon has it. False also when that cannot be found out. */
 bool spool_is_in_use(const char *dir, struct err *e);
 /* Whether this version reads the spool in `dir`; OK also when there is none yet, or when it is not ours to read. Changes nothing. */
@@ -210,6 +213,7 @@ struct spool_compaction spool_compaction(struct spool *s);
 
 struct rebuild_totals {
     int64_t messages;          /* in the new index */
+    bool had_old;              /* there was an index */
     bool has_history;          /* the attempts and reasons of the old one were taken over */
     bool is_cancelled;         /* o->progress said so: everything is as it was */
 };

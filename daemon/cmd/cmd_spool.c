@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -154,7 +155,7 @@ static bool rebuild_progress_cb(void *arg, const char *what, uint64_t done, uint
 }
 
 /* What a running daemon finds at its next start. */
-static int rebuild_at_start(const char *dir)
+static int rebuild_at_start(const char *dir, bool as_json)
 {
     char *path = xasprintf("%s/index.bad", dir);
     int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600), status = 0;
@@ -162,7 +163,7 @@ static int rebuild_at_start(const char *dir)
         ctl_complain("%s: %s", path, strerror(errno));
         status = EX_CANTCREAT;
     } else {
-        puts("the next start of posthoused makes the index anew");
+        puts(as_json ? "{\"at_start\": true}" : "the next start of posthoused makes the index anew");
     }
     io_close(&fd);
     free(path);
@@ -180,13 +181,31 @@ static int rebuild_status(enum spool_open_status k)
         return EX_NOPERM;
     case SPOOL_OPEN_NEWER:
         return EX_DATAERR;
+    case SPOOL_OPEN_NONE:
+        return EX_NOINPUT;
     case SPOOL_OPEN_FAILED:
         break;
     }
     return EX_IOERR;
 }
 
-static int rebuild(const struct params *p, bool verbose)
+static void print_rebuilt(const struct rebuild_totals *t, const char *dir, bool as_json)
+{
+    static const char lost[] = "reasons and attempts older than the checkpoint are lost";
+    if (as_json) {
+        printf("{\"messages\": %lld, \"history\": %s}\n", (long long)t->messages, t->has_history ? "true" : "false");
+        return;
+    }
+    printf("index made anew with %lld message%s", (long long)t->messages, t->messages == 1 ? "" : "s");
+    if (t->had_old)
+        printf("; the old one is %s/index.db.old\n", dir);
+    else
+        printf("; there was none: %s\n", lost);
+    if (t->had_old && !t->has_history)
+        printf("the old one could not be read: %s\n", lost);
+}
+
+static int rebuild(const struct params *p, bool verbose, bool as_json)
 {
     struct err e = ERR_INIT;
     struct rebuild_totals t;
@@ -209,9 +228,7 @@ static int rebuild(const struct params *p, bool verbose)
     else if (k != SPOOL_OPEN_OK)
         ctl_complain("%s: the index is as it was", e.text);
     else
-        printf("index made anew with %lld message%s; the old one is %s/index.db.old\n%s", (long long)t.messages,
-               t.messages == 1 ? "" : "s", p->queue_directory,
-               t.has_history ? "" : "the old one could not be read: reasons and attempts older than the checkpoint are lost\n");
+        print_rebuilt(&t, p->queue_directory, as_json);
     return rebuild_status(k);
 }
 
@@ -221,15 +238,16 @@ int ctl_queue_cmd_rebuild(struct ctl *ctl, int argc, char **argv)
         { "at-start", no_argument, NULL, 'a' }, { "verbose", no_argument, NULL, 'v' }, { 0 },
     };
     struct err e = ERR_INIT;
-    bool at_start = false, verbose = false, is_bad = false;
+    bool at_start = false, verbose = false, as_json = false, is_bad = false;
     int c;
-    while ((c = getopt_long(argc, argv, "v", longopts, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, "jv", longopts, NULL)) != -1) {
         at_start = at_start || c == 'a';
         verbose = verbose || c == 'v';
-        is_bad = is_bad || (c != 'a' && c != 'v');
+        as_json = as_json || c == 'j';
+        is_bad = is_bad || c == '?';
     }
     if (is_bad || optind < argc) {
-        ctl_complain("usage: queue rebuild [-v] [--at-start]");
+        ctl_complain("usage: queue rebuild [-j] [-v] [--at-start]");
         return EX_USAGE;
     }
     const struct conf *conf = ctl_config(ctl);
@@ -240,7 +258,12 @@ int ctl_queue_cmd_rebuild(struct ctl *ctl, int argc, char **argv)
         ctl_complain("%s", e.text);
         return EX_NOINPUT;
     }
-    return at_start ? rebuild_at_start(p->queue_directory) : rebuild(p, verbose);
+    if (!spool_is_there(p->queue_directory)) {
+        ctl_complain("there is no spool in %s", p->queue_directory);
+        return EX_NOINPUT;
+    }
+    umask(077); /* as the daemon does: addresses are nobody else's business */
+    return at_start ? rebuild_at_start(p->queue_directory, as_json) : rebuild(p, verbose, as_json);
 }
 
 /* ---- compact ---- */

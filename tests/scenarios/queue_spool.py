@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import sqlite3
 import sys
 
@@ -288,12 +289,33 @@ def test_rebuild_without_index():
     with stopped_hub() as hub:
         (hub.dir / "spool" / "index.db").unlink()
         r = hub.ctl("queue", "rebuild")
-        assert "with 3 messages" in r.stdout and "could not be read" in r.stdout, r
+        assert "with 3 messages" in r.stdout and "there was none" in r.stdout and "index.db.old" not in r.stdout, r
         hub.start()
         assert len(hub.queue()) == 3
     with Hub(start=False) as hub:
         r = hub.ctl("queue", "rebuild", check=False)
-        assert r.returncode in (66, 74) and str(hub.dir / "spool") in r.stderr, r
+        assert r.returncode == 66 and str(hub.dir / "spool") in r.stderr, r
+        # a directory that is something else, by a mistyped queue_directory for instance, stays as it is
+        (hub.dir / "spool").mkdir()
+        shutil.chown(hub.dir / "spool", hub.main["mail_owner"] if os.geteuid() == 0 else os.geteuid())
+        for args in (["queue", "rebuild"], ["queue", "rebuild", "-j"], ["queue", "rebuild", "--at-start"]):
+            r = hub.ctl(*args, check=False)
+            assert r.returncode == 66 and not r.stdout and "there is no spool in" in r.stderr, (args, r)
+        assert not list((hub.dir / "spool").iterdir())
+
+
+def test_rebuild_keeps_addresses_private():
+    """The new index has the daemon's permissions, whatever the umask of the administrator."""
+    with stopped_hub() as hub:
+        path = hub.dir / "spool" / "index.db"
+        mode = path.stat().st_mode
+        before = os.umask(0o022)
+        try:
+            r = hub.ctl("queue", "rebuild", "-j")
+        finally:
+            os.umask(before)
+        assert json.loads(r.stdout) == {"messages": 3, "history": True}
+        assert path.stat().st_mode == mode and mode & 0o077 == 0, oct(path.stat().st_mode)
 
 
 def used(hub):
