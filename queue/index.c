@@ -260,7 +260,7 @@ static bool is_usable(struct index *ix, struct err *e)
     if (ix->writer == NULL || !meta_int(ix->writer, "schema_version", &version, e))
         return false;
     if (version != INDEX_SCHEMA_VERSION) {
-        err_set(e, "index.db has schema version %lld, this program writes %d", (long long)version, INDEX_SCHEMA_VERSION);
+        err_set(e, "index.db has schema version %lld, this program writes %d: the next start makes it anew, or posthousectl queue rebuild", (long long)version, INDEX_SCHEMA_VERSION);
         return false;
     }
     /* Somebody else may be writing in it. Mail is not to wait for him: after BUSY_MS a new one is made. */

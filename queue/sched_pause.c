@@ -113,6 +113,10 @@ enum sched_cmd_status sched_pause(struct sched *s, enum pause_kind k, struct spa
         err_set(e, "\"%.*s\" is no name of a %s", (int)(name.n < 64 ? name.n : 64), name.p, pause_kind_name(k));
         return SCHED_CMD_FAILED;
     }
+    if (span_find(name, '*') >= 0) {
+        err_set(e, "\"%.*s\" is a pattern: name one %s", (int)(name.n < 64 ? name.n : 64), name.p, pause_kind_name(k));
+        return SCHED_CMD_FAILED;
+    }
     struct pauses list = begin_change(s);
     bool there = pauses_find(&list, k, name) != NULL, full = list.n >= PAUSES_MAX, ok = !there && !full;
     if (full)

@@ -339,6 +339,25 @@ static void destination(struct compiler *c, const struct value *v)
     }
 }
 
+bool select_is_destination(struct span value, struct span nexthop)
+{
+    if (span_ieq(value, nexthop))
+        return true;
+    if (value.n == 0 || span_find(value, '[') >= 0 || span_find(value, ':') >= 0)
+        return false;
+    struct span rest = nexthop;
+    bool braced = span_starts_with(rest, SPAN_LIT("["));
+    if (braced)
+        rest = span_from(rest, 1);
+    if (rest.n < value.n || !span_ieq(span_of(rest.p, value.n), value))
+        return false;
+    rest = span_from(rest, value.n);
+    if (braced && !span_starts_with(rest, SPAN_LIT("]")))
+        return false;
+    rest = span_from(rest, braced ? 1 : 0);
+    return rest.n == 0 || rest.p[0] == ':';
+}
+
 static void code(struct compiler *c, const struct value *v)
 {
     if (strchr(v->text, '.') == NULL && strlen(v->text) == 3) {

@@ -48,6 +48,8 @@ enum query_status selection_prepare(const struct selection *s, struct query *q, 
 /* Makes is_active(ID) known to the SQL of q, which selections with a state need: true for these (copied; NULL: none). */
 bool selection_set_active(struct query *q, const uint64_t *ids, size_t n, struct err *e) MUST_CHECK;
 
+/* Does "destination" mean this next hop: itself, or a host with brackets and port added? Patterns mean none. */
+bool select_is_destination(struct span value, struct span nexthop);
 /* "90", "15m", "2h", "3d", "1w" in seconds; "500", "10k", "2M", "1g" in bytes. */
 bool select_parse_age(struct span text, int64_t *seconds) MUST_CHECK;
 bool select_parse_size(struct span text, int64_t *bytes) MUST_CHECK;

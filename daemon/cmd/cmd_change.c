@@ -16,7 +16,6 @@
 #include "daemon/cmd/select_options.h"
 
 #define BATCH 1000
-#define ID_BYTES_MAX 64
 
 struct verb {
     const char *name, *done, *doing;
@@ -41,6 +40,7 @@ struct change {
     const char *from, *to;  /* readdress */
     struct long_work work;
     bool is_quiet;          /* many: only what was not done is told */
+    size_t asked, sent;
     json_int_t done, missing, busy, failed;
 };
 
@@ -98,18 +98,21 @@ static int send_batch(struct change *ch, json_t *ids)
     return status;
 }
 
+static int send_and_tell(void *arg, json_t *batch)
+{
+    struct change *ch = arg;
+    int status = long_work_is_interrupted(&ch->work) ? EX_INTERRUPTED : send_batch(ch, batch);
+    ch->sent += json_array_size(batch);
+    long_work_tell_part(&ch->work, ch->verb->doing, ch->sent, ch->asked);
+    return status;
+}
+
 static int send_all(struct change *ch, const json_t *ids)
 {
-    size_t n = json_array_size(ids);
-    int status = 0;
-    for (size_t at = 0; at < n && status == 0 && !long_work_is_interrupted(&ch->work);) {
-        json_t *batch = json_array();
-        for (size_t i = 0; i < BATCH && at < n; i++, at++)
-            json_array_append(batch, json_array_get(ids, at));
-        status = send_batch(ch, batch);
-        json_decref(batch);
-        long_work_tell_part(&ch->work, ch->verb->doing, at, n);
-    }
+    long_work_begin(&ch->work, ch->args.verbose); /* until here Ctrl-C ends the program: nothing was changed */
+    ch->asked = json_array_size(ids);
+    int status = select_each_batch(ids, BATCH, send_and_tell, ch);
+    long_work_end(&ch->work);
     return status;
 }
 
@@ -128,6 +131,8 @@ static int report(const struct change *ch, size_t asked, bool named)
         fprintf(stderr, "%" JSON_INTEGER_FORMAT " had left meanwhile\n", ch->missing);
     if (ch->failed > 0)
         return EX_IOERR;
+    if (ch->busy > 0 && ch->from != NULL)
+        return EX_TEMPFAIL; /* these were left as they are */
     return asked > 0 && ch->done + ch->busy == 0 && !ch->args.all ? 1 : 0;
 }
 
@@ -197,26 +202,34 @@ static int run_selection(struct change *ch)
     return status != 0 ? status : told;
 }
 
+struct found {
+    struct change *ch;
+    json_t *ids; /* owned */
+};
+
+static int find_batch(void *arg, json_t *batch)
+{
+    struct found *f = arg;
+    int status;
+    json_t *select = json_pack("{s:O}", "id", batch);
+    json_t *ids = select_ids(f->ch->ctl, select, f->ch->verb->of, &status);
+    if (ids != NULL)
+        json_array_extend(f->ids, ids);
+    json_decref(ids);
+    json_decref(select);
+    return status;
+}
+
 /* Which of these there are. */
 static int dry_run_ids(struct change *ch)
 {
-    int status = 0;
-    json_t *found = json_array(), *select = json_object(), *batch;
-    size_t n = json_array_size(ch->args.ids);
-    for (size_t at = 0; at < n && status == 0;) {
-        batch = json_array();
-        for (size_t i = 0; i < BATCH && at < n; i++, at++)
-            json_array_append(batch, json_array_get(ch->args.ids, at));
-        json_object_set_new(select, "id", batch);
-        json_t *ids = select_ids(ch->ctl, select, ch->verb->of, &status);
-        if (ids != NULL)
-            json_array_extend(found, ids);
-        json_decref(ids);
-    }
+    struct found f = { ch, json_array() };
+    json_t *ids = select_ids_told(ch->args.ids);
+    int status = select_each_batch(ids, BATCH, find_batch, &f);
     if (status == 0)
-        status = json_array_size(found) > 0 ? dry_run(ch, found) : nothing(ch);
-    json_decref(select);
-    json_decref(found);
+        status = json_array_size(f.ids) > 0 ? dry_run(ch, f.ids) : nothing(ch);
+    json_decref(ids);
+    json_decref(f.ids);
     return status;
 }
 
@@ -227,27 +240,10 @@ static int run_ids(struct change *ch)
         return dry_run_ids(ch);
     if (status == 0)
         status = send_all(ch, ch->args.ids);
-    if (status != 0 && ch->done == 0)
+    if (status != 0 && ch->done == 0 && !ch->work.is_interrupted)
         return status;
     int told = report(ch, json_array_size(ch->args.ids), true);
     return status != 0 ? status : told;
-}
-
-/* Ids from standard input, one a line. */
-static void read_stdin(struct change *ch)
-{
-    char *line = NULL;
-    size_t cap = 0;
-    ssize_t n;
-    while ((n = getline(&line, &cap, stdin)) >= 0) {
-        struct span s = span_trim(span_of(line, (size_t)n));
-        json_t *id = s.n > 0 && s.n <= ID_BYTES_MAX ? json_stringn(s.p, s.n) : NULL;
-        if (id != NULL)
-            json_array_append_new(ch->args.ids, id);
-        else if (s.n > 0)
-            ctl_complain("%.*s: no such message in the queue", ID_BYTES_MAX, line);
-    }
-    free(line);
 }
 
 static bool is_address(const char *t)
@@ -298,12 +294,14 @@ int ctl_queue_cmd_change(struct ctl *ctl, int argc, char **argv)
     } else if (!selects && json_array_size(ch.args.ids) == 0 && !ch.args.is_stdin) {
         status = usage(&ch);
     }
-    long_work_begin(&ch.work, ch.args.verbose);
-    if (status == 0 && ch.args.is_stdin)
-        read_stdin(&ch);
+    if (status == 0)
+        select_args_read_stdin(&ch.args);
+    if (status == 0 && ch.args.is_stdin && json_array_size(ch.args.ids) == 0) {
+        ctl_complain("standard input has no queue id");
+        status = 1;
+    }
     if (status == 0)
         status = selects ? run_selection(&ch) : run_ids(&ch);
-    long_work_end(&ch.work);
     select_args_free(&ch.args);
     return status;
 }

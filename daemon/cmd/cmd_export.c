@@ -22,9 +22,19 @@
 #include "daemon/cmd/queue_offline.h"
 #include "daemon/cmd/select_options.h"
 #include "daemon/cmd/submit.h"
+#include "daemon/control/envelope_json.h"
+#include "daemon/control/queue_json.h"
 
 #define FIELD "X-Posthouse-Envelope:"
 #define FILE_MAX_BYTES (UINT64_C(1) << 30)
+
+/* Takes the reference. */
+static void print_object(json_t *o)
+{
+    json_dumpf(o, stdout, 0);
+    putchar('\n');
+    json_decref(o);
+}
 
 /* ---- export ---- */
 
@@ -91,7 +101,7 @@ static int export_offline(struct queue_offline *off, const char *id, struct out 
 }
 
 /* Under a name of its own until it is whole. */
-static int export_file(struct ctl *ctl, struct queue_offline *off, const char *dir, const char *id)
+static int export_file(struct ctl *ctl, struct queue_offline *off, const char *dir, const char *id, bool as_json)
 {
     char *path = xasprintf("%s/%s.eml", dir, id), *tmp = xasprintf("%s.part", path);
     struct err e = ERR_INIT;
@@ -107,7 +117,9 @@ static int export_file(struct ctl *ctl, struct queue_offline *off, const char *d
         }
         io_close(&o.fd);
     }
-    if (status == 0) {
+    if (status == 0 && as_json) {
+        print_object(json_pack("{s:s, s:o}", "queue_id", id, "file", queue_json_text(span_cstr(path))));
+    } else if (status == 0) {
         puts(path);
     } else {
         unlink(tmp);
@@ -118,7 +130,7 @@ static int export_file(struct ctl *ctl, struct queue_offline *off, const char *d
     return status;
 }
 
-static int export_all(struct ctl *ctl, struct queue_offline *off, const char *dir, const json_t *ids)
+static int export_all(struct ctl *ctl, struct queue_offline *off, const char *dir, const json_t *ids, bool as_json)
 {
     size_t i, done = 0;
     json_t *id;
@@ -129,7 +141,7 @@ static int export_all(struct ctl *ctl, struct queue_offline *off, const char *di
             ctl_complain("no message with queue id %.64s", text);
             status = 1;
         } else {
-            status = export_file(ctl, off, dir, text);
+            status = export_file(ctl, off, dir, text, as_json);
         }
         done += status == 0;
         worst = status > 1 ? status : worst;
@@ -146,17 +158,19 @@ static int export_all(struct ctl *ctl, struct queue_offline *off, const char *di
 
 int ctl_queue_cmd_export(struct ctl *ctl, int argc, char **argv)
 {
-    static const char usage[] = "usage: queue export DIRECTORY ID... | ALL | SELECTION";
+    static const char usage[] = "usage: queue export [-j] DIRECTORY ID... | - | ALL | SELECTION";
     struct queue_offline *off = NULL;
     struct select_args a;
     struct stat st;
     int status = EX_USAGE;
-    if (select_args_parse(&a, argc, argv, 0, 1) != 0) {
+    if (select_args_parse(&a, argc, argv, SEL_JSON, 1) != 0) {
         ctl_complain("%s", usage);
         return EX_USAGE;
     }
     const char *dir = optind > 0 && optind - 1 < argc ? argv[optind - 1] : NULL;
-    if (dir == NULL || (!a.all && !select_args_has_options(&a) && json_array_size(a.ids) == 0)) {
+    bool is_empty = select_args_is_empty(&a);
+    select_args_read_stdin(&a);
+    if (dir == NULL || is_empty) {
         ctl_complain("%s", usage);
     } else if (stat(dir, &st) != 0 || !S_ISDIR(st.st_mode)) {
         ctl_complain("%s: %s", dir, errno == 0 ? strerror(ENOTDIR) : strerror(errno));
@@ -164,7 +178,7 @@ int ctl_queue_cmd_export(struct ctl *ctl, int argc, char **argv)
     } else if ((status = ctl_queue_open(ctl, &off)) == 0) {
         json_t *ids = ctl_queue_ids(ctl, off, &a, &status);
         if (ids != NULL)
-            status = export_all(ctl, off, dir, ids);
+            status = export_all(ctl, off, dir, ids, a.json);
         json_decref(ids);
     }
     queue_offline_close(&off);
@@ -179,6 +193,7 @@ struct import_run {
     struct rcpt_list rcpts;  /* --recipient */
     struct span sender;
     bool has_sender, from_header;
+    bool as_json, dry_run;   /* dry_run: all is looked at, nothing handed in */
 };
 
 /* A message begins with a header field, and its header ends with an empty line or with the message. */
@@ -252,6 +267,21 @@ static void to_crlf(struct span text, bool is_lf, struct buf *out)
     }
 }
 
+/* Where it went; id NULL: it waits in maildrop/, or nothing was done. */
+static void print_imported(const struct import_run *r, const char *path, const char *id)
+{
+    if (r->as_json) {
+        json_t *o = json_pack("{s:o, s:s}", "file", queue_json_text(span_cstr(path)), "result", r->dry_run ? "selected" : "done");
+        if (id != NULL)
+            json_object_set_new(o, "queue_id", json_string(id));
+        print_object(o);
+    } else if (id != NULL) {
+        puts(id);
+    } else {
+        printf("%s: %s\n", path, r->dry_run ? "would be imported" : "waits in maildrop/ for posthoused");
+    }
+}
+
 static int import_exact(struct ctl *ctl, json_t *envelope, struct span content, json_t **last, struct err *e)
 {
     json_t *request = json_pack("{s:s, s:O, s:I}", "op", "queue-import", "envelope", envelope, "content_bytes", (json_int_t)content.n);
@@ -262,14 +292,25 @@ static int import_exact(struct ctl *ctl, json_t *envelope, struct span content, 
     return ctl_finish(&ctl->conn, last, e);
 }
 
-static int import_enveloped(struct import_run *r, json_t *envelope, struct span text, bool is_lf, struct err *e)
+/* As the daemon would look at it. */
+static bool is_good_envelope(const json_t *envelope, struct err *e)
+{
+    struct msg *m = msg_new();
+    bool ok = envelope_decode(envelope, m, e);
+    msg_unref(&m);
+    return ok;
+}
+
+static int import_enveloped(struct import_run *r, const char *path, json_t *envelope, struct span text, bool is_lf, struct err *e)
 {
     struct buf content = BUF_INIT(2 * FILE_MAX_BYTES);
     json_t *last = NULL;
     int status = ctl_open(r->ctl, true);
     if (status == EX_UNAVAILABLE)
         err_set(e, "posthoused is not running: a message with its envelope can only be imported by it");
-    if (status == 0) {
+    if (status == 0 && r->dry_run) {
+        status = is_good_envelope(envelope, e) ? 0 : EX_DATAERR;
+    } else if (status == 0) {
         to_crlf(text, is_lf, &content);
         status = import_exact(r->ctl, envelope, buf_span(&content), &last, e);
         /* The daemon ends the connection after a refusal. */
@@ -277,7 +318,7 @@ static int import_enveloped(struct import_run *r, json_t *envelope, struct span 
             ctl_disconnect(&r->ctl->conn);
     }
     if (status == 0)
-        printf("%s\n", json_string_value(json_object_get(last, "queue_id")));
+        print_imported(r, path, json_string_value(json_object_get(last, "queue_id")));
     json_decref(last);
     buf_free(&content);
     return status;
@@ -306,10 +347,12 @@ static int import_plain(struct import_run *r, const char *path, struct span text
         err_set(e, "it has no envelope: say to whom it goes with --recipient, or -t for the addresses in its header");
         status = EX_DATAERR;
     }
+    char *id = NULL;
+    if (status == 0 && !r->dry_run)
+        status = submit_message(p->queue_directory, &s, &in, &id, e);
     if (status == 0)
-        status = submit_message(p->queue_directory, &s, &in, e);
-    if (status == 0)
-        printf("%s: submitted\n", path);
+        print_imported(r, path, id);
+    free(id);
     mail_input_free(&in);
     rcpt_list_free(&found);
     return status;
@@ -332,7 +375,7 @@ static int import_file(struct import_run *r, const char *path)
     if (is_mail(text, &e)) {
         envelope = take_envelope(&text, &e);
         if (envelope != NULL)
-            status = is_mail(text, &e) ? import_enveloped(r, envelope, text, is_lf, &e) : EX_DATAERR;
+            status = is_mail(text, &e) ? import_enveloped(r, path, envelope, text, is_lf, &e) : EX_DATAERR;
         else if (e.text[0] == '\0')
             status = import_plain(r, path, text, &e);
     }
@@ -346,16 +389,21 @@ static int import_file(struct import_run *r, const char *path)
 static bool parse(struct import_run *r, int argc, char **argv)
 {
     static const struct option longopts[] = {
-        { "sender", required_argument, NULL, 'f' }, { "recipient", required_argument, NULL, 'r' }, { 0 },
+        { "sender", required_argument, NULL, 'f' }, { "recipient", required_argument, NULL, 'r' },
+        { "dry-run", no_argument, NULL, 'n' }, { 0 },
     };
     struct err e = ERR_INIT;
     int c;
-    while ((c = getopt_long(argc, argv, "f:r:t", longopts, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, "f:jnr:t", longopts, NULL)) != -1) {
         if (c == 'f') {
             r->sender = span_cstr(strcmp(optarg, "<>") == 0 ? "" : optarg);
             r->has_sender = true;
         } else if (c == 't') {
             r->from_header = true;
+        } else if (c == 'j') {
+            r->as_json = true;
+        } else if (c == 'n') {
+            r->dry_run = true;
         } else if (c != 'r') {
             return false;
         } else if (!rcpts_add_list(&r->rcpts, span_cstr(optarg), &e)) {
@@ -371,7 +419,7 @@ int ctl_queue_cmd_import(struct ctl *ctl, int argc, char **argv)
     struct import_run r = { .ctl = ctl, .rcpts = { .arena = arena_new(0) } };
     int status = 0, done = 0, worst = 0;
     if (!parse(&r, argc, argv)) {
-        ctl_complain("usage: queue import [--sender ADDRESS] [--recipient ADDRESS]... [-t] FILE...");
+        ctl_complain("usage: queue import [-j] [-n] [--sender ADDRESS] [--recipient ADDRESS]... [-t] FILE...");
         worst = EX_USAGE;
     } else if (ctl_config(ctl) == NULL) {
         worst = EX_CONFIG;
@@ -381,7 +429,7 @@ int ctl_queue_cmd_import(struct ctl *ctl, int argc, char **argv)
             done += status == 0;
             worst = status != 0 ? status : worst;
         }
-        fprintf(stderr, "%d message%s imported\n", done, done == 1 ? "" : "s");
+        fprintf(stderr, "%d message%s %simported\n", done, done == 1 ? "" : "s", r.dry_run ? "would be " : "");
     }
     rcpt_list_free(&r.rcpts);
     arena_free(&r.rcpts.arena);

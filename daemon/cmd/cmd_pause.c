@@ -12,6 +12,7 @@
 #include "common/conf/params.h"
 #include "common/mail/maildate.h"
 #include "queue/pauses.h"
+#include "queue/spool.h"
 
 struct target {
     const char *kind, *name;
@@ -88,7 +89,10 @@ static int fetch_offline(struct ctl *ctl, json_t *list)
     struct err e = ERR_INIT;
     unsigned bad;
     int status = 0;
-    if (pauses_load(&p, path, &bad, &e)) {
+    if (!spool_is_there(conf_global(ctl->conf)->queue_directory)) {
+        ctl_complain("posthoused is not running, and there is no spool in %s", conf_global(ctl->conf)->queue_directory);
+        status = EX_NOINPUT;
+    } else if (pauses_load(&p, path, &bad, &e)) {
         ctl_complain("posthoused is not running: reading %s", path);
         for (size_t i = 0; i < p.n; i++)
             json_array_append_new(list, json_pack("{s:s, s:s, s:I}", "kind", pause_kind_name(p.v[i].kind), "name", p.v[i].name, "since",
@@ -119,29 +123,35 @@ static int show_list(struct ctl *ctl, bool as_json)
     return status;
 }
 
-static int change(struct ctl *ctl, const char *op, const char *kind, const char *name)
+static int change(struct ctl *ctl, const char *op, const char *kind, const char *name, bool as_json)
 {
     json_t *request = json_pack("{s:s, s:s, s:s}", "op", op, "kind", kind, "name", name);
     if (request == NULL) {
         ctl_complain("\"%s\" is not valid UTF-8", name);
         return EX_DATAERR;
     }
-    return ctl_simple(ctl, request, NULL);
+    int status = ctl_simple(ctl, request, NULL);
+    if (status == 0 && as_json) {
+        json_t *o = json_pack("{s:s, s:s, s:s}", "kind", kind, "name", name, "result", "done");
+        print_pause(o, true);
+        json_decref(o);
+    }
+    return status;
 }
 
 int ctl_queue_cmd_pause(struct ctl *ctl, int argc, char **argv)
 {
     struct target t = parse(argc, argv);
-    if (t.is_bad || t.all || (t.kind != NULL && t.as_json)) {
-        ctl_complain("usage: queue pause [-j] | --destination NEXTHOP | --transport NAME");
+    if (t.is_bad || t.all) {
+        ctl_complain("usage: queue pause [-j] [--destination NEXTHOP | --transport NAME]");
         return EX_USAGE;
     }
     if (t.kind == NULL)
         return show_list(ctl, t.as_json);
-    return change(ctl, "queue-pause", t.kind, t.name);
+    return change(ctl, "queue-pause", t.kind, t.name, t.as_json);
 }
 
-static int resume_all(struct ctl *ctl)
+static int resume_all(struct ctl *ctl, bool as_json)
 {
     json_t *list = json_array(), *j;
     size_t i;
@@ -151,7 +161,7 @@ static int resume_all(struct ctl *ctl)
     json_array_foreach(list, i, j) {
         if (status == 0)
             status = change(ctl, "queue-resume", json_string_value(json_object_get(j, "kind")),
-                            json_string_value(json_object_get(j, "name")));
+                            json_string_value(json_object_get(j, "name")), as_json);
     }
     json_decref(list);
     return status;
@@ -160,9 +170,9 @@ static int resume_all(struct ctl *ctl)
 int ctl_queue_cmd_resume(struct ctl *ctl, int argc, char **argv)
 {
     struct target t = parse(argc, argv);
-    if (t.is_bad || t.as_json || t.all == (t.kind != NULL)) {
-        ctl_complain("usage: queue resume --destination NEXTHOP | --transport NAME | --all");
+    if (t.is_bad || t.all == (t.kind != NULL)) {
+        ctl_complain("usage: queue resume [-j] --destination NEXTHOP | --transport NAME | --all");
         return EX_USAGE;
     }
-    return t.all ? resume_all(ctl) : change(ctl, "queue-resume", t.kind, t.name);
+    return t.all ? resume_all(ctl, t.as_json) : change(ctl, "queue-resume", t.kind, t.name, t.as_json);
 }

@@ -15,6 +15,7 @@
 #include "daemon/cmd/queue_format.h"
 #include "daemon/cmd/queue_offline.h"
 #include "daemon/cmd/select_options.h"
+#include "queue/qid.h"
 
 #define IDS_PER_REQUEST 500
 
@@ -36,7 +37,7 @@ int ctl_queue_open(struct ctl *ctl, struct queue_offline **off)
     if (*off == NULL) {
         ctl_complain("posthoused is not running (nobody listens on %s), and the files cannot be read: %s",
                      conf_global(ctl->conf)->control_socket, e.text);
-        return EX_UNAVAILABLE;
+        return EX_NOINPUT;
     }
     ctl_complain("posthoused is not running: reading the files in %s", conf_global(ctl->conf)->queue_directory);
     return 0;
@@ -44,28 +45,53 @@ int ctl_queue_open(struct ctl *ctl, struct queue_offline **off)
 
 /* ---- list ---- */
 
+struct list_run {
+    struct ctl *ctl;
+    struct queue_offline *off; /* NULL: the daemon is asked */
+    struct queue_list l;
+    json_t *seen;              /* owned: the numbers of what was listed; NULL when nobody wants to know */
+};
+
+static void number_of(const char *id, char out[32])
+{
+    uint64_t number = 0;
+    if (id == NULL || !qid_parse(span_cstr(id), &number))
+        number = 0;
+    snprintf(out, 32, "%llu", (unsigned long long)number);
+}
+
+static void list_add(struct list_run *r, const json_t *m)
+{
+    char number[32];
+    queue_list_add(&r->l, m);
+    if (r->seen == NULL)
+        return;
+    number_of(json_string_value(json_object_get(m, "queue_id")), number);
+    json_object_set_new(r->seen, number, json_true());
+}
+
 static bool list_offline_cb(void *arg, json_t *m)
 {
-    queue_list_add(arg, m);
+    list_add(arg, m);
     return !ferror(stdout);
 }
 
-static int list_online(struct ctl *ctl, json_t *select, struct queue_list *l)
+static int list_online(struct list_run *r, json_t *select)
 {
     struct err e = ERR_INIT;
     bool is_last = false;
     json_t *request = json_pack("{s:s}", "op", "queue-list");
     if (select != NULL)
         json_object_set(request, "select", select);
-    int status = ctl_request(&ctl->conn, request, &e) ? 0 : EX_TEMPFAIL;
+    int status = ctl_request(&r->ctl->conn, request, &e) ? 0 : EX_TEMPFAIL;
     while (status == 0 && !is_last && !ferror(stdout)) {
-        json_t *j = ctl_answer(&ctl->conn, &is_last, &e);
+        json_t *j = ctl_answer(&r->ctl->conn, &is_last, &e);
         if (j == NULL)
             status = EX_TEMPFAIL;
         else if (is_last)
             status = ctl_status_of(j, &e);
         else
-            queue_list_add(l, j);
+            list_add(r, j);
         json_decref(j);
     }
     if (status != 0)
@@ -73,59 +99,88 @@ static int list_online(struct ctl *ctl, json_t *select, struct queue_list *l)
     return status;
 }
 
-static int list_offline(struct queue_offline *off, json_t *select, struct queue_list *l)
+static int list_offline(struct list_run *r, json_t *select)
 {
     struct err e = ERR_INIT;
     int status;
     size_t i;
     json_t *id;
     if (select == NULL) {
-        queue_offline_list(off, list_offline_cb, l);
+        queue_offline_list(r->off, list_offline_cb, r);
         return 0;
     }
-    json_t *ids = queue_offline_select(off, select, &status, &e);
+    json_t *ids = queue_offline_select(r->off, select, &status, &e);
     if (ids == NULL)
         ctl_complain("%s", e.text);
     json_array_foreach(ids, i, id) {
-        json_t *m = queue_offline_find(off, json_string_value(id), false);
+        json_t *m = queue_offline_find(r->off, json_string_value(id), false);
         if (m != NULL)
-            queue_list_add(l, m);
+            list_add(r, m);
         json_decref(m);
     }
     json_decref(ids);
     return status;
 }
 
-/* Ids and options as one selection; NULL: neither was given. Borrowed. */
-static json_t *selection_of(struct select_args *a)
+static int list_some(struct list_run *r, json_t *select)
 {
+    return r->off == NULL ? list_online(r, select) : list_offline(r, select);
+}
+
+static int list_batch(void *arg, json_t *batch)
+{
+    json_t *select = json_pack("{s:O}", "id", batch);
+    int status = list_some(arg, select);
+    json_decref(select);
+    return status;
+}
+
+/* Ids alone: those that are not there are told, as by show. */
+static int list_ids(struct list_run *r, const json_t *texts)
+{
+    json_t *ids = select_ids_told(texts), *id;
+    char number[32];
     size_t i;
-    json_t *id;
-    json_array_foreach(a->ids, i, id)
-        select_args_add(a, "id", json_string_value(id));
-    return select_args_has_options(a) ? a->select : NULL;
+    r->seen = json_object();
+    int status = select_each_batch(ids, IDS_PER_REQUEST, list_batch, r);
+    json_array_foreach(ids, i, id) {
+        number_of(json_string_value(id), number);
+        if (status == 0 && !ferror(stdout) && json_object_get(r->seen, number) == NULL)
+            ctl_complain("no message with queue id %.64s", json_string_value(id));
+    }
+    if (json_array_size(texts) == 0)
+        ctl_complain("standard input has no queue id");
+    json_decref(r->seen);
+    json_decref(ids);
+    return status == 0 && r->l.count == 0 ? 1 : status;
+}
+
+static int list_selected(struct list_run *r, json_t *select)
+{
+    int status = list_some(r, select);
+    if (status == 0 && select != NULL && r->l.count == 0) {
+        ctl_complain("no message matches");
+        status = 1;
+    }
+    return status;
 }
 
 int ctl_queue_cmd_list(struct ctl *ctl, int argc, char **argv)
 {
-    struct queue_list l = { .out = stdout };
-    struct queue_offline *off;
+    struct list_run r = { .ctl = ctl, .l = { .out = stdout } };
     struct select_args a;
     if (select_args_parse(&a, argc, argv, SEL_JSON, 0) != 0)
-        return usage_error("usage: queue list [-j] [ID...] [SELECTION]");
-    json_t *select = selection_of(&a);
-    l.as_json = a.json;
-    int status = a.is_stdin ? usage_error("queue list reads no ids from standard input") : ctl_queue_open(ctl, &off);
+        return usage_error("usage: queue list [-j] [ID... | -] [SELECTION]");
+    bool has_ids = a.is_stdin || (!select_args_has_options(&a) && json_array_size(a.ids) > 0);
+    select_args_read_stdin(&a);
+    r.l.as_json = a.json;
+    int status = ctl_queue_open(ctl, &r.off);
     if (status == 0) {
-        l.long_ids = conf_global(ctl->conf)->enable_long_queue_ids;
-        status = off == NULL ? list_online(ctl, select, &l) : list_offline(off, select, &l);
-        queue_offline_close(&off);
-        if (status == 0 && select != NULL && l.count == 0) {
-            ctl_complain("no message matches");
-            status = 1;
-        } else if (status == 0) {
-            queue_list_end(&l);
-        }
+        r.l.long_ids = conf_global(ctl->conf)->enable_long_queue_ids;
+        status = has_ids ? list_ids(&r, a.ids) : list_selected(&r, select_args_has_options(&a) ? a.select : NULL);
+        queue_offline_close(&r.off);
+        if (status == 0)
+            queue_list_end(&r.l);
     }
     select_args_free(&a);
     return status;
@@ -144,13 +199,20 @@ static void show_one(const json_t *m, bool as_json, size_t shown)
     queue_show_text(stdout, m, clock_wall_s());
 }
 
-static int show_batch(struct ctl *ctl, json_t *ids, bool as_json, size_t *shown)
+struct show_run {
+    struct ctl *ctl;
+    bool as_json;
+    size_t shown;
+};
+
+static int show_batch(void *arg, json_t *ids)
 {
+    struct show_run *r = arg;
     struct err e = ERR_INIT;
     bool is_last = false;
-    int status = ctl_request(&ctl->conn, json_pack("{s:s, s:O}", "op", "queue-show", "ids", ids), &e) ? 0 : EX_TEMPFAIL;
+    int status = ctl_request(&r->ctl->conn, json_pack("{s:s, s:O}", "op", "queue-show", "ids", ids), &e) ? 0 : EX_TEMPFAIL;
     while (status == 0 && !is_last) {
-        json_t *j = ctl_answer(&ctl->conn, &is_last, &e);
+        json_t *j = ctl_answer(&r->ctl->conn, &is_last, &e);
         if (j == NULL)
             status = EX_TEMPFAIL;
         else if (is_last)
@@ -158,7 +220,7 @@ static int show_batch(struct ctl *ctl, json_t *ids, bool as_json, size_t *shown)
         else if (json_object_get(j, "missing") != NULL)
             ctl_complain("no message with queue id %s", queue_text(j, "queue_id"));
         else
-            show_one(j, as_json, (*shown)++);
+            show_one(j, r->as_json, r->shown++);
         json_decref(j);
     }
     if (status != 0)
@@ -166,20 +228,7 @@ static int show_batch(struct ctl *ctl, json_t *ids, bool as_json, size_t *shown)
     return status;
 }
 
-static int show_online(struct ctl *ctl, const json_t *ids, bool as_json, size_t *shown)
-{
-    int status = 0;
-    for (size_t at = 0, n = json_array_size(ids); at < n && status == 0;) {
-        json_t *batch = json_array();
-        for (size_t i = 0; i < IDS_PER_REQUEST && at < n; i++, at++)
-            json_array_append(batch, json_array_get(ids, at));
-        status = show_batch(ctl, batch, as_json, shown);
-        json_decref(batch);
-    }
-    return status;
-}
-
-static int show_offline(struct queue_offline *off, const json_t *ids, bool as_json, size_t *shown)
+static int show_offline(struct show_run *r, struct queue_offline *off, const json_t *ids)
 {
     size_t i;
     json_t *id;
@@ -188,7 +237,7 @@ static int show_offline(struct queue_offline *off, const json_t *ids, bool as_js
         if (j == NULL)
             ctl_complain("no message with queue id %s", json_string_value(id));
         else
-            show_one(j, as_json, (*shown)++);
+            show_one(j, r->as_json, r->shown++);
         json_decref(j);
     }
     return 0;
@@ -200,8 +249,13 @@ json_t *ctl_queue_ids(struct ctl *ctl, struct queue_offline *off, struct select_
     struct err e = ERR_INIT;
     json_t *ids;
     *status = 0;
-    if (!select_args_has_options(a) && !a->all)
-        return json_incref(a->ids);
+    if (!select_args_has_options(a) && !a->all) {
+        if (json_array_size(a->ids) > 0)
+            return json_incref(a->ids);
+        ctl_complain("standard input has no queue id");
+        *status = 1;
+        return NULL;
+    }
     if (off == NULL) {
         ids = select_ids(ctl, a->select, "queue", status);
     } else {
@@ -218,206 +272,25 @@ json_t *ctl_queue_ids(struct ctl *ctl, struct queue_offline *off, struct select_
     return ids;
 }
 
-/* Nothing says which messages. */
-static bool is_nothing_said(const struct select_args *a)
-{
-    return a->is_stdin || (!a->all && !select_args_has_options(a) && json_array_size(a->ids) == 0);
-}
-
 int ctl_queue_cmd_show(struct ctl *ctl, int argc, char **argv)
 {
+    static const char usage[] = "usage: queue show [-j] ID... | - | ALL | SELECTION";
+    struct show_run r = { .ctl = ctl };
     struct queue_offline *off = NULL;
     struct select_args a;
-    size_t shown = 0;
     if (select_args_parse(&a, argc, argv, SEL_JSON, 0) != 0)
-        return usage_error("usage: queue show [-j] ID... | SELECTION");
-    int status = is_nothing_said(&a) ? usage_error("usage: queue show [-j] ID... | SELECTION") : ctl_queue_open(ctl, &off);
+        return usage_error(usage);
+    r.as_json = a.json;
+    int status = select_args_is_empty(&a) ? usage_error(usage) : 0;
+    select_args_read_stdin(&a);
+    status = status == 0 ? ctl_queue_open(ctl, &off) : status;
     json_t *ids = status == 0 ? ctl_queue_ids(ctl, off, &a, &status) : NULL;
     if (ids != NULL) {
-        status = off != NULL ? show_offline(off, ids, a.json, &shown) : show_online(ctl, ids, a.json, &shown);
-        status = status == 0 && shown == 0 ? 1 : status;
+        status = off != NULL ? show_offline(&r, off, ids) : select_each_batch(ids, IDS_PER_REQUEST, show_batch, &r);
+        status = status == 0 && r.shown == 0 ? 1 : status;
     }
     json_decref(ids);
     queue_offline_close(&off);
-    select_args_free(&a);
-    return status;
-}
-
-/* ---- cat ---- */
-
-/* Content as a file on this machine has it: lines end with LF. */
-struct cat {
-    bool held_cr;
-};
-
-static void cat_bytes(struct cat *c, struct span s)
-{
-    for (size_t i = 0; i < s.n; i++) {
-        if (c->held_cr && s.p[i] != '\n')
-            putchar_unlocked('\r');
-        c->held_cr = s.p[i] == '\r';
-        if (!c->held_cr)
-            putchar_unlocked(s.p[i]);
-    }
-}
-
-static bool cat_online_bytes(struct ctl_conn *conn, uint64_t left, struct err *e)
-{
-    struct cat c = { .held_cr = false };
-    struct span s;
-    while (left > 0) {
-        if (stream_read_some(conn->s, &s) != STREAM_OK || s.n > left) {
-            err_set(e, "lost the connection to posthoused within the message");
-            return false;
-        }
-        cat_bytes(&c, s);
-        left -= s.n;
-    }
-    if (c.held_cr)
-        putchar('\r');
-    return true;
-}
-
-static int cat_online(struct ctl *ctl, const char *id)
-{
-    struct err e = ERR_INIT;
-    json_t *last = NULL;
-    int status = EX_TEMPFAIL;
-    if (ctl_request(&ctl->conn, json_pack("{s:s, s:s}", "op", "queue-cat", "id", id), &e))
-        status = ctl_finish(&ctl->conn, &last, &e);
-    if (status == 0 &&
-        !cat_online_bytes(&ctl->conn, (uint64_t)json_integer_value(json_object_get(last, "content_bytes")), &e))
-        status = EX_TEMPFAIL;
-    json_decref(last);
-    if (status != 0)
-        ctl_complain("%s", e.text);
-    return status;
-}
-
-static bool cat_offline_cb(void *arg, struct span s)
-{
-    cat_bytes(arg, s);
-    return true;
-}
-
-static int cat_one(struct ctl *ctl, struct queue_offline *off, const char *id)
-{
-    struct err e = ERR_INIT;
-    struct cat c = { .held_cr = false };
-    if (off == NULL)
-        return cat_online(ctl, id);
-    int status = queue_offline_cat(off, id, cat_offline_cb, &c, &e);
-    if (status != 0)
-        ctl_complain("%s", e.text);
-    return status;
-}
-
-int ctl_queue_cmd_cat(struct ctl *ctl, int argc, char **argv)
-{
-    struct queue_offline *off = NULL;
-    struct select_args a;
-    size_t i, shown = 0;
-    json_t *id;
-    if (select_args_parse(&a, argc, argv, 0, 0) != 0)
-        return usage_error("usage: queue cat ID... | SELECTION");
-    int status = is_nothing_said(&a) ? usage_error("usage: queue cat ID... | SELECTION") : ctl_queue_open(ctl, &off), last = 0;
-    json_t *ids = status == 0 ? ctl_queue_ids(ctl, off, &a, &status) : NULL;
-    bool many = json_array_size(ids) > 1;
-    json_array_foreach(ids, i, id) {
-        if (many) /* as head(1) and tail(1) part files */
-            printf("%s==> %s <==\n", i > 0 ? "\n" : "", json_string_value(id));
-        last = cat_one(ctl, off, json_string_value(id));
-        shown += last == 0;
-        status = last > 1 ? last : status;
-        if (last > 1 || ferror(stdout))
-            break;
-    }
-    if (ids != NULL && status == 0 && shown == 0)
-        status = 1;
-    json_decref(ids);
-    queue_offline_close(&off);
-    select_args_free(&a);
-    return status;
-}
-
-/* ---- flush ---- */
-
-static int flush_batch(struct ctl *ctl, json_t *ids, size_t *missing)
-{
-    struct err e = ERR_INIT;
-    bool is_last = false;
-    int status = ctl_request(&ctl->conn, json_pack("{s:s, s:O}", "op", "queue-flush", "ids", ids), &e) ? 0 : EX_TEMPFAIL;
-    while (status == 0 && !is_last) {
-        json_t *j = ctl_answer(&ctl->conn, &is_last, &e);
-        if (j == NULL) {
-            status = EX_TEMPFAIL;
-        } else if (is_last) {
-            status = ctl_status_of(j, &e);
-        } else {
-            ++*missing;
-            ctl_complain("no message with queue id %s that could be tried now",
-                         queue_text(j, "queue_id"));
-        }
-        json_decref(j);
-    }
-    if (status != 0)
-        ctl_complain("%s", e.text);
-    return status;
-}
-
-static int flush_ids(struct ctl *ctl, const json_t *ids)
-{
-    size_t n = json_array_size(ids), missing = 0;
-    int status = 0;
-    for (size_t at = 0; at < n && status == 0;) {
-        json_t *batch = json_array();
-        for (size_t i = 0; i < IDS_PER_REQUEST && at < n; i++, at++)
-            json_array_append(batch, json_array_get(ids, at));
-        status = flush_batch(ctl, batch, &missing);
-        json_decref(batch);
-    }
-    return status == 0 && missing == n ? 1 : status;
-}
-
-/* A next hop alone, not a pattern: all that goes there, also what is not in the index yet. */
-static const char *flush_site(const struct select_args *a)
-{
-    const json_t *list = json_object_get(a->select, "destination");
-    const char *site = json_object_size(a->select) == 1 && json_array_size(list) == 1 ? json_string_value(json_array_get(list, 0)) : NULL;
-    return site != NULL && strchr(site, '*') == NULL ? site : NULL;
-}
-
-static int flush_selected(struct ctl *ctl, struct select_args *a)
-{
-    int status;
-    size_t i;
-    json_t *id;
-    json_t *ids = ctl_queue_ids(ctl, NULL, a, &status);
-    if (ids != NULL && a->dry_run)
-        json_array_foreach(ids, i, id)
-            puts(json_string_value(id));
-    else if (ids != NULL)
-        status = flush_ids(ctl, ids);
-    json_decref(ids);
-    return status;
-}
-
-int ctl_queue_cmd_flush(struct ctl *ctl, int argc, char **argv)
-{
-    static const char usage[] = "usage: queue flush [-n] [ID... | -s NEXTHOP | SELECTION]";
-    struct select_args a;
-    if (select_args_parse(&a, argc, argv, SEL_SITE | SEL_DRY_RUN, 0) != 0)
-        return usage_error(usage);
-    const char *site = flush_site(&a);
-    int status = a.is_stdin ? usage_error(usage) : ctl_open(ctl, false);
-    if (status == 0 && site != NULL && !a.dry_run)
-        status = ctl_simple(ctl, json_pack("{s:s, s:s}", "op", "queue-flush", "site", site), NULL);
-    else if (status == 0 && !a.dry_run && is_nothing_said(&a))
-        status = ctl_simple(ctl, json_pack("{s:s}", "op", "queue-flush"), NULL);
-    else if (status == 0) {
-        a.all = a.all || is_nothing_said(&a);
-        status = flush_selected(ctl, &a);
-    }
     select_args_free(&a);
     return status;
 }
@@ -446,46 +319,71 @@ static bool print_deleted_json(void *arg, json_t *j)
     return !ferror(stdout);
 }
 
-static int deleted_online(struct ctl *ctl, json_t *select, bool (*fn)(void *, json_t *), size_t *shown, struct err *e)
+struct deleted_run {
+    struct ctl *ctl;
+    struct queue_offline *off;
+    bool (*fn)(void *, json_t *);
+    size_t shown;
+};
+
+static int deleted_online(struct deleted_run *r, json_t *select, struct err *e)
 {
     bool is_last = false;
-    int status = ctl_request(&ctl->conn, json_pack("{s:s, s:O}", "op", "queue-deleted", "select", select), e) ? 0 : EX_TEMPFAIL;
-    while (status == 0 && !is_last) {
-        json_t *j = ctl_answer(&ctl->conn, &is_last, e);
+    int status = ctl_request(&r->ctl->conn, json_pack("{s:s, s:O}", "op", "queue-deleted", "select", select), e) ? 0 : EX_TEMPFAIL;
+    while (status == 0 && !is_last && !ferror(stdout)) {
+        json_t *j = ctl_answer(&r->ctl->conn, &is_last, e);
         if (j == NULL)
             status = EX_TEMPFAIL;
         else if (is_last)
             status = ctl_status_of(j, e);
         else
-            fn(shown, j);
+            r->fn(&r->shown, j);
         json_decref(j);
     }
     return status;
 }
 
+static int deleted_selected(struct deleted_run *r, json_t *select)
+{
+    struct err e = ERR_INIT;
+    int status = r->off == NULL ? deleted_online(r, select, &e) : queue_offline_deleted(r->off, select, r->fn, &r->shown, &e);
+    if (status != 0)
+        ctl_complain("%s", e.text);
+    return status;
+}
+
+static int deleted_batch(void *arg, json_t *batch)
+{
+    json_t *select = json_pack("{s:O}", "id", batch);
+    int status = deleted_selected(arg, select);
+    json_decref(select);
+    return status;
+}
+
 int ctl_queue_cmd_deleted(struct ctl *ctl, int argc, char **argv)
 {
-    struct queue_offline *off = NULL;
+    struct deleted_run r = { .ctl = ctl };
     struct select_args a;
-    struct err e = ERR_INIT;
-    size_t shown = 0;
     if (select_args_parse(&a, argc, argv, SEL_JSON, 0) != 0)
-        return usage_error("usage: queue deleted [-j] [ID...] [SELECTION]");
-    bool (*fn)(void *, json_t *) = a.json ? print_deleted_json : print_deleted;
-    json_t *select = selection_of(&a);
-    int status = a.is_stdin ? usage_error("queue deleted reads no ids from standard input") : ctl_queue_open(ctl, &off);
-    if (status == 0) {
-        status = off == NULL ? deleted_online(ctl, a.select, fn, &shown, &e) : queue_offline_deleted(off, a.select, fn, &shown, &e);
-        if (status != 0)
-            ctl_complain("%s", e.text);
-        else if (shown == 0 && select != NULL) {
-            ctl_complain("no deleted message matches");
-            status = 1;
-        } else if (shown == 0 && !a.json) {
-            puts("Nothing can be restored");
-        }
+        return usage_error("usage: queue deleted [-j] [ID... | -] [SELECTION]");
+    r.fn = a.json ? print_deleted_json : print_deleted;
+    bool everything = select_args_is_empty(&a), has_ids = a.is_stdin || (!select_args_has_options(&a) && json_array_size(a.ids) > 0);
+    select_args_read_stdin(&a);
+    int status = ctl_queue_open(ctl, &r.off);
+    if (status == 0 && has_ids) {
+        json_t *ids = select_ids_told(a.ids);
+        status = select_each_batch(ids, IDS_PER_REQUEST, deleted_batch, &r);
+        json_decref(ids);
+    } else if (status == 0) {
+        status = deleted_selected(&r, a.select);
     }
-    queue_offline_close(&off);
+    if (status == 0 && r.shown == 0 && !everything && !a.all) {
+        ctl_complain("no deleted message matches");
+        status = 1;
+    } else if (status == 0 && r.shown == 0 && !a.json) {
+        puts("Nothing can be restored");
+    }
+    queue_offline_close(&r.off);
     select_args_free(&a);
     return status;
 }

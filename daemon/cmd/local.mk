@@ -27,6 +27,8 @@ posthousectl_SOURCES = \
 	daemon/cmd/cmd_export.c \
 	daemon/cmd/cmd_map.c daemon/cmd/cmd_map.h \
 	daemon/cmd/cmd_pause.c \
+	daemon/cmd/cmd_cat.c \
+	daemon/cmd/cmd_flush.c \
 	daemon/cmd/cmd_queue.c \
 	daemon/cmd/cmd_tables.c \
 	daemon/cmd/cmd_restrictions.c \

@@ -9,8 +9,10 @@
 #include <errno.h>
 #include <getopt.h>
 #include <locale.h>
+#include <poll.h>
 #include <signal.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 #include "common/base/mem.h"
 #include "common/conf/conf_internal.h"
@@ -20,22 +22,22 @@
 static void usage(FILE *to)
 {
     fputs("usage: posthousectl [-c DIR] COMMAND ...\n"
-          "  queue list [-j] [SELECTION]  what is queued (mailq)\n"
-          "  queue show [-j] ID... | SELECTION  envelope, state and history of every recipient\n"
-          "  queue cat ID... | SELECTION  the message itself\n"
-          "  queue flush [ID... | -s NEXTHOP | SELECTION]  try now\n"
-          "  queue hold|release|delete|requeue|expire [-n] ID... | - | ALL | SELECTION\n"
-          "  queue readdress [-n] OLD NEW [ID... | SELECTION]\n"
+          "  queue list [-j] [ID... | - | SELECTION]  what is queued (mailq)\n"
+          "  queue show [-j] ID... | - | SELECTION  envelope, state and history of every recipient\n"
+          "  queue cat [-j] ID... | - | SELECTION  the message itself\n"
+          "  queue flush [-j] [-n] [ID... | - | -s NEXTHOP | SELECTION]  try now\n"
+          "  queue hold|release|delete|requeue|expire [-j] [-n] ID... | - | ALL | SELECTION\n"
+          "  queue readdress [-j] [-n] OLD NEW [ID... | SELECTION]\n"
           "  queue deleted [-j] [SELECTION]; queue undelete ID... | ALL | SELECTION\n"
-          "  queue export DIRECTORY ID... | ALL | SELECTION   a file each, with its envelope\n"
-          "  queue import [--sender A] [--recipient A]... [-t] FILE...\n"
+          "  queue export [-j] DIRECTORY ID... | ALL | SELECTION   a file each, with its envelope\n"
+          "  queue import [-j] [-n] [--sender A] [--recipient A]... [-t] FILE...\n"
           "  queue sql [-j] [--time-limit SECONDS] 'SELECT ...' | -   (posthouse-index(5))\n"
           "  queue stats [-j] [--top N]   by destination, sender domain, reason and age; rates\n"
-          "  queue pause [-j] | --destination NEXTHOP | --transport NAME\n"
-          "  queue resume --destination NEXTHOP | --transport NAME | --all\n"
+          "  queue pause [-j] [--destination NEXTHOP | --transport NAME]\n"
+          "  queue resume [-j] --destination NEXTHOP | --transport NAME | --all\n"
           "  queue check [-j] [-v]        verify the spool's files and compare them\n"
           "  queue compact [-j] [-v]      give disk space back now\n"
-          "  queue rebuild [-v] [--at-start]  make the index anew from the journal\n"
+          "  queue rebuild [-j] [-v] [--at-start]  make the index anew from the journal\n"
           "  explain [-j] --client ADDRESS [--helo N] [--from A] [--to A]... | --from-log ID   what would become of it, and why\n"
           "  tables [-j]                  how often each lookup table was asked, and with what outcome\n"
           "  restrictions [-j] [--never]  how often each restriction was evaluated and matched\n"
@@ -135,12 +137,17 @@ static const struct {
     { "map", ctl_cmd_map },       { "verify", ctl_cmd_verify },
 };
 
-/* What was printed must have arrived. */
+/* What was printed must have arrived. Who has seen enough, as head(1), need not hear of it. */
 static int ended(int status)
 {
-    if (fflush(stdout) == 0 || status != 0)
+    bool was_bad = ferror(stdout) != 0;
+    errno = 0;
+    if ((fflush(stdout) == 0 && !was_bad) || status != 0)
         return status;
-    ctl_complain("standard output: %s", strerror(errno));
+    struct pollfd p = { .fd = STDOUT_FILENO };
+    bool is_closed = poll(&p, 1, 0) == 1 && (p.revents & POLLERR);
+    if (!is_closed)
+        ctl_complain("standard output: %s", errno != 0 ? strerror(errno) : "not everything could be written");
     return EX_IOERR;
 }
 

@@ -35,7 +35,7 @@ static int open_files(struct ctl *ctl, struct query_source *s)
     if (s->q == NULL) {
         ctl_complain("posthoused is not running (nobody listens on %s), and the files cannot be read: %s",
                      conf_global(ctl->conf)->control_socket, e.text);
-        return EX_UNAVAILABLE;
+        return EX_NOINPUT;
     }
     ctl_complain("posthoused is not running: reading the files in %s", conf_global(ctl->conf)->queue_directory);
     return 0;

@@ -166,7 +166,7 @@ static sqlite3_stmt *prepare(struct queue_offline *q, json_t *select, enum selec
             q->query = query_open_spool(q->spool, e);
         if (q->query != NULL && selection_set_active(q->query, NULL, 0, e)) {
             enum query_status k = selection_prepare(s, q->query, of, columns, clock_wall_us(), &st, e);
-            *status = k == QUERY_OK ? 0 : k == QUERY_BAD || k == QUERY_DENIED ? EX_USAGE : EX_IOERR;
+            *status = k == QUERY_OK ? 0 : k == QUERY_BAD ? EX_DATAERR : k == QUERY_DENIED ? EX_NOPERM : EX_IOERR;
         }
     }
     selection_free(&s);

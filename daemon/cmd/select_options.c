@@ -4,6 +4,7 @@
 #include <sysexits.h>
 
 #include "common/base/mem.h"
+#include "queue/qid.h"
 #include "queue/select.h"
 
 enum { OPT_SELECT = 1000, OPT_FINAL = 2000 };
@@ -30,6 +31,55 @@ void select_args_add(struct select_args *a, const char *name, const char *value)
         json_object_set_new(a->select, name, list);
     }
     json_array_append_new(list, json_string(value));
+}
+
+bool select_args_is_empty(const struct select_args *a)
+{
+    return !a->all && !a->is_stdin && !select_args_has_options(a) && json_array_size(a->ids) == 0;
+}
+
+void select_args_read_stdin(struct select_args *a)
+{
+    char *line = NULL;
+    size_t cap = 0;
+    ssize_t n;
+    while (a->is_stdin && (n = getline(&line, &cap, stdin)) >= 0) {
+        struct span s = span_trim(span_of(line, (size_t)n));
+        json_t *id = s.n > 0 && s.n <= ID_BYTES_MAX ? json_stringn(s.p, s.n) : NULL;
+        if (id != NULL)
+            json_array_append_new(a->ids, id);
+        else if (s.n > 0)
+            ctl_complain("no message with queue id %.*s", s.n > 64 ? 64 : (int)s.n, s.p);
+    }
+    free(line);
+}
+
+json_t *select_ids_told(const json_t *ids)
+{
+    json_t *good = json_array(), *id;
+    uint64_t number;
+    size_t i;
+    json_array_foreach(ids, i, id) {
+        if (qid_parse(span_cstr(json_string_value(id)), &number))
+            json_array_append(good, id);
+        else
+            ctl_complain("no message with queue id %.64s", json_string_value(id));
+    }
+    return good;
+}
+
+int select_each_batch(const json_t *ids, size_t size, int (*fn)(void *arg, json_t *batch), void *arg)
+{
+    size_t n = json_array_size(ids);
+    int status = 0;
+    for (size_t at = 0; at < n && status == 0;) {
+        json_t *batch = json_array();
+        for (size_t i = 0; i < size && at < n; i++, at++)
+            json_array_append(batch, json_array_get(ids, at));
+        status = fn(arg, batch);
+        json_decref(batch);
+    }
+    return status;
 }
 
 static void fill_options(struct option *o, unsigned accepted)

@@ -33,6 +33,14 @@ struct select_args {
  */
 int select_args_parse(struct select_args *a, int argc, char **argv, unsigned accepted, int skip) MUST_CHECK;
 void select_args_free(struct select_args *a);
+/* Appends the ids of standard input, one a line, when "-" was given. What cannot be one is told and left out. */
+void select_args_read_stdin(struct select_args *a);
+/* Nothing says which messages. */
+bool select_args_is_empty(const struct select_args *a);
+/* Those texts that can be queue ids; the others are told: no message has them. A new array. */
+json_t *select_ids_told(const json_t *ids);
+/* Calls fn with `ids` (texts), `size` at a time, until it returns another status than 0, which is returned. */
+int select_each_batch(const json_t *ids, size_t size, int (*fn)(void *arg, json_t *batch), void *arg) MUST_CHECK;
 /* Some option was given. */
 bool select_args_has_options(const struct select_args *a);
 /* Appends a value to an option. */

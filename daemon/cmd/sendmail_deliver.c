@@ -122,7 +122,7 @@ static int compose_and_send(struct letter *l)
     l->s.is_8bitmime = sm->o.is_8bitmime;
     l->s.is_smtputf8 = sm->o.is_smtputf8;
     l->s.time_us = clock_wall_us();
-    status = submit_message(sm->p->queue_directory, &l->s, &l->in, &e);
+    status = submit_message(sm->p->queue_directory, &l->s, &l->in, NULL, &e);
     return status != 0 ? sendmail_fail(sm, status, "%s", e.text) : 0;
 }
 

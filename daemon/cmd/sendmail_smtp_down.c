@@ -213,7 +213,7 @@ static void store(struct session *x, struct mail_input *in)
 {
     struct err e = ERR_INIT;
     x->s.time_us = clock_wall_us();
-    if (submit_message(x->p->queue_directory, &x->s, in, &e) == 0) {
+    if (submit_message(x->p->queue_directory, &x->s, in, NULL, &e) == 0) {
         reply("250 2.0.0 Ok: queued for the mail system, which is not running");
     } else {
         sendmail_fail(x->sm, 0, "%s", e.text);

@@ -84,7 +84,7 @@ static int post(struct report *r)
     FILE *f = fmemopen(r->text.p, r->text.n, "r");
     if (f == NULL)
         return sendmail_fail(r->sm, EX_OSERR, "no memory");
-    int status = mail_input_read(&in, f, true, 0, &e) == INPUT_OK ? submit_message(r->sm->p->queue_directory, &s, &in, &e) : EX_TEMPFAIL;
+    int status = mail_input_read(&in, f, true, 0, &e) == INPUT_OK ? submit_message(r->sm->p->queue_directory, &s, &in, NULL, &e) : EX_TEMPFAIL;
     fclose(f);
     mail_input_free(&in);
     return status != 0 ? sendmail_fail(r->sm, status, "%s", e.text) : 0;

@@ -39,7 +39,7 @@ static int early_answer(struct ctl_conn *c, struct err *e)
     return status == 0 || status == EX_TEMPFAIL ? SUBMIT_USE_FILE : status;
 }
 
-int submit_to_daemon(const char *queue_dir, const struct submission *s, struct mail_input *in, struct err *e)
+int submit_to_daemon(const char *queue_dir, const struct submission *s, struct mail_input *in, char **queue_id, struct err *e)
 {
     struct ctl_conn c;
     char *path = xasprintf("%s/public/submit", queue_dir);
@@ -59,6 +59,9 @@ int submit_to_daemon(const char *queue_dir, const struct submission *s, struct m
         else if (last == NULL)
             err_prefix(e, "the message was sent and not answered, it may or may not be queued");
     }
+    const char *id = json_string_value(json_object_get(last, "queue_id"));
+    if (status == 0 && queue_id != NULL && id != NULL)
+        *queue_id = xstrdup(id);
     json_decref(last);
     ctl_disconnect(&c);
     return status;
@@ -138,11 +141,13 @@ out:
     return status;
 }
 
-int submit_message(const char *queue_dir, struct submission *s, struct mail_input *in, struct err *e)
+int submit_message(const char *queue_dir, struct submission *s, struct mail_input *in, char **queue_id, struct err *e)
 {
     struct err why = ERR_INIT;
+    if (queue_id != NULL)
+        *queue_id = NULL;
     s->content_bytes = in->bytes;
-    int status = submit_to_daemon(queue_dir, s, in, &why);
+    int status = submit_to_daemon(queue_dir, s, in, queue_id, &why);
     if (status == SUBMIT_USE_FILE)
         return submit_to_maildrop(queue_dir, s, in, e);
     if (status != 0 && e != NULL)

@@ -15,9 +15,12 @@
 #include "daemon/cmd/mail_input.h"
 #include "daemon/control/submission.h"
 
-/* 0, or an exit status with *e. Sets s->content_bytes. queue_dir: queue_directory. */
-int submit_message(const char *queue_dir, struct submission *s, struct mail_input *in, struct err *e) MUST_CHECK;
+/*
+ * 0, or an exit status with *e. Sets s->content_bytes. queue_dir: queue_directory. *queue_id (may be NULL): owned text, or
+ * NULL when the message waits in maildrop/, where it has none yet.
+ */
+int submit_message(const char *queue_dir, struct submission *s, struct mail_input *in, char **queue_id, struct err *e) MUST_CHECK;
 /* The two ways, for tests. submit_to_daemon() returns SUBMIT_USE_FILE when the file is to be used. */
 #define SUBMIT_USE_FILE (-1)
-int submit_to_daemon(const char *queue_dir, const struct submission *s, struct mail_input *in, struct err *e) MUST_CHECK;
+int submit_to_daemon(const char *queue_dir, const struct submission *s, struct mail_input *in, char **queue_id, struct err *e) MUST_CHECK;
 int submit_to_maildrop(const char *queue_dir, const struct submission *s, struct mail_input *in, struct err *e) MUST_CHECK;

@@ -161,15 +161,44 @@ static bool flush_ids(struct ctl_client *cl, json_t *list)
     return ok && ctl_ok(cl, json_pack("{s:I}", "done", (json_int_t)done));
 }
 
+/* All next hops with mail that `site` means, as in a selection. False: there is none. What cannot be found out counts as one. */
+static bool flush_forms(struct ctl_client *cl, struct span site)
+{
+    struct err e = ERR_INIT;
+    sqlite3_stmt *st = NULL;
+    enum query_status k = QUERY_FAILED;
+    bool any = false;
+    struct query *q = ctl_query(cl, true, &e);
+    if (q != NULL)
+        k = query_prepare(q, SPAN_LIT("SELECT DISTINCT nexthop FROM recipients WHERE state <> 2"), &st, &e);
+    while (st != NULL && (k = query_step(q, st, &e)) == QUERY_ROW) {
+        struct span nexthop = query_column(st, 0);
+        if (!select_is_destination(site, nexthop))
+            continue;
+        any = true;
+        sched_flush_nexthop(cl->c->o.sched, nexthop);
+    }
+    sqlite3_finalize(st);
+    query_close(&q);
+    if (!any) /* in memory there may be what the index does not know */
+        sched_flush_nexthop(cl->c->o.sched, site);
+    return any || k != QUERY_OK;
+}
+
 bool ctl_queue_flush(struct ctl_client *cl, json_t *request)
 {
     json_t *ids = json_object_get(request, "ids");
     const char *site = json_string_value(json_object_get(request, "site"));
     if (ids != NULL)
         return flush_ids(cl, ids);
-    if (site != NULL)
-        sched_flush_nexthop(cl->c->o.sched, span_cstr(site));
-    else
+    if (site == NULL) {
         sched_flush_all(cl->c->o.sched);
-    return ctl_ok(cl, NULL);
+        return ctl_ok(cl, NULL);
+    }
+    bool waits = true;
+    if (cl->peer.is_owner)
+        waits = flush_forms(cl, span_cstr(site));
+    else /* others cannot have the index flushed */
+        sched_flush_nexthop(cl->c->o.sched, span_cstr(site));
+    return ctl_ok(cl, json_pack("{s:b}", "waits", waits));
 }

@@ -52,8 +52,9 @@ int ctl_query_exit(enum query_status k)
     case QUERY_OK:
         return 0;
     case QUERY_BAD:
+        return EX_DATAERR;
     case QUERY_DENIED:
-        return EX_USAGE;
+        return EX_NOPERM;
     case QUERY_TIMEOUT:
     case QUERY_INTERRUPTED:
         return EX_TEMPFAIL;

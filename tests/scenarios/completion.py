@@ -31,7 +31,7 @@ def complete(line):
 def test_without_a_queue():
     if shutil.which("bash") is None:
         raise cases.Skip("there is no bash")
-    assert complete("posthousectl ") == ["queue", "status", "restrictions", "explain", "reload", "stop", "check", "conf", "map", "verify", "-c", "--help", "--version"]
+    assert complete("posthousectl ") == ["queue", "status", "tables", "restrictions", "explain", "reload", "stop", "check", "conf", "map", "verify", "-c", "--help", "--version"]
     assert complete("posthousectl re") == ["restrictions", "reload"]
     assert complete("posthousectl explain --client 192.0.2.1 --h") == ["--helo"] and complete("posthousectl explain --helo ") == []
     assert complete("posthousectl queue re") == ["release", "requeue", "readdress", "resume", "rebuild"]
@@ -54,6 +54,9 @@ def test_every_verb_is_known():
     have = set(re.search(r"usage: queue (\S+)", usage)[1].split("|"))
     assert set(complete("posthousectl queue ")) == have, set(complete("posthousectl queue ")) ^ have
     helped = subprocess.run([str(BUILD / "posthousectl"), "--help"], capture_output=True, text=True, timeout=60).stdout
+    commands = set(re.findall(r"^  ([a-z]+) ", helped, re.M))
+    offered = {c for c in complete("posthousectl ") if not c.startswith("-")}
+    assert offered == commands, offered ^ commands
     for verb in have:
         assert re.search(rf"\b{verb}\b", helped), f"--help does not mention {verb}"
 

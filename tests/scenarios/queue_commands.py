@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """posthousectl: the queue and the daemon, while it runs and while it does not."""
+import base64
 import json
 import os
 import re
 import socket
+import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import cases
-from hub import Hub, wait_for
+from hub import BUILD, Hub, wait_for
 from sink import Sink
 
 LATER = {"relay_domains": "later.example", "transport_maps": "inline:{ { later.example = retry:4.7.0 come back later } }"}
@@ -151,11 +153,22 @@ def test_all():
 
 def test_unknown_ids():
     with Hub(LATER) as hub:
-        for verb in ("show", "cat", "hold", "release", "delete", "requeue", "flush"):
+        verbs = ["list", "show", "cat", "hold", "release", "delete", "requeue", "expire", "flush", "undelete", "deleted"]
+        for verb in verbs:
             for bad in ("F00D", "no-such-id", "x" * 300):
                 r = hub.ctl("queue", verb, bad, check=False)
-                assert r.returncode == 1 and bad[:64] in r.stderr, (verb, r)
+                assert r.returncode == 1 and (bad[:64] in r.stderr or verb == "deleted"), (verb, r)
+        for verb in [*verbs, f"export {hub.dir}", "readdress a@b.example c@d.example"]:
+            for text, words in (("", "standard input has no queue id"), ("\n \n", "no queue id"), ("F00D\n" + "y" * 1000 + "\n", "yyyy")):
+                r = hub.ctl("queue", *verb.split(), "-", stdin=text, check=False)
+                assert r.returncode == 1 and (words in r.stderr or verb == "deleted"), (verb, text, r)
         qid = queue_one(hub)
+        for verb in ("list", "show", "cat"):
+            r = hub.ctl("queue", verb, "no-such-id", qid, "F00D")
+            by_stdin = hub.ctl("queue", verb, "-", stdin=f"no-such-id\n{qid}\nF00D\n")
+            assert qid in r.stdout and r.stderr.count("no message with queue id") == 2, (verb, r)
+            assert (by_stdin.stdout, by_stdin.stderr) == (r.stdout, r.stderr), (verb, by_stdin)
+        assert hub.ctl("queue", "flush", "-n", "-", stdin=qid).stdout == f"{qid}\n"
         r = hub.ctl("queue", "hold", "F00D", qid, check=False)
         assert r.returncode == 0 and "F00D: no such message" in r.stderr, r
 
@@ -163,9 +176,63 @@ def test_unknown_ids():
 def test_usage():
     with Hub() as hub:
         for args in ([], ["queue"], ["queue", "dance"], ["dance"], ["queue", "hold"], ["queue", "hold", "-x"], ["queue", "cat"],
-                     ["queue", "list", "x"], ["queue", "flush", "-s", "a", "b"], ["status", "-x"], ["stop", "now"], ["-x"]):
+                     ["queue", "list", "-x"], ["queue", "flush", "-s", "a", "b"], ["status", "-x"], ["stop", "now"], ["-x"]):
             r = hub.ctl(*args, check=False)
             assert r.returncode == 64 and r.stderr, (args, r)
+
+
+def test_json_of_every_command():
+    """-j: each line an object, with the members that the manual names."""
+    def lines(*args, **kw):
+        return [json.loads(line) for line in hub.ctl("queue", *args, **kw).stdout.splitlines()]
+    with Hub(LATER) as hub:
+        a = queue_one(hub, body=b"Subject: x\n\ncaf\xc3\xa9\n")
+        b = queue_one(hub, body=b"Subject: x\n\ncaf\xe9\n")
+        both = [{"queue_id": a, "result": "done"}, {"queue_id": b, "result": "done"}]
+        text, raw = lines("cat", "-j", a, b)
+        assert text["queue_id"] == a and text["content"] == hub.ctl("queue", "cat", a).stdout, text
+        assert base64.b64decode(raw["content_base64"]) == hub.ctl("queue", "cat", b, text=False).stdout, raw
+        assert lines("flush", "-j", a, b) == both and lines("flush", "-j") == [{"result": "done"}]
+        assert lines("flush", "-j", "F00D", check=False) == [{"queue_id": "F00D", "result": "missing"}]
+        assert lines("flush", "-j", "-n", "--sender", "joe@*") == [{"queue_id": i, "result": "selected"} for i in (a, b)]
+        site = json.loads(hub.ctl("queue", "show", "-j", a).stdout)["recipients"][0]["nexthop"]
+        assert lines("flush", "-j", "-s", site) == [{"result": "done"}]
+        for verb in ("hold", "release", "requeue", "delete", "undelete"):
+            assert lines(verb, "-j", a, b) == both, verb
+        out = hub.dir / "out"
+        out.mkdir(mode=0o777)
+        assert lines("export", "-j", str(out), a) == [{"queue_id": a, "file": f"{out}/{a}.eml"}]
+        plain = hub.dir / "plain.eml"
+        plain.write_text("Subject: plain\nTo: u@later.example\n\nhello\n")
+        before = len(hub.queue())
+        files = [str(out / f"{a}.eml"), str(plain)]
+        assert lines("import", "-j", "-n", "-t", *files) == [{"file": f, "result": "selected"} for f in files]
+        assert lines("import", "-j", "--dry-run", str(hub.dir / "etc" / "main.cf"), check=False) == [] and len(hub.queue()) == before
+        new = lines("import", "-j", "-t", *files)
+        assert [m["file"] for m in new] == files and len(hub.queue()) == before + 2
+        assert {m["queue_id"] for m in new} <= {m["queue_id"] for m in hub.queue()}
+        what = {"kind": "transport", "name": "smtp"}
+        assert lines("pause", "-j", "--transport", "smtp") == [{**what, "result": "done"}]
+        assert [{k: p[k] for k in what} for p in lines("pause", "-j")] == [what]
+        assert lines("resume", "-j", "--all") == [{**what, "result": "done"}]
+
+
+def test_output_that_goes_nowhere():
+    """A full disk behind standard output is told; a reader that has seen enough is not."""
+    with Hub(LATER) as hub:
+        qid = queue_one(hub)
+        commands = [["queue", "list"], ["queue", "list", "-j"], ["queue", "show", qid], ["queue", "cat", "-j", qid], ["queue", "hold", "-n", "ALL"],
+                    ["queue", "sql", "SELECT 1"], ["queue", "stats", "-j"], ["status", "-j"]]
+        for args in commands:
+            command = [str(BUILD / "posthousectl"), "-c", str(hub.dir / "etc"), *args]
+            with open("/dev/full", "w") as full:
+                r = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, env=hub.env)
+            assert r.returncode == 74 and "standard output" in r.stderr, (args, r)
+            here, there = os.pipe()
+            os.close(here)
+            r = subprocess.run(command, stdout=there, stderr=subprocess.PIPE, text=True, timeout=60, env=hub.env)
+            os.close(there)
+            assert r.returncode == 74 and "standard output" not in r.stderr, (args, r)
 
 
 def test_daemon_not_running():

@@ -147,9 +147,14 @@ def test_deliver_one_destination_now():
             n = 2 if where == "memory" else 3
             assert tries == {"u@a.example": 1, "v@a.example": 1, "u@b.example": n, "v@b.example": n}, tries
         b.on.clear()
+        r = hub.ctl("queue", "flush", "-s", "nobody.example", check=False)
+        assert r.returncode == 1 and "no mail waits for nobody.example" in r.stderr, r
         hub.ctl("queue", "flush", "-s", f"[127.0.0.1]:{b.port}")
         wait_for("b's mail", lambda: len(b.mails) == 2)
         hub.wait_queue(["u@a.example", "v@a.example"])
+        a.on.clear()
+        hub.ctl("queue", "flush", "--destination", "127.0.0.1")  # a host alone means it with brackets and port too
+        wait_for("a's mail", lambda: len(a.mails) == 2)
 
 
 def test_bad_input():
@@ -160,6 +165,8 @@ def test_bad_input():
             assert r.returncode == 64 and "usage" in r.stderr, (args, r)
         r = hub.ctl("queue", "pause", "--transport", "pigeon", check=False)
         assert r.returncode == 65 and 'no transport "pigeon"' in r.stderr, r
+        r = hub.ctl("queue", "pause", "--destination", "*.example", check=False)
+        assert r.returncode == 65 and "is a pattern" in r.stderr, r
         r = hub.ctl("queue", "resume", "--destination", "x.example", check=False)
         assert r.returncode == 1 and "is not paused" in r.stderr, r
         for bad in ("", " x", "a\nb", "x" * 2000):

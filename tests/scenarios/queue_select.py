@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
@@ -95,15 +96,19 @@ def test_each_option_selects():
 def test_wrong_selections():
     with World() as hub:
         a = put(hub, "ann@example.org", "u@later.example")
+        wrong_sql = [(["--where", "nonsense = 1"], 65, "no such column: nonsense"), (["--where", "id = (DELETE FROM messages)"], 65, "syntax error"),
+                     (["--where", "load_extension('x')"], 77, "only reading")]
         bad = [(["--older", "soon"], "expected an age"), (["--larger", "big"], "expected a size"), (["--code", "99"], "expected a status"),
                (["--state", "frozen"], "expected active"), (["--colour", "red"], "unrecognized option"), (["--sender"], "requires an argument"),
-               (["--where", "nonsense = 1"], "no such column: nonsense"), (["--where", "1; DELETE FROM messages"], "one SQL condition"),
-               (["--where", "id = (DELETE FROM messages)"], "syntax error"), (["--where", "load_extension('x')"], "only reading"),
+               (["--where", "1; DELETE FROM messages"], "one SQL condition"),
                (["x!", "--sender", "a@b"], "expected a queue id"), (["ALL", "--sender", "a@b"], "ALL stands alone")]
         for verb in ("list", "hold", "delete", "show"):
             for sel, text in bad:
                 r = hub.ctl("queue", verb, *sel, check=False)
                 assert r.returncode == 64 and text in r.stderr, (verb, sel, r)
+            for sel, status, text in wrong_sql:
+                r = hub.ctl("queue", verb, *sel, check=False)
+                assert r.returncode == status and text in r.stderr, (verb, sel, r)
         for args in (["queue", "readdress"], ["queue", "readdress", "a@b.example"], ["queue", "readdress", "nonsense", "a@b.example"],
                      ["queue", "readdress", "@a.example", "x@b.example"], ["queue", "undelete"], ["queue", "expire"]):
             r = hub.ctl(*args, check=False)
@@ -113,6 +118,9 @@ def test_wrong_selections():
             assert r.returncode == 1 and "matches" in r.stderr, (verb, r)
         assert names(hub) == {a: "deferred"}
         hub.stop()
+        for sel, status, text in wrong_sql:  # also of the files
+            r = hub.ctl("queue", "list", *sel, check=False)
+            assert r.returncode == status and text in r.stderr, (sel, r)
         for verb in ("hold", "delete", "undelete", "flush"):
             r = hub.ctl("queue", verb, a, check=False)
             assert r.returncode == 69 and "nobody listens" in r.stderr or "not running" in r.stderr, (verb, r)
@@ -271,6 +279,28 @@ def test_readdress():
         assert sent == ["done@good.example", "new@good.example", "x@good.example"], sent
         r = hub.ctl("queue", "readdress", "u@later.example", "z@good.example", a, check=False)
         assert r.returncode == 1 and "no such recipient" in r.stderr, r
+
+
+def test_what_is_being_delivered():
+    """A deletion waits for the end of the attempt; readdressing does not, and its exit status says so."""
+    with World() as hub:
+        go = threading.Event()
+        usual = hub.sink.on["RCPT"]
+        hub.sink.on["RCPT"] = lambda s, arg: go.wait(60) and "450 4.7.0 later" if "slow@good" in arg else usual(s, arg)
+        try:
+            with hub.client() as c:
+                a = c.send_mail("ann@example.org", ["slow@good.example"], b"Subject: x\r\n\r\nhi\r\n")
+            wait_for("the attempt", lambda: show(hub, a)["recipients"][0].get("wait") == "delivery")
+            r = hub.ctl("queue", "readdress", "slow@good.example", "new@good.example", check=False)
+            assert r.returncode == 75 and "try again" in r.stderr and "0 messages readdressed" in r.stderr, r
+            r = hub.ctl("queue", "readdress", "-j", "@good.example", "@later.example", a, check=False)
+            assert r.returncode == 75 and json.loads(r.stdout) == {"queue_id": a, "result": "busy"}, r
+            r = hub.ctl("queue", "delete", a)
+            assert "takes effect after the attempt" in r.stderr and ids(hub) == [a], r
+        finally:
+            go.set()
+        wait_for("its end", lambda: not ids(hub))
+        assert json.loads(hub.ctl("queue", "deleted", "-j").stdout)["recipients"] == ["slow@good.example"]
 
 
 def test_readdressed_recipient_bounces_with_its_origin():

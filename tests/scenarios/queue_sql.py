@@ -78,7 +78,8 @@ def test_sql_without_daemon():
         db.commit()
         db.close()
         r = sql(hub, "SELECT 1", check=False)
-        assert r.returncode == 69 and "schema version 77" in r.stderr, r
+        assert r.returncode == 66 and "schema version 77" in r.stderr and "queue rebuild" in r.stderr, r
+        assert hub.ctl("queue", "list", check=False).returncode == 66
 
 
 def test_wrong_schema_beside_daemon():

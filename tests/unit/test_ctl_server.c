@@ -70,7 +70,7 @@ static void submit_sample(struct fixture *f)
     struct mail_input in;
     struct err e = ERR_INIT;
     struct submission s = sample(&in, "Subject: x\n\nhello\n");
-    int status = submit_to_daemon(f->spool_dir, &s, &in, &e);
+    int status = submit_to_daemon(f->spool_dir, &s, &in, NULL, &e);
     if (status != 0)
         fail_msg("status %d: %s", status, e.text);
     mail_input_free(&in);
@@ -224,7 +224,7 @@ static void test_submission_refused(void **state)
     memset(big, 'y', 300000);
     buf_puts(&in.head, big);
     in.bytes = s.content_bytes = in.head.n;
-    assert_int_equal(submit_to_daemon(f->spool_dir, &s, &in, &e), EX_DATAERR);
+    assert_int_equal(submit_to_daemon(f->spool_dir, &s, &in, NULL, &e), EX_DATAERR);
     assert_non_null(strstr(e.text, "message_size_limit"));
     mail_input_free(&in);
     free(big);
@@ -314,8 +314,8 @@ static void test_daemon_down(void **state)
     assert_int_equal(ctl_connect(f->socket, &k, &e), CTL_CONNECT_DOWN);
     assert_non_null(strstr(e.text, f->socket));
     struct submission s = sample(&in, "Subject: x\n\nhello\n");
-    assert_int_equal(submit_to_daemon(f->spool_dir, &s, &in, &e), SUBMIT_USE_FILE);
-    assert_int_equal(submit_message(f->spool_dir, &s, &in, &e), 0);
+    assert_int_equal(submit_to_daemon(f->spool_dir, &s, &in, NULL, &e), SUBMIT_USE_FILE);
+    assert_int_equal(submit_message(f->spool_dir, &s, &in, NULL, &e), 0);
     assert_int_equal(count_files(f, "maildrop", NULL), 1);
     mail_input_free(&in);
 }

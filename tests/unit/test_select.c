@@ -233,6 +233,19 @@ static void there_is_an_end_to_values(void **state UNUSED)
     selection_free(&s);
 }
 
+static void destinations_with_and_without_brackets(void **state UNUSED)
+{
+    static const struct { const char *value, *nexthop; bool want; } cases[] = {
+        { "mx.example", "mx.example", true }, { "MX.example", "mx.example:2525", true }, { "mx.example", "[mx.example]", true },
+        { "mx.example", "[mx.Example]:25", true }, { "mx.example", "[mx.example", false }, { "mx.example", "mx.example.org", false },
+        { "mx.example", "[mx.example.org]:25", false }, { "[mx.example]", "[mx.example]:25", false }, { "[mx.example]", "[mx.example]", true },
+        { "mx.example:25", "[mx.example]:25", false }, { "", "", true }, { "", "[x]", false }, { "mx.example", "", false }, { "*", "x", false },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+        if (select_is_destination(span_cstr(cases[i].value), span_cstr(cases[i].nexthop)) != cases[i].want)
+            fail_msg("\"%s\" and \"%s\"", cases[i].value, cases[i].nexthop);
+}
+
 static void sizes_and_ages(void **state UNUSED)
 {
     int64_t n;
@@ -251,6 +264,7 @@ int main(void)
         cmocka_unit_test(wrong_values_say_what_was_expected),
         cmocka_unit_test(there_is_an_end_to_values),
         cmocka_unit_test(sizes_and_ages),
+        cmocka_unit_test(destinations_with_and_without_brackets),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
