@@ -126,6 +126,23 @@ static bool is_frame(const struct frame_scan *s, uint64_t off, struct frame *f)
            crc32c(0, s->p + off + FRAME_HEADER_BYTES + f->meta_bytes, f->content_bytes) == f->content_crc;
 }
 
+/* The first place from there on with the mark of a frame; s->n when there is none. What was never written is most of a file. */
+static uint64_t next_mark(const struct frame_scan *s, uint64_t from)
+{
+    char mark[4];
+    frame_mark(mark, s->salt);
+    while (from < s->n && s->n - from >= FRAME_HEADER_BYTES) {
+        const char *hit = memmem(s->p + from, s->n - from, mark, sizeof mark);
+        if (hit == NULL)
+            break;
+        uint64_t at = (uint64_t)(hit - s->p);
+        from = (at + FRAME_ALIGN - 1) / FRAME_ALIGN * FRAME_ALIGN;
+        if (from == at)
+            return at;
+    }
+    return s->n;
+}
+
 enum scan_status frame_scan_next(struct frame_scan *s, struct frame *f, uint64_t *off)
 {
     *off = s->off;
@@ -136,9 +153,7 @@ enum scan_status frame_scan_next(struct frame_scan *s, struct frame *f, uint64_t
         return SCAN_FRAME;
     }
     bool begins = looks_like_frame(s, s->off, f);
-    uint64_t at = s->off;
-    while (s->n - at >= FRAME_ALIGN + FRAME_HEADER_BYTES) {
-        at += FRAME_ALIGN;
+    for (uint64_t at = s->off; (at = next_mark(s, at + FRAME_ALIGN)) < s->n;) {
         if (is_frame(s, at, f)) {
             s->off = at;
             return SCAN_GAP;

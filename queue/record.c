@@ -101,7 +101,7 @@ static uint32_t frame_crc(uint32_t meta_crc, const char head[28], uint64_t salt)
 
 void frame_seal(char out[FRAME_HEADER_BYTES], const struct frame *f, uint32_t meta_crc, uint64_t salt)
 {
-    put_u32(out, FRAME_MAGIC ^ (uint32_t)(salt >> 32));
+    frame_mark(out, salt);
     put_u32(out + 4, f->meta_bytes);
     put_u32(out + 8, f->content_bytes);
     out[12] = (char)f->kind;
@@ -110,6 +110,11 @@ void frame_seal(char out[FRAME_HEADER_BYTES], const struct frame *f, uint32_t me
     put_u64(out + 16, f->generation);
     put_u32(out + 24, f->content_crc);
     put_u32(out + 28, frame_crc(meta_crc, out, salt));
+}
+
+void frame_mark(char out[4], uint64_t salt)
+{
+    put_u32(out, FRAME_MAGIC ^ (uint32_t)(salt >> 32));
 }
 
 bool frame_parse(const char in[FRAME_HEADER_BYTES], uint64_t salt, struct frame *f)

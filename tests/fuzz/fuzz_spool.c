@@ -9,6 +9,8 @@
 #include <dirent.h>
 #include <fcntl.h>
 
+#include <sys/stat.h>
+
 #include "common/base/crc32c.h"
 #include "common/base/io.h"
 #include "queue/index.h"
@@ -18,6 +20,7 @@
 #define FILES_MAX 24
 #define MESSAGES  6
 #define LIST_MAX  64
+#define DAMAGE_REACH 1024 /* bytes behind the used ones that may be hurt; the rest is zero */
 
 enum damage { DAMAGE_XOR, DAMAGE_CUT, DAMAGE_WRITE, DAMAGE_ZERO, DAMAGE_REMOVE, DAMAGE_SEAL_FRAME, DAMAGE_SEAL_HEAD, DAMAGE_SEAL_CHECKPOINT,
               DAMAGES };
@@ -25,9 +28,11 @@ enum damage { DAMAGE_XOR, DAMAGE_CUT, DAMAGE_WRITE, DAMAGE_ZERO, DAMAGE_REMOVE, 
 struct file {
     char *name;        /* below the spool */
     struct buf bytes;  /* as it was */
-    size_t used;       /* what lies behind is zero */
+    size_t used;       /* of bytes; what lies behind is zero */
     struct buf now;
     bool is_removed;
+    bool is_hurt;      /* now differs from bytes */
+    struct stat written; /* what lies there is `bytes`, and looked so; st_nlink 0: unknown */
 };
 
 struct world {
@@ -36,6 +41,7 @@ struct world {
     size_t count;
     uint64_t ids[MESSAGES];
     bool is_alive[MESSAGES];
+    bool is_worn;  /* the spool was opened for writing since it was written */
 };
 
 /* ---- the spool as it was ---- */
@@ -121,6 +127,7 @@ static struct world *the_world(void)
     fill(w);
     read_dir(w, "");
     qsort(w->files, w->count, sizeof w->files[0], by_name);
+    w->is_worn = true;
     return w;
 }
 
@@ -203,11 +210,12 @@ static void hurt(struct world *w, struct span *in, struct outcome_of_damage *o)
     }
     /* SQLite has no checksums: only what it cannot open at all counts as none. */
     bool is_spare_index = is_below(x, "checkpoint") || (is_below(x, "index.db") && what == DAMAGE_REMOVE && strcmp(x->name, "index.db") == 0);
+    x->is_hurt = true;
     o->is_journal_hurt |= is_below(x, "journal") || is_below(x, "large");
     o->is_other_hurt |= !is_spare_index && !is_below(x, "results");
 }
 
-static void write_files(struct world *w)
+static void remove_all(const struct world *w)
 {
     DIR *d = opendir(w->f.dir);
     CHECK(d != NULL);
@@ -218,18 +226,69 @@ static void write_files(struct world *w)
         free(path);
     }
     closedir(d);
-    for (size_t i = 0; i < w->count; i++) {
-        struct file *x = &w->files[i];
-        char *path = xasprintf("%s/%s", w->f.dir, x->name), *slash = strrchr(path, '/');
+}
+
+static void write_file(struct world *w, struct file *x)
+{
+    char *path = xasprintf("%s/%s", w->f.dir, x->name), *slash = strrchr(path, '/');
+    x->written.st_nlink = 0;
+    if (x->is_removed) {
+        CHECK(unlink(path) == 0 || errno == ENOENT);
+    } else {
         *slash = '\0';
         CHECK(io_make_dirs(path, 0700));
         *slash = '/';
-        int fd = x->is_removed ? -1 : open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-        CHECK(x->is_removed || (fd >= 0 && io_write_all(fd, x->now.p, x->now.n)));
-        if (fd >= 0)
-            close(fd);
+        int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+        size_t n = x->used + DAMAGE_REACH < x->now.n ? x->used + DAMAGE_REACH : x->now.n;
+        CHECK(fd >= 0 && io_write_all(fd, x->now.p, n) && ftruncate(fd, (off_t)x->now.n) == 0);
+        CHECK(x->is_hurt || fstat(fd, &x->written) == 0);
+        close(fd);
+    }
+    free(path);
+}
+
+/* Is this file still what write_file() left? */
+static bool is_untouched(const struct world *w, const struct file *x)
+{
+    struct stat st;
+    char path[256];
+    CHECK(snprintf(path, sizeof path, "%s/%s", w->f.dir, x->name) < (int)sizeof path);
+    return x->written.st_nlink > 0 && stat(path, &st) == 0 && st.st_ino == x->written.st_ino && st.st_size == x->written.st_size &&
+           st.st_mtim.tv_sec == x->written.st_mtim.tv_sec && st.st_mtim.tv_nsec == x->written.st_mtim.tv_nsec;
+}
+
+/* A spool that was only read is not written anew, but for what was hurt. */
+static void write_files(struct world *w, bool all)
+{
+    if (all)
+        remove_all(w);
+    for (size_t i = 0; i < w->count; i++)
+        if (all || w->files[i].is_hurt || w->files[i].is_removed || !is_untouched(w, &w->files[i]))
+            write_file(w, &w->files[i]);
+}
+
+static size_t count_entries(const struct world *w)
+{
+    size_t n = 0;
+    static const char *const dirs[] = { "", "/journal", "/results", "/large" };
+    for (size_t i = 0; i < ARRAY_LEN(dirs); i++) {
+        char *path = xasprintf("%s%s", w->f.dir, dirs[i]);
+        DIR *d = opendir(path);
+        while (d != NULL && readdir(d) != NULL)
+            n++;
+        if (d != NULL)
+            closedir(d);
         free(path);
     }
+    return n;
+}
+
+/* To open a spool for reading changes nothing in it. */
+static void check_only_read(const struct world *w, size_t entries)
+{
+    CHECK(count_entries(w) == entries);
+    for (size_t i = 0; i < w->count; i++)
+        CHECK(w->files[i].is_hurt || w->files[i].is_removed || is_untouched(w, &w->files[i]));
 }
 
 /* ---- what is left ---- */
@@ -296,14 +355,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         return 0;
     uint8_t how = fuzz_byte(&in);
     for (size_t i = 0; i < w->count; i++) {
-        buf_reset(&w->files[i].now);
-        buf_add_span(&w->files[i].now, buf_span(&w->files[i].bytes));
-        w->files[i].is_removed = false;
+        if (w->files[i].is_hurt || w->files[i].now.n == 0) {
+            buf_reset(&w->files[i].now);
+            buf_add_span(&w->files[i].now, buf_span(&w->files[i].bytes));
+        }
+        w->files[i].is_removed = w->files[i].is_hurt = false;
     }
     while (in.n >= 5)
         hurt(w, &in, &o);
-    write_files(w);
+    write_files(w, w->is_worn);
     w->f.o.read_only = how % 8 != 0; /* the other way takes long */
+    w->is_worn = !w->f.o.read_only;
+    size_t entries = count_entries(w);
     struct spool_sink sink = { fixture_committed, &w->f };
     if (spool_open(&w->f.o, &w->f.s, &e) == SPOOL_OPEN_OK) {
         bool started = spool_start(w->f.s, &sink, &e);
@@ -320,5 +383,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     } else {
         CHECK(e.text[0] != '\0');
     }
+    if (w->f.o.read_only)
+        check_only_read(w, entries);
     return 0;
 }

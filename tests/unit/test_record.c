@@ -1,6 +1,7 @@
 /* the records of journal and result log: what is encoded comes back, what is damaged does not */
 #include "tests/unit/unit.h"
 
+#include "common/base/mem.h"
 #include "common/base/attrs.h"
 #include "common/base/crc32c.h"
 #include "queue/logfile.h"
@@ -168,6 +169,45 @@ static void every_cut_is_torn(void **state)
     msg_unref(&m);
 }
 
+/* Behind what is no frame the next one is found, whatever of marks lies between: at odd places, cut, or at right ones. */
+static void next_frame_is_found_behind_damage(void **state)
+{
+    (void)state;
+    static const struct { size_t gap, mark_at[3]; bool begins; } cases[] = {
+        { 8, { 0 }, false }, { 4096, { 0 }, false }, { 4096, { 1, 9, 4091 }, false }, { 4096, { 8, 16, 4088 }, false },
+        { 4096, { 13, 4095, 4094 }, false }, { 64, { 0 }, true },
+    };
+    struct msg *m = sample(2);
+    size_t n;
+    char *frame = whole(m, &n), mark[4];
+    frame_mark(mark, SALT);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        size_t gap = cases[i].gap, bytes = gap + n + 100;
+        char *p = xcalloc(1, bytes);
+        memcpy(p, frame, n < gap ? n : gap); /* begins as one, and has other bytes behind */
+        if (!cases[i].begins)
+            memset(p, 0, gap);
+        for (size_t k = 0; k < ARRAY_LEN(cases[i].mark_at); k++)
+            if (cases[i].mark_at[k] != 0)
+                memcpy(p + cases[i].mark_at[k], mark, sizeof mark);
+        memcpy(p + gap, frame, n);
+        struct frame_scan sc = scan_of(p, bytes);
+        struct frame f;
+        uint64_t off;
+        assert_int_equal(frame_scan_next(&sc, &f, &off), SCAN_GAP);
+        assert_true(off == 0 && sc.off == gap);
+        assert_int_equal(frame_scan_next(&sc, &f, &off), SCAN_FRAME);
+        assert_int_equal(off, gap);
+        assert_int_equal(frame_scan_next(&sc, &f, &off), SCAN_END);
+        p[gap + n - 1] ^= 1; /* now none is whole */
+        sc = scan_of(p, bytes);
+        assert_int_equal(frame_scan_next(&sc, &f, &off), SCAN_TORN);
+        free(p);
+    }
+    free(frame);
+    msg_unref(&m);
+}
+
 static void other_lives_of_the_file_are_not_read(void **state)
 {
     (void)state;
@@ -260,6 +300,7 @@ int main(void)
         cmocka_unit_test(message_comes_back),
         cmocka_unit_test(every_changed_bit_is_noticed),
         cmocka_unit_test(every_cut_is_torn),
+        cmocka_unit_test(next_frame_is_found_behind_damage),
         cmocka_unit_test(other_lives_of_the_file_are_not_read),
         cmocka_unit_test(damage_in_the_middle_is_stepped_over),
         cmocka_unit_test(small_records_come_back),
