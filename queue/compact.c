@@ -29,7 +29,8 @@
 /* When somebody asks: every segment of which more than one part in so many is waste, with shorter pauses. */
 #define WASTE_SHARE 8
 #define ASKED_PAUSE_MS 5
-#define INDEX_WAIT_MS 60000
+#define INDEX_WAIT_MS 60000 /* without any progress */
+#define INDEX_FAILURES_MAX 2 /* in a row */
 #define WATCH_MS 100
 
 /* The emptiest segment that is worth it, pinned, or NULL. */
@@ -259,15 +260,24 @@ static void set_state(struct spool *s, enum compaction_state state)
     lock_drop(&s->journal.segs.m);
 }
 
-/* Everything before `mark` is in the index: its rows say where the copies can be made from. */
+/* Everything before `mark` is in the index: its rows say where the copies can be made from. False: it cannot be written, or stop. */
 static bool wait_for_index(struct spool *s, struct journal_pos mark)
 {
+    struct index_mark durable = index_durable_mark(s->index), before = durable;
+    uint64_t failures = atomic_load(&s->index->failures);
     int64_t until = clock_mono_ms() + INDEX_WAIT_MS;
-    struct index_mark durable = index_durable_mark(s->index);
-    while (pos_compare(durable.journal, mark) < 0 && clock_mono_ms() < until) {
+    while (pos_compare(durable.journal, mark) < 0) {
         if (!pause_a_little(s, WATCH_MS))
             return false;
         durable = index_durable_mark(s->index);
+        if (pos_compare(before.journal, durable.journal) < 0) {
+            failures = atomic_load(&s->index->failures);
+            until = clock_mono_ms() + INDEX_WAIT_MS;
+        } else if (clock_mono_ms() > until || atomic_load(&s->index->failures) - failures >= INDEX_FAILURES_MAX) {
+            log_warn(s->o.log, "the spool is not compacted: index.db cannot be brought up to date");
+            return false;
+        }
+        before = durable;
     }
     return true;
 }

@@ -520,6 +520,7 @@ static bool run_job(struct index *ix, struct index_job *j)
     bool ok = begun && do_job(ix, j, &e) && index_exec(ix->writer, "COMMIT", &e);
     if (!ok) {
         int code = sqlite3_errcode(ix->writer->db);
+        atomic_fetch_add(&ix->failures, 1);
         log_error(ix->log, "%s", e.text);
         if (code == SQLITE_CORRUPT || code == SQLITE_NOTADB)
             mark_as_bad(ix);

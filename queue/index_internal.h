@@ -81,6 +81,7 @@ struct index {
     bool running;
     bool is_new;                 /* made at this start: must be filled from the journal */
     _Atomic uint64_t passed_over; /* rows whose record could not be read, counted each time */
+    _Atomic uint64_t failures;   /* transactions that were not made */
     _Atomic int64_t lost_said_ms;
     _Atomic uint64_t lost_suppressed;
 };

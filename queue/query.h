@@ -39,6 +39,15 @@ struct query *query_open(const char *index_path, struct err *e) MUST_CHECK;
  * index.db (or all of it, when there is none) is laid over the tables, by temporary ones of the same names.
  */
 struct query *query_open_spool(struct spool *s, struct err *e) MUST_CHECK;
+/*
+ * For a daemon that cannot bring its index up to date: `fill` puts every message that may be known better than its rows, m with its
+ * present progress (ENV_HOLD: on hold) or NULL when it is over; deleted_us: it is one of the deleted, else 0.
+ */
+struct query_tail;
+struct msg;
+bool query_tail_put(struct query_tail *t, uint64_t id, struct msg *m, int64_t deleted_us, struct err *e) MUST_CHECK;
+struct query *query_open_over(const char *index_path, struct spool *s, bool (*fill)(void *arg, struct query_tail *t, struct err *e),
+                              void *arg, struct err *e) MUST_CHECK;
 /* NULL is fine; sets NULL. */
 void query_close(struct query **q);
 

@@ -170,6 +170,11 @@ enum sched_cmd_status sched_admin(struct sched *s, enum spool_admin what, uint64
  * Control threads; waits for a flush (milliseconds, or longer after a burst). False with *e: rows may be old.
  */
 bool sched_index_sync(struct sched *s, struct err *e) MUST_CHECK;
+/*
+ * When that fails: every message in memory, which is all that its rows may not have. m as its row would be (borrowed until fn
+ * returns; ENV_HOLD: on hold), NULL when it is over; deleted_us: since when it is among the deleted, else 0.
+ */
+void sched_each_in_memory(struct sched *s, bool (*fn)(void *arg, uint64_t id, struct msg *m, int64_t deleted_us), void *arg);
 
 /*
  * No attempts for a next hop, or by a transport, until it is resumed: mail is accepted and waits, nothing else is held up. Kept

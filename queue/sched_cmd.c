@@ -400,6 +400,40 @@ static struct msg *find_in_memory(struct sched *s, uint64_t id, enum sched_where
     return m;
 }
 
+/* A copy as its row would be, if the index could be written; NULL when it is over. False: it is not in memory. */
+static bool row_in_memory(struct sched *s, uint64_t id, struct msg **m, int64_t *deleted_us)
+{
+    lock_take(&s->m);
+    const struct msg_sched *ms = ms_find_locked(s, id);
+    if (ms != NULL && ms->m != NULL) {
+        struct envelope *e = &(*m = snapshot_locked(ms->m))->env;
+        e->flags &= ~(uint32_t)(ENV_HOLD | ENV_FORCED_EXPIRE);
+        e->flags |= ms->is_expire_wanted ? (uint32_t)ENV_FORCED_EXPIRE : 0;
+        e->flags |= (ms->is_trashed ? ms->is_trash_hold : ms->is_hold) ? (uint32_t)ENV_HOLD : 0;
+        for (uint32_t i = 0; i < e->rcpt_count; i++)
+            if (e->rcpts[i].state == RCPT_BUSY)
+                e->rcpts[i].state = RCPT_TODO;
+        *deleted_us = ms->is_trashed ? ms->trash_us : 0;
+    }
+    lock_drop(&s->m);
+    return ms != NULL;
+}
+
+void sched_each_in_memory(struct sched *s, bool (*fn)(void *arg, uint64_t id, struct msg *m, int64_t deleted_us), void *arg)
+{
+    size_t n;
+    uint64_t *ids = ids_in_memory(s, &n);
+    bool go_on = true;
+    for (size_t i = 0; i < n && go_on; i++) {
+        struct msg *m = NULL;
+        int64_t deleted_us = 0;
+        if (row_in_memory(s, ids[i], &m, &deleted_us) || (m = park_read(s, ids[i])) != NULL)
+            go_on = fn(arg, ids[i], m, deleted_us);
+        msg_unref(&m);
+    }
+    free(ids);
+}
+
 /* Rows have no routes; who asks why a recipient waits wants them. */
 static void explain_row(struct sched *s, struct msg *m, bool always)
 {

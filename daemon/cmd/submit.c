@@ -107,7 +107,7 @@ static bool sync_rename(const char *dir, int fd)
 
 static int drop_failed(const char *dir, int sys, struct err *e)
 {
-    err_set_sys(e, sys, "posthoused is not running, and the message cannot be left in %s", dir);
+    err_set_sys(e, sys, "the message cannot be left in %s", dir);
     return EX_TEMPFAIL;
 }
 
@@ -148,8 +148,12 @@ int submit_message(const char *queue_dir, struct submission *s, struct mail_inpu
         *queue_id = NULL;
     s->content_bytes = in->bytes;
     int status = submit_to_daemon(queue_dir, s, in, queue_id, &why);
-    if (status == SUBMIT_USE_FILE)
-        return submit_to_maildrop(queue_dir, s, in, e);
+    if (status == SUBMIT_USE_FILE) {
+        status = submit_to_maildrop(queue_dir, s, in, e);
+        if (status != 0 && e != NULL && why.text[0] != '\0')
+            err_prefix(e, "%s", why.text);
+        return status;
+    }
     if (status != 0 && e != NULL)
         *e = why;
     return status;

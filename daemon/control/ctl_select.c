@@ -64,13 +64,43 @@ int ctl_query_exit(enum query_status k)
     return EX_IOERR;
 }
 
+struct fill {
+    struct sched *sched;
+    struct query_tail *tail;
+    struct err *e;
+    bool ok;
+};
+
+static bool fill_one(void *arg, uint64_t id, struct msg *m, int64_t deleted_us)
+{
+    struct fill *f = arg;
+    f->ok = query_tail_put(f->tail, id, m, deleted_us, f->e);
+    return f->ok;
+}
+
+static bool fill_from_memory(void *arg, struct query_tail *tail, struct err *e)
+{
+    struct fill f = { arg, tail, e, true };
+    sched_each_in_memory(f.sched, fill_one, &f);
+    return f.ok;
+}
+
+/* The index, brought up to date; where it cannot be written, what is in memory is laid over it: a full disk is when one wants to delete. */
+static struct query *open_query(const struct control_options *o, const char *path, bool up_to_date, struct err *e)
+{
+    struct err why = ERR_INIT;
+    if (!up_to_date || sched_index_sync(o->sched, e))
+        return query_open(path, e);
+    return query_open_over(path, o->spool, fill_from_memory, o->sched, &why);
+}
+
 struct query *ctl_query(struct ctl_client *cl, bool up_to_date, struct err *e)
 {
     const struct control_options *o = &cl->c->o;
     struct conf *c = o->conf(o->arg);
     char *path = xasprintf("%s/index.db", conf_global(c)->queue_directory);
     conf_unref(&c);
-    struct query *q = up_to_date && !sched_index_sync(o->sched, e) ? NULL : query_open(path, e);
+    struct query *q = open_query(o, path, up_to_date, e);
     free(path);
     if (q == NULL)
         return NULL;

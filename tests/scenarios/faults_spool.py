@@ -2,6 +2,7 @@
 """The spool's trouble as an administrator meets it: a full disk, one that became read-only, an index that is missing, damaged,
 locked or of another version, damaged journal files. DESIGN "The spool"; the failing calls come from tests/faults."""
 import errno
+import json
 import os
 import pathlib
 import re
@@ -66,6 +67,30 @@ def code_of_mail(hub):
         return c.cmd("MAIL FROM:<a@example.org>").code
 
 
+def select_on_a_full_disk(hub):
+    """The index cannot be written, and selections know of every change all the same; what needs room says so."""
+    def ids(*args):
+        return [json.loads(line)["queue_id"] for line in hub.ctl("queue", *args, "-j", check=False).stdout.splitlines()]
+    hub.wait_log("the queue index cannot be written")
+    four = sorted(m["queue_id"] for m in waiting(hub))
+    ours = ["--sender", "a@example.org"]
+    for verb, done in (("hold", "4 messages placed on hold"), ("delete", "4 messages deleted"), ("undelete", "4 messages restored")):
+        r = hub.ctl("queue", verb, *ours)
+        assert done in r.stderr, (verb, r)
+        where = "deleted" if verb == "delete" else "list"
+        assert ids(where, *ours) == four and ids("list" if where == "deleted" else "deleted", *ours) == [], verb
+        assert verb == "delete" or ids("list", "--state", "hold", *ours) == four, verb
+    hub.ctl("queue", "release", four[0])
+    assert ids("list", "--state", "hold", *ours) == four[1:] and ids("list", "--where", "on_hold = 0", *ours) == four[:1]
+    assert "3 messages released" in hub.ctl("queue", "release", *ours).stderr
+    r = hub.ctl("queue", "compact", check=False)
+    assert r.returncode == 74 and "see the log" in r.stderr, r
+    assert "index.db cannot be brought up to date" in hub.log()
+    (hub.dir / "one.eml").write_text("Subject: x\n\nhello\n")
+    r = hub.ctl("queue", "import", "--recipient", "user@example.com", str(hub.dir / "one.eml"), check=False)
+    assert r.returncode == 75 and "not running" not in r.stderr and "No space left" in r.stderr, r
+
+
 def test_a_full_file_system():
     """452 while it is full; accepted mail is delivered; new mail is accepted by itself when there is space again."""
     base = tempfile.mkdtemp(prefix="posthouse-test-")
@@ -87,6 +112,7 @@ def test_a_full_file_system():
                 except OSError as e:
                     assert e.errno == errno.ENOSPC
             wait_for("MAIL to be refused", lambda: code_of_mail(hub) == 452)
+            select_on_a_full_disk(hub)
             let_go(hub)
             wait_for("accepted mail to be delivered", lambda: delivered(hub) == [1, 2, 3, 4])
             hub.wait_log("the queue index cannot be written", 5)  # the rows stay, and are not taken for mail that waits
@@ -125,6 +151,12 @@ def test_a_file_system_that_becomes_read_only():
             hub.wait_log(r"error: .*Read-only file system")
             assert hub.proc.poll() is None
             assert len(waiting(hub)) == 4  # it can be asked
+            r = hub.ctl("queue", "list", "-j", "--sender", "a@example.org", "--where", "on_hold = 0")
+            assert len(r.stdout.splitlines()) == 4, r
+            r = hub.ctl("queue", "hold", "--sender", "a@example.org", check=False)
+            assert r.returncode == 74 and "0 messages placed on hold" in r.stderr and "journal" in r.stderr, r
+            r = hub.ctl("queue", "pause", "--transport", "virtual", check=False)
+            assert r.returncode == 74 and "Read-only file system" in r.stderr, r
             hub.block.heal()
             wait_for("MAIL to be accepted", lambda: code_of_mail(hub) == 250)
             let_go(hub)
