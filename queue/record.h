@@ -57,9 +57,9 @@ static inline uint64_t frame_bytes(const struct frame *f)
 
 /* Writes the header; meta_crc is the CRC of the metadata alone. */
 void frame_seal(char out[FRAME_HEADER_BYTES], const struct frame *f, uint32_t meta_crc, uint64_t salt);
-/* Reads a header: mark, zero bytes, known kind and alignment are checked, the checksum is not. */
 /* The four bytes with which a frame begins. */
 void frame_mark(char out[4], uint64_t salt);
+/* Reads a header: mark, zero bytes, known kind and alignment are checked, the checksum is not. */
 bool frame_parse(const char in[FRAME_HEADER_BYTES], uint64_t salt, struct frame *f) MUST_CHECK;
 /* The checksum of header and metadata (in is the header with its metadata behind it). */
 bool frame_meta_is_valid(const char *in, const struct frame *f, uint64_t salt) MUST_CHECK;
