@@ -120,6 +120,23 @@ struct span addr_quoted(struct arena *a, struct span internal)
     return out;
 }
 
+struct span addr_unquoted(struct arena *a, struct span external)
+{
+    size_t n = 0, i = 1;
+    if (external.n == 0 || external.p[0] != '"')
+        return external;
+    char *out = arena_alloc(a, external.n);
+    for (; i < external.n && external.p[i] != '"'; i++) {
+        i += external.p[i] == '\\' && i + 1 < external.n;
+        out[n++] = external.p[i];
+    }
+    struct span rest = i < external.n ? span_from(external, i + 1) : span_of("", 0);
+    if (rest.n == 0 || rest.p[0] != '@')
+        return external;
+    memcpy(out + n, rest.p, rest.n);
+    return span_of(out, n + rest.n);
+}
+
 /* ---- domains ---- */
 
 static bool hostname_is_valid(struct span d, bool numeric_ok)

@@ -67,6 +67,11 @@ bool addr_split(struct span internal, struct span *local, struct span *domain);
 void addr_quote(struct buf *b, struct span internal);
 /* The same into the arena; the address itself when nothing needs a quote. */
 struct span addr_quoted(struct arena *a, struct span internal);
+/*
+ * The internal form of what a person copied from a log or a listing: a local part in quotes loses them and its backslashes; anything
+ * else, also what is no address, stays as it is.
+ */
+struct span addr_unquoted(struct arena *a, struct span external);
 /* True when the local part is a dot-string (RFC 5321): needs no quotes. */
 bool addr_local_is_plain(struct span local);
 

@@ -11,6 +11,7 @@
 
 #include "common/base/ascii.h"
 #include "common/base/mem.h"
+#include "common/mail/address.h"
 #include "daemon/cmd/long_work.h"
 #include "daemon/cmd/queue_format.h"
 #include "daemon/cmd/select_options.h"
@@ -38,6 +39,7 @@ struct change {
     const struct verb *verb;
     struct select_args args;
     const char *from, *to;  /* readdress */
+    struct arena *text;     /* owned: for them */
     struct long_work work;
     bool is_quiet;          /* many: only what was not done is told */
     size_t asked, sent;
@@ -246,19 +248,28 @@ static int run_ids(struct change *ch)
     return status != 0 ? status : told;
 }
 
-static bool is_address(const char *t)
+/* In internal form; blanks and the like only where quotes stood around them. */
+static bool is_address(struct span t, bool was_quoted)
 {
-    const char *at = strrchr(t, '@');
-    for (const char *p = t; *p != '\0'; p++)
-        if ((unsigned char)*p <= ' ' || *p == 0x7f || *p == '<' || *p == '>')
-            return false;
-    return at != NULL && at[1] != '\0';
+    struct span local, domain;
+    bool ok = addr_split(t, &local, &domain) && domain.n > 0;
+    for (size_t i = 0; ok && i < t.n; i++) {
+        unsigned char c = (unsigned char)t.p[i];
+        bool is_special = c == ' ' || c == '<' || c == '>' || c == '"';
+        ok = c >= ' ' && c != 0x7f && (!is_special || (was_quoted && i < local.n));
+    }
+    return ok;
 }
 
-static int check_addresses(const struct change *ch)
+/* Both to their internal form. */
+static int check_addresses(struct change *ch)
 {
-    if (is_address(ch->from) && is_address(ch->to) && (*ch->from == '@') == (*ch->to == '@'))
+    struct span from = addr_unquoted(ch->text, span_cstr(ch->from)), to = addr_unquoted(ch->text, span_cstr(ch->to));
+    if (is_address(from, from.p != ch->from) && is_address(to, to.p != ch->to) && (*from.p == '@') == (*to.p == '@')) {
+        ch->from = arena_strndup(ch->text, from.p, from.n);
+        ch->to = arena_strndup(ch->text, to.p, to.n);
         return 0;
+    }
     ctl_complain("readdress: expected two addresses, or two domains as @example.com: \"%s\" \"%s\"", ch->from, ch->to);
     return EX_USAGE;
 }
@@ -283,6 +294,7 @@ int ctl_queue_cmd_change(struct ctl *ctl, int argc, char **argv)
     unsigned accepted = SEL_JSON | SEL_DRY_RUN | SEL_VERBOSE | (strcmp(argv[0], "delete") == 0 ? SEL_FINAL : 0u);
     if (select_args_parse(&ch.args, argc, argv, accepted, moves ? 2 : 0) != 0)
         return usage(&ch);
+    ch.text = arena_new(0);
     int status = 0;
     bool selects = select_args_has_options(&ch.args) || ch.args.all;
     if (moves) {
@@ -303,5 +315,6 @@ int ctl_queue_cmd_change(struct ctl *ctl, int argc, char **argv)
     if (status == 0)
         status = selects ? run_selection(&ch) : run_ids(&ch);
     select_args_free(&ch.args);
+    arena_free(&ch.text);
     return status;
 }

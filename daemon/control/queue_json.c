@@ -221,7 +221,15 @@ static bool add_value(struct selection *s, const char *name, const json_t *v, st
         err_set(e, "%s: the value is not a text", name);
         return false;
     }
-    return selection_add(s, name, span_of(text, json_string_length(v)), e);
+    struct span value = span_of(text, json_string_length(v));
+    if (strcmp(name, "sender") != 0 && strcmp(name, "recipient") != 0)
+        return selection_add(s, name, value, e);
+    struct arena *a = arena_new(0); /* rows have the form without quotes, listings show the one with them */
+    if (value.n > 2 && value.p[0] == '<' && value.p[value.n - 1] == '>')
+        value = span_of(value.p + 1, value.n - 2);
+    bool ok = selection_add(s, name, addr_unquoted(a, value), e);
+    arena_free(&a);
+    return ok;
 }
 
 bool queue_json_selection(struct selection *s, json_t *select, struct err *e)

@@ -93,6 +93,31 @@ def test_each_option_selects():
             assert hub.ctl("queue", "cat", "--sender", "<>").stdout.endswith("\n\nhello\n")
 
 
+def test_unusual_addresses():
+    """As a listing shows them, and as they are in SQL; and what a shell, LIKE or JSON could take for special."""
+    with World() as hub:
+        hub.sink.on["RCPT"] = lambda s, arg: "450 4.7.0 come back later"
+        a = put(hub, '"odd user%"@example.org', '"a b"@later.example', "it's@later.example", "100%@later.example")
+        b = put(hub, "j\u00f6_1@example.org", '"q\\"uote"@later.example', "a_b@later.example")
+        c = put(hub, "jxx1@example.org", "axb@later.example", "100x@later.example")
+        for m in hub.queue():
+            for r in m["recipients"]:
+                assert ids(hub, "--recipient", r["address"]) == [m["queue_id"]], r
+            assert ids(hub, "--sender", m["sender"]) == ids(hub, "--sender", f"<{m['sender']}>") == [m["queue_id"]], m["sender"]
+        want = {("--sender", "odd user%@example.org"): [a], ("--sender", '"odd *"@example.org'): [a], ("--sender", "j\u00f6_1@*"): [b],
+                ("--recipient", "a_*"): [b], ("--recipient", "100%*"): [a], ("--recipient", '"a b@later.example'): [], ("--recipient", '"'): [],
+                ("--where", "recipient = 'a b@later.example'"): [a], ("--where", "sender LIKE 'j%1@%'"): [b, c]}
+        for sel, have in want.items():
+            assert ids(hub, *sel, check=False) == have, sel
+        assert hub.ctl("queue", "readdress", '"a b"@later.example', '"c d"@busy.example').stderr == "1 message readdressed\n"
+        assert '"c d"@busy.example' in [r["address"] for r in show(hub, a)["recipients"]]
+        for bad in ("c d@busy.example", '"c d"', '"c d"@', 'x"y@busy.example', '"c d"@busy example', "a\nb@busy.example"):
+            for pair in ((bad, "x@busy.example"), ("x@busy.example", bad)):
+                r = hub.ctl("queue", "readdress", *pair, check=False)
+                assert r.returncode == 64 and "expected two addresses" in r.stderr, (pair, r)
+        hub.wait_log(r'to=<"c d"@busy\.example>, orig_to=<"a b"@later\.example>')
+
+
 def test_wrong_selections():
     with World() as hub:
         a = put(hub, "ann@example.org", "u@later.example")

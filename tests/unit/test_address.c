@@ -146,6 +146,23 @@ static void test_too_long(void **state)
     arena_free(&a);
 }
 
+static void test_unquoted(void **state)
+{
+    (void)state;
+    static const struct { const char *in, *want; } cases[] = {
+        { "\"joe user\"@example.com", "joe user@example.com" }, { "\"q\\\"x\\\\\"@d", "q\"x\\@d" }, { "\"a@b\"@d", "a@b@d" },
+        { "\"\"@d", "@d" }, { "joe@example.com", "joe@example.com" }, { "", "" }, { "\"", "\"" }, { "\"open@d", "\"open@d" },
+        { "\"x\"", "\"x\"" }, { "\"x\" @d", "\"x\" @d" }, { "\"x\\", "\"x\\" }, { "\"a\"@", "a@" }, { "\"*\"@*", "*@*" },
+    };
+    struct arena *a = arena_new(0);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct span s = addr_unquoted(a, span_cstr(cases[i].in));
+        if (!span_eq(s, span_cstr(cases[i].want)))
+            fail_msg("%s: %.*s, expected %s", cases[i].in, SPAN_ARG(s), cases[i].want);
+    }
+    arena_free(&a);
+}
+
 static void test_quote(void **state)
 {
     (void)state;
@@ -201,7 +218,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_parse), cmocka_unit_test(test_nul), cmocka_unit_test(test_too_long),
-        cmocka_unit_test(test_quote), cmocka_unit_test(test_path_length), cmocka_unit_test(test_utf8),
+        cmocka_unit_test(test_unquoted), cmocka_unit_test(test_quote), cmocka_unit_test(test_path_length), cmocka_unit_test(test_utf8),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
