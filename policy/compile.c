@@ -430,6 +430,9 @@ static void compile_probes(struct compiler *c)
     q->virtual_mailbox = compile_transport(c, "address_verify_virtual_transport", v->address_verify_virtual_transport);
     q->relay = compile_transport(c, "address_verify_relay_transport", v->address_verify_relay_transport);
     q->other = compile_transport(c, "address_verify_default_transport", v->address_verify_default_transport);
+    check_transport(c, "address_verify_virtual_transport", &q->virtual_mailbox, strcmp(v->address_verify_virtual_transport, v->virtual_transport) != 0);
+    check_transport(c, "address_verify_relay_transport", &q->relay, strcmp(v->address_verify_relay_transport, v->relay_transport) != 0);
+    check_transport(c, "address_verify_default_transport", &q->other, strcmp(v->address_verify_default_transport, v->default_transport) != 0);
     p->probes = q;
 }
 
@@ -462,6 +465,7 @@ struct policy *policy_compile(const struct policy_options *o)
                             || !maps_is_empty(p->sender_transport_maps);
     p->routing_may_wait = routing_has_servers(p);
     compile_probes(&c);
+    compile_check_values(&c);
     conf_report_place(o->report, o->conf);
     if (conf_report_has_errors(o->report))
         policy_unref(&p);

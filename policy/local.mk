@@ -7,6 +7,7 @@ libpolicy_a_SOURCES = \
 	policy/checks_compile.c \
 	policy/checks_mime.c \
 	policy/compile.c policy/policy_internal.h \
+	policy/compile_check.c \
 	policy/dnsbl.c policy/dnsbl.h \
 	policy/effect.h \
 	policy/pipe.c policy/pipe.h \

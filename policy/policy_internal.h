@@ -161,6 +161,8 @@ void compile_finding(struct compiler *c, enum conf_severity severity, const char
 struct maps *compile_maps(struct compiler *c, const char *parameter, struct span list);
 struct match_list *compile_list(struct compiler *c, const char *parameter, struct span list, enum match_kind kind);
 bool policy_list_has(const char *list, const char *word);
+/* compile_check.c: findings about values that would fail only when mail comes. */
+void compile_check_values(struct compiler *c);
 /* smtpd_expansion_filter: may the value of a macro have this character in a reply? Else an underscore stands for it. */
 static inline bool policy_may_expand(const struct policy_service *s, char c)
 {
