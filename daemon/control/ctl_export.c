@@ -136,11 +136,14 @@ bool ctl_queue_import(struct ctl_client *cl, json_t *request)
 {
     struct spool *s = cl->c->o.spool;
     json_t *env = json_object_get(request, "envelope");
-    uint64_t bytes = (uint64_t)json_integer_value(json_object_get(request, "content_bytes"));
+    json_int_t announced = json_integer_value(json_object_get(request, "content_bytes"));
     struct err e = ERR_INIT;
     struct scan sc = { .flags = 0 };
+    if (announced < 0)
+        return ctl_fail(cl, EX_PROTOCOL, "\"content_bytes\" is no number of bytes");
+    uint64_t bytes = (uint64_t)announced;
     struct msg *m = msg_new();
-    if (bytes == 0 || bytes > INT64_MAX || !envelope_decode(env, m, &e)) {
+    if (bytes == 0 || !envelope_decode(env, m, &e)) {
         msg_unref(&m);
         /* All is read first: closing with unread bytes would take the answer away. */
         return pass_over(cl, bytes) && ctl_fail(cl, EX_DATAERR, "%s", e.text[0] != '\0' ? e.text : "there is no content");

@@ -36,6 +36,10 @@ static bool parse(struct ctl_client *cl, json_t *request, enum pause_kind *k, st
         return false;
     }
     *k = strcmp(kind, pause_kind_name(PAUSE_TRANSPORT)) == 0 ? PAUSE_TRANSPORT : PAUSE_DESTINATION;
+    if (strcmp(kind, pause_kind_name(*k)) != 0) {
+        ctl_fail(cl, EX_PROTOCOL, "a pause has no kind \"%.40s\"", kind);
+        return false;
+    }
     *name = span_cstr(text);
     return true;
 }

@@ -217,6 +217,20 @@ def test_json_of_every_command():
         assert lines("resume", "-j", "--all") == [{**what, "result": "done"}]
 
 
+def test_requests_that_no_command_makes():
+    """What another version, or a program of one's own, may send to the control socket: refused, and nothing is changed."""
+    with Hub(LATER) as hub:
+        qid = queue_one(hub)
+        for op, members, status in (("queue-dance", {}, 76), ("queue-hold", {}, 76), ("queue-hold", {"ids": qid}, 76), ("queue-select", {"select": 5}, 76),
+                                    ("queue-select", {"select": {"colour": "red"}}, 64), ("queue-pause", {"kind": "smtp", "name": "x"}, 76),
+                                    ("queue-pause", {"kind": "destination", "name": 5}, 76), ("queue-import", {"envelope": {}, "content_bytes": -5}, 76),
+                                    ("queue-readdress", {"ids": [qid], "from": "u@later.example", "to": "x@b.example>\r\nRSET"}, 64)):
+            last = hub.request(op, **members)[-1]
+            assert last["ok"] is False and last["status"] == status and last["error"], (op, members, last)
+        assert hub.request("queue-hold", ids=[None, 5, {}, "x\u00e9"])[-1] == {"ok": True, "done": 0, "missing": 4, "busy": 0, "failed": 0}
+        assert [m["queue_name"] for m in hub.queue()] == ["deferred"] and not hub.ctl("queue", "pause", "-j").stdout
+
+
 def test_output_that_goes_nowhere():
     """A full disk behind standard output is told; a reader that has seen enough is not."""
     with Hub(LATER) as hub:
