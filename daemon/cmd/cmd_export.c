@@ -156,6 +156,16 @@ static int export_all(struct ctl *ctl, struct queue_offline *off, const char *di
     return worst != 0 ? worst : done == 0 ? 1 : 0;
 }
 
+/* Root reads the files as the owner of the spool, and writes as that user too (queue_offline.h). */
+static bool may_write(const char *dir, bool was_root)
+{
+    if (!was_root || geteuid() == 0 || access(dir, W_OK | X_OK) == 0)
+        return true;
+    ctl_complain("%s: while posthoused is down, messages are exported as the owner of the spool (user id %lu), who may not write there",
+                 dir, (unsigned long)geteuid());
+    return false;
+}
+
 int ctl_queue_cmd_export(struct ctl *ctl, int argc, char **argv)
 {
     static const char usage[] = "usage: queue export [-j] DIRECTORY ID... | - | ALL | SELECTION";
@@ -163,6 +173,7 @@ int ctl_queue_cmd_export(struct ctl *ctl, int argc, char **argv)
     struct select_args a;
     struct stat st;
     int status = EX_USAGE;
+    bool was_root = geteuid() == 0;
     if (select_args_parse(&a, argc, argv, SEL_JSON, 1) != 0) {
         ctl_complain("%s", usage);
         return EX_USAGE;
@@ -177,7 +188,9 @@ int ctl_queue_cmd_export(struct ctl *ctl, int argc, char **argv)
         status = EX_CANTCREAT;
     } else if ((status = ctl_queue_open(ctl, &off)) == 0) {
         json_t *ids = ctl_queue_ids(ctl, off, &a, &status);
-        if (ids != NULL)
+        if (ids != NULL && off != NULL && !may_write(dir, was_root))
+            status = EX_CANTCREAT;
+        else if (ids != NULL)
             status = export_all(ctl, off, dir, ids, a.json);
         json_decref(ids);
     }

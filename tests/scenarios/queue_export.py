@@ -100,6 +100,13 @@ def test_some_and_delivered():
         assert r.returncode == 1 and "no message" in r.stderr, r
         r = hub.ctl("queue", "export", d + "/nothing", "ALL", check=False)
         assert r.returncode == 73 and "No such file" in r.stderr, r
+        mine = hub.dir / "mine"
+        mine.mkdir(mode=0o700)
+        hub.stop()
+        r = hub.ctl("queue", "export", str(mine), "ALL", check=False)
+        if os.geteuid() == 0:  # who is the owner of the spool by then
+            assert r.returncode == 73 and "as the owner of the spool" in r.stderr and "Permission denied" not in r.stderr, r
+        assert len(list(mine.iterdir())) == (0 if os.geteuid() == 0 else len(hub.queue()))
         for args in ([], [d], [d, "--sender"]):
             r = hub.ctl("queue", "export", *args, check=False)
             assert r.returncode == 64 and "usage" in r.stderr, (args, r)
