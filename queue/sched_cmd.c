@@ -496,8 +496,8 @@ void sched_list(struct sched *s, bool (*fn)(void *arg, struct msg *m, enum sched
             go_on = fn(arg, c, w);
         msg_unref(&c);
     }
-    int n = LIST_PIECE;
-    while (go_on && s->ix != NULL && n == LIST_PIECE && (n = index_list(s->ix, after_id, LIST_PIECE, m, hold, &e)) > 0) {
+    int n; /* fewer than asked for: rows were passed over, others may follow */
+    while (go_on && s->ix != NULL && (n = index_list(s->ix, after_id, LIST_PIECE, m, hold, &e)) > 0) {
         after_id = m[n - 1]->env.id;
         for (int i = 0; i < n; i++) {
             if (go_on)

@@ -363,6 +363,24 @@ def test_many_at_once():
         assert len(hub.queue()) == n and set(names(hub).values()) == {"hold"}
 
 
+def test_a_listing_goes_on_behind_what_it_passes_over():
+    """The index has rows of messages that the journal says are gone: the daemon was killed before the index heard of it."""
+    with World(index_flush_interval="1000s") as hub:
+        hub.ctl("queue", "pause", "--transport", "smtp")
+        send_many(hub, 600)
+        hub.ctl("queue", "sql", "SELECT 1")  # all have rows
+        have = ids(hub)
+        assert len(have) == 600
+        gone = have[3:10] + have[300:310]
+        hub.ctl("queue", "delete", *gone)
+        hub.kill()
+        want = [i for i in have if i not in gone]
+        assert ids(hub) == want, len(ids(hub))
+        assert len(re.findall("^[0-9A-F]+ ", hub.ctl("queue", "list").stdout, re.M)) == len(want)
+        hub.start()
+        assert ids(hub) == want
+
+
 def test_an_interruption_between_two_batches():
     n = 3000
     with World(defer_transports="smtp") as hub:
