@@ -23,7 +23,6 @@
 
 #define KEY_WAKE UINT64_MAX
 #define KEY_LISTENER (UINT64_C(1) << 63) /* | index; session generations stay below 2^31 */
-#define ACCEPT_PER_TURN 64
 #define ACCEPT_PAUSE_MS 1000
 #define SLEEP_MAX_MS 10000 /* only timers shorter than this have to wake a sleeping poller */
 
@@ -253,9 +252,11 @@ static void pause_accepting(struct reactor *r, int sys)
         r->o.trouble(r->o.trouble_arg, "accept", text);
 }
 
-static void accept_ready(struct reactor *r, size_t index, struct run_list *out)
+static void accept_ready(struct reactor *r, size_t index, unsigned room, struct run_list *out)
 {
     struct listener *l = NULL;
+    if (out->n >= room)
+        return; /* they wait in the kernel */
     lock_take(&r->m);
     if (index < r->listener_count) {
         l = listener_ref(r->listeners[index]);
@@ -264,7 +265,7 @@ static void accept_ready(struct reactor *r, size_t index, struct run_list *out)
     lock_drop(&r->m);
     if (l == NULL)
         return;
-    for (int i = 0; i < ACCEPT_PER_TURN && r->accept_pause_until_ms <= clock_mono_ms(); i++) {
+    for (unsigned i = 0; i < room && out->n < room && r->accept_pause_until_ms <= clock_mono_ms(); i++) {
         struct sockaddr_storage ss;
         socklen_t len = sizeof ss;
         int fd = accept4(l->fd, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -337,20 +338,20 @@ static void mask_listeners(struct reactor *r, bool off)
     lock_drop(&r->m);
 }
 
-static void handle_event(struct reactor *r, const struct epoll_event *ev, struct run_list *out)
+static void handle_event(struct reactor *r, const struct epoll_event *ev, unsigned room, struct run_list *out, struct run_list *fresh)
 {
     uint64_t key = ev->data.u64;
     if (key == KEY_WAKE) {
         uint64_t n;
         if (read(r->wakefd, &n, sizeof n) < 0) { /* somebody else drained it */ }
     } else if (key & KEY_LISTENER) {
-        accept_ready(r, (size_t)(key & ~KEY_LISTENER), out);
+        accept_ready(r, (size_t)(key & ~KEY_LISTENER), room, fresh);
     } else {
         session_ready(r, key, out);
     }
 }
 
-void reactor_poll(struct reactor *r, int timeout_ms, struct run_list *out)
+void reactor_poll(struct reactor *r, int timeout_ms, unsigned room, struct run_list *out, struct run_list *fresh)
 {
     struct epoll_event ev[POLL_EVENTS];
     bool paused = r->accept_pause_until_ms != 0;
@@ -369,7 +370,7 @@ void reactor_poll(struct reactor *r, int timeout_ms, struct run_list *out)
     lock_drop(&r->m);
     atomic_fetch_add_explicit(&r->polls, 1, memory_order_relaxed);
     for (int i = 0; i < n; i++)
-        handle_event(r, &ev[i], out);
+        handle_event(r, &ev[i], room, out, fresh);
     expire_timers(r, out);
 }
 

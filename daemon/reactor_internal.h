@@ -7,6 +7,8 @@
 
 #define POLL_EVENTS 256
 #define BULK_EVERY_POPS 4
+#define FRESH_EVERY_POPS 4
+#define ACCEPT_PER_TURN 64
 #define STEPS_PER_TURN 16 /* steps of one session in a row (WAIT_AGAIN, early resumes) before others get their turn */
 
 struct run_list {
@@ -45,6 +47,7 @@ struct reactor {
     struct lock q;                 /* RUN_QUEUE */
     struct run_list resumed;       /* guarded by q: callbacks, before new work */
     struct run_list ready;         /* guarded by q */
+    struct run_list fresh;         /* guarded by q: just accepted, at most ACCEPT_PER_TURN; after ready, but every FRESH_EVERY_POPS-th turn is theirs */
     struct run_list bulk;          /* guarded by q: sent much; after ready, but every BULK_EVERY_POPS-th turn is theirs */
     struct worker *idle;           /* guarded by q: newest first */
     struct worker *workers;        /* [o.workers]; started ones first */
@@ -73,8 +76,9 @@ struct reactor {
 };
 
 /* reactor.c */
-/* One epoll_wait; what became runnable is appended to *out (place already SESS_RUNNABLE). Only the polling thread. */
-void reactor_poll(struct reactor *r, int timeout_ms, struct run_list *out);
+/* One epoll_wait; what became runnable is appended to *out, up to `room` new sessions to *fresh (place already SESS_RUNNABLE). Only the
+ * polling thread. */
+void reactor_poll(struct reactor *r, int timeout_ms, unsigned room, struct run_list *out, struct run_list *fresh);
 /* Until the next timer, in ms for epoll_wait. */
 int reactor_timer_wait_ms(struct reactor *r);
 /* After a step: parks or closes the session. Returns true when it is runnable again at once. */

@@ -118,12 +118,13 @@ static void tell_no_thread(struct reactor *r)
 
 static unsigned queued_locked(const struct reactor *r)
 {
-    return r->resumed.n + r->ready.n + r->bulk.n;
+    return r->resumed.n + r->ready.n + r->fresh.n + r->bulk.n;
 }
 
 /*
- * Who sends as fast as it can always has input, and a turn of it is long (64 KiB). A client that sends a command would wait for
- * a turn of each of them at every command, so those have a list of their own.
+ * Two lists for those that must not keep the others waiting at every command they send: who sends as fast as it can always has input,
+ * and a turn of it is long (64 KiB); and new sessions come as fast as somebody likes to connect. Both have a share of the turns.
+ * More new ones than ACCEPT_PER_TURN are left to the kernel.
  */
 static void put_bulk_aside_locked(struct reactor *r) REQUIRES(&r->q)
 {
@@ -136,12 +137,14 @@ struct sess *run_next_locked(struct reactor *r)
     struct sess *s;
     if (r->bulk.n > 0 && r->pops % BULK_EVERY_POPS == 0)
         return run_list_pop(&r->bulk);
-    s = run_list_pop(&r->resumed);
-    if (s == NULL)
-        put_bulk_aside_locked(r);
-    if (s == NULL)
-        s = run_list_pop(&r->ready);
-    return s != NULL ? s : run_list_pop(&r->bulk);
+    if (r->fresh.n > 0 && r->pops % FRESH_EVERY_POPS == FRESH_EVERY_POPS / 2)
+        return run_list_pop(&r->fresh);
+    if ((s = run_list_pop(&r->resumed)) != NULL)
+        return s;
+    put_bulk_aside_locked(r);
+    if ((s = run_list_pop(&r->ready)) != NULL || (s = run_list_pop(&r->fresh)) != NULL)
+        return s;
+    return run_list_pop(&r->bulk);
 }
 
 /*
@@ -155,7 +158,7 @@ bool is_time_to_look_locked(struct reactor *r)
     if (r->pops % POLL_EVERY_POPS == POLL_EVERY_POPS - 1)
         return true;
     put_bulk_aside_locked(r);
-    return r->resumed.n == 0 && r->ready.n == 0 && r->bulk.n > 0;
+    return r->resumed.n == 0 && r->ready.n == 0 && r->fresh.n == 0 && r->bulk.n > 0;
 }
 
 void workers_push(struct reactor *r, struct run_list *l, bool resumed)
@@ -214,18 +217,20 @@ static void step_locked(struct reactor *r, struct worker *w, struct sess *s) REQ
 
 static void poll_locked(struct reactor *r, bool may_sleep) REQUIRES(&r->q)
 {
-    struct run_list found = { 0 };
+    struct run_list found = { 0 }, fresh = { 0 };
+    unsigned room = r->fresh.n < ACCEPT_PER_TURN ? ACCEPT_PER_TURN - r->fresh.n : 0;
     r->has_poller = true;
     r->looked_at_pops = r->pops;
     r->poller_sleeps = may_sleep;
     r->awake -= may_sleep;
     lock_drop(&r->q);
-    reactor_poll(r, may_sleep ? reactor_timer_wait_ms(r) : 0, &found);
+    reactor_poll(r, may_sleep ? reactor_timer_wait_ms(r) : 0, room, &found, &fresh);
     lock_take(&r->q);
     r->has_poller = false;
     r->poller_sleeps = false;
     r->awake += may_sleep;
     run_list_join(&r->ready, &found);
+    run_list_join(&r->fresh, &fresh);
 }
 
 static void go_idle_locked(struct reactor *r, struct worker *w) REQUIRES(&r->q)

@@ -127,7 +127,7 @@ struct fixture {
     struct log_src log;
 };
 
-static void start(struct fixture *f, unsigned workers, unsigned limit)
+static void prepare(struct fixture *f, unsigned workers, unsigned limit)
 {
     struct err e = ERR_INIT;
     socklen_t len = sizeof f->addr;
@@ -144,10 +144,15 @@ static void start(struct fixture *f, unsigned workers, unsigned limit)
     assert_int_equal(listen(f->fd, 1024), 0);
     assert_int_equal(getsockname(f->fd, (struct sockaddr *)&f->addr, &len), 0);
     struct listener *l = listener_new(&f->svc, NULL, f->fd, NULL, NULL);
-    assert_int_equal(reactor_start(f->r), 0);
     assert_true(reactor_set_listeners(f->r, &l, 1, &e));
     atomic_store(&created, 0);
     atomic_store(&destroyed, 0);
+}
+
+static void start(struct fixture *f, unsigned workers, unsigned limit)
+{
+    prepare(f, workers, limit);
+    assert_int_equal(reactor_start(f->r), 0);
 }
 
 static void finish(struct fixture *f)
@@ -358,6 +363,59 @@ static void bulk_goes_last(void **state)
     lock_destroy(&r.q);
 }
 
+/* However many connect: those who are there go first, and yet new ones have a share. */
+static void new_sessions_have_their_share(void **state)
+{
+    (void)state;
+    static struct reactor r;
+    static struct sess known[90], fresh[60];
+    unsigned knowns = 0, news = 0;
+    lock_init(&r.q, LOCK_RUN_QUEUE);
+    lock_take(&r.q);
+    for (int i = 0; i < 60; i++)
+        run_list_push(&r.fresh, &fresh[i]);
+    for (int i = 0; i < 90; i++)
+        run_list_push(&r.ready, &known[i]);
+    for (struct sess *s; (s = run_next_locked(&r)) != NULL; r.pops++) {
+        if (s >= fresh && s < fresh + 60)
+            assert_ptr_equal(s, &fresh[news++]);
+        else
+            assert_ptr_equal(s, &known[knowns++]);
+        if (knowns == 90 && r.pops == 119)
+            assert_int_equal(news, 120 / FRESH_EVERY_POPS);
+    }
+    assert_int_equal(knowns + news, 150);
+    lock_drop(&r.q);
+    lock_destroy(&r.q);
+}
+
+static void takes_no_more_new_sessions_than_there_is_room_for(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct run_list ready = { 0 }, fresh = { 0 };
+    int fd[10];
+    prepare(&f, 2, 100);
+    for (int i = 0; i < 10; i++)
+        fd[i] = dial(&f);
+    reactor_poll(f.r, 5000, 3, &ready, &fresh);
+    assert_int_equal(fresh.n, 3);
+    reactor_poll(f.r, 0, 3, &ready, &fresh);
+    assert_int_equal(fresh.n, 3);
+    reactor_poll(f.r, 5000, 5, &ready, &fresh);
+    assert_int_equal(fresh.n, 5);
+    assert_int_equal(ready.n, 0);
+    lock_take(&f.r->q);
+    f.r->fresh = fresh;
+    lock_drop(&f.r->q);
+    assert_int_equal(reactor_start(f.r), 0);
+    for (int i = 0; i < 10; i++) {
+        assert_int_equal(get(fd[i]), '+');
+        close(fd[i]);
+    }
+    finish(&f);
+}
+
 /* Who sends a command while others send content without end waits for a turn of one of them, not for many. */
 static void looks_before_each_bulk_turn(void **state)
 {
@@ -441,6 +499,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bulk_goes_last),
         cmocka_unit_test(looks_before_each_bulk_turn),
+        cmocka_unit_test(new_sessions_have_their_share),
+        cmocka_unit_test(takes_no_more_new_sessions_than_there_is_room_for),
         cmocka_unit_test(wheel_fires_in_time_and_keeps_later_turns),
         cmocka_unit_test(wheel_waits_for_the_next_slot_wherever_the_hand_is),
         cmocka_unit_test(every_wait_comes_back),
