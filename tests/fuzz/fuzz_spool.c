@@ -2,7 +2,7 @@
  * A spool whose files were damaged, opened and recovered. The first byte says how it is opened; then come the damages: what,
  * which file, where (3 bytes), and for some a length and bytes. Some damages are given right checksums again, as a wrong program
  * would, so that what lies behind the checksums is read. Whatever happens no message appears that was not there, none
- * appears with other content, and as long as the journal was left alone none is missing.
+ * appears with other content, and as long as the journal was left alone, or check finds all in order, none is missing.
  */
 #include "tests/fuzz/fuzz.h"
 
@@ -13,6 +13,7 @@
 
 #include "common/base/crc32c.h"
 #include "common/base/io.h"
+#include "queue/check.h"
 #include "queue/index.h"
 #include "queue/recover.h"
 #include "tests/unit/spool_fixture.h"
@@ -157,7 +158,7 @@ static void seal_frame(struct file *x, size_t at)
     }
 }
 
-struct outcome_of_damage { bool is_journal_hurt, is_sealed, is_other_hurt; };
+struct outcome_of_damage { bool is_hurt, is_journal_hurt, is_sealed, is_other_hurt, is_in_order; };
 
 static void hurt(struct world *w, struct span *in, struct outcome_of_damage *o)
 {
@@ -210,7 +211,7 @@ static void hurt(struct world *w, struct span *in, struct outcome_of_damage *o)
     }
     /* SQLite has no checksums: only what it cannot open at all counts as none. */
     bool is_spare_index = is_below(x, "checkpoint") || (is_below(x, "index.db") && what == DAMAGE_REMOVE && strcmp(x->name, "index.db") == 0);
-    x->is_hurt = true;
+    x->is_hurt = o->is_hurt = true;
     o->is_journal_hurt |= is_below(x, "journal") || is_below(x, "large");
     o->is_other_hurt |= !is_spare_index && !is_below(x, "results");
 }
@@ -341,8 +342,32 @@ static void look(struct world *w, const struct outcome_of_damage *o)
     for (int i = 0; i < MESSAGES; i++) {
         struct msg *m = ix ? index_fetch(ix, w->ids[i], &hold, &e) : NULL;
         msg_unref(&m);
-        CHECK(seen[i] || !w->is_alive[i] || o->is_sealed || o->is_journal_hurt || o->is_other_hurt);
+        CHECK(seen[i] || !w->is_alive[i] || o->is_sealed || (o->is_journal_hurt && !o->is_in_order) || o->is_other_hurt);
     }
+}
+
+/* ---- what check says of it ---- */
+
+static void found(void *arg, const struct check_finding *f)
+{
+    uint64_t *problems = arg;
+    *problems += !f->is_note;
+    CHECK((unsigned)f->kind < CHECK_KINDS && f->text[0] != '\0' && f->advice != NULL);
+    CHECK(!fuzz_has_control(span_cstr(f->text)) && !fuzz_has_control(span_cstr(f->advice)));
+    CHECK(f->file == NULL || !fuzz_has_control(span_cstr(f->file)));
+}
+
+/* Is all in order? */
+static bool check(struct world *w)
+{
+    uint64_t problems = 0;
+    struct check_totals t;
+    struct err e = ERR_INIT;
+    struct check_options o = { .dir = w->f.dir, .found = found, .arg = &problems };
+    enum check_status st = check_spool(&o, &t, &e);
+    CHECK(st == CHECK_CLEAN || st == CHECK_PROBLEMS || (st == CHECK_FAILED && e.text[0] != '\0'));
+    CHECK(st == CHECK_FAILED || (t.problems == problems && (st == CHECK_PROBLEMS) == (problems > 0)));
+    return st == CHECK_CLEAN;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
@@ -367,6 +392,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     w->f.o.read_only = how % 8 != 0; /* the other way takes long */
     w->is_worn = !w->f.o.read_only;
     size_t entries = count_entries(w);
+    if (how & 16) {
+        o.is_in_order = check(w);
+        CHECK(o.is_hurt || o.is_in_order);
+    }
     struct spool_sink sink = { fixture_committed, &w->f };
     if (spool_open(&w->f.o, &w->f.s, &e) == SPOOL_OPEN_OK) {
         bool started = spool_start(w->f.s, &sink, &e);
