@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <getopt.h>
+#include <math.h>
 #include <sysexits.h>
 
 #include "common/base/ascii.h"
@@ -139,11 +140,13 @@ static void table_end(struct table *t, sqlite3_stmt *st, bool ok)
 
 static json_t *json_value(sqlite3_stmt *st, int i)
 {
+    double value;
     switch (sqlite3_column_type(st, i)) {
     case SQLITE_INTEGER:
         return json_integer(sqlite3_column_int64(st, i));
     case SQLITE_FLOAT:
-        return json_real(sqlite3_column_double(st, i));
+        value = sqlite3_column_double(st, i);
+        return isfinite(value) ? json_real(value) : json_null(); /* JSON has no infinity */
     case SQLITE_NULL:
         return json_null();
     default:

@@ -42,6 +42,8 @@ def test_sql():
         assert r.stdout == "n\n-\n2\n", r.stdout
         assert "CREATE TABLE messages" in sql(hub, "SELECT sql FROM sqlite_schema WHERE name = 'messages'").stdout
         assert sql(hub, "SELECT 1 WHERE 0").stdout == "1\n-\n"
+        row = json.loads(sql(hub, "SELECT 1e999 AS x, -1e999 AS y, 'a' || char(0) AS z, 'q\"' AS \"na\"\"me\"", "-j").stdout)
+        assert row == {"x": None, "y": None, "z": "a\0", 'na"me': 'q"'}, row
         big = sql(hub, "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 3000) SELECT n FROM c").stdout.splitlines()
         assert len(big) == 3002 and big[-1] == "3000" and big[2].endswith("  1")
         before = [q["queue_id"] for q in hub.queue()]
