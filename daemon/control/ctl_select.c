@@ -6,6 +6,7 @@
  */
 #include "daemon/control/ctl_select.h"
 
+#include <poll.h>
 #include <sysexits.h>
 
 #include "common/base/clock.h"
@@ -36,13 +37,15 @@ struct selection *ctl_selection(struct ctl_client *cl, json_t *request)
 
 /* ---- the query ---- */
 
-static bool is_stopping(void *arg)
+/* The daemon stops, or nobody waits for the answer any more. */
+static bool is_in_vain(void *arg)
 {
-    struct control *c = arg;
-    lock_take(&c->m);
-    bool yes = c->stopping;
-    lock_drop(&c->m);
-    return yes;
+    struct ctl_client *cl = arg;
+    struct pollfd p = { .fd = stream_fd(cl->s) };
+    lock_take(&cl->c->m);
+    bool yes = cl->c->stopping;
+    lock_drop(&cl->c->m);
+    return yes || poll(&p, 1, 0) > 0; /* without events asked for: POLLHUP and POLLERR */
 }
 
 int ctl_query_exit(enum query_status k)
@@ -105,7 +108,7 @@ struct query *ctl_query(struct ctl_client *cl, bool up_to_date, struct err *e)
     if (q == NULL)
         return NULL;
     query_limit(q, SELECT_MS);
-    query_on_progress(q, is_stopping, cl->c);
+    query_on_progress(q, is_in_vain, cl);
     size_t n;
     uint64_t *ids = sched_active_ids(o->sched, &n);
     if (!selection_set_active(q, ids, n, e))

@@ -363,6 +363,28 @@ def test_many_at_once():
         assert len(hub.queue()) == n and set(names(hub).values()) == {"hold"}
 
 
+def test_a_query_ends_with_who_asked_it():
+    """Whoever presses Ctrl-C on an endless condition leaves no thread of the daemon at it."""
+    def clients():
+        names = []
+        for task in os.listdir(f"/proc/{hub.proc.pid}/task"):
+            try:
+                names.append(open(f"/proc/{hub.proc.pid}/task/{task}/comm").read().strip())
+            except FileNotFoundError:
+                pass
+        return names.count("control-client")
+    with World() as hub:
+        put(hub, "ann@example.org", "u@later.example")
+        endless = "(WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT count(*) FROM c) > 0"
+        p = subprocess.Popen([str(BUILD / "posthousectl"), "-c", str(hub.dir / "etc"), "queue", "delete", "--where", endless], env=hub.env,
+                             stderr=subprocess.DEVNULL)
+        wait_for("the query to run", clients)
+        time.sleep(0.2)  # or it has only connected, which is over at once in any case
+        p.send_signal(signal.SIGINT)
+        assert p.wait(timeout=60) == -signal.SIGINT
+        wait_for("the query to end", lambda: clients() == 0)  # its own limit is a minute
+
+
 def test_a_listing_goes_on_behind_what_it_passes_over():
     """The index has rows of messages that the journal says are gone: the daemon was killed before the index heard of it."""
     with World(index_flush_interval="1000s") as hub:
