@@ -16,6 +16,7 @@
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 #include "common/base/num.h"
+#include "common/base/printable.h"
 #include "common/conf/params.h"
 #include "common/mail/address.h"
 #include "daemon/cmd/submit.h"
@@ -40,11 +41,14 @@ struct session {
 static void reply(const char *fmt, ...) PRINTF_FMT(1, 2);
 static void reply(const char *fmt, ...)
 {
+    struct buf b = BUF_INIT(0);
     va_list ap;
     va_start(ap, fmt);
-    vprintf(fmt, ap);
+    buf_vprintf(&b, fmt, ap);
     va_end(ap);
-    fputs("\r\n", stdout);
+    text_make_printable(b.p, b.n); /* what a client said is repeated: a CR in it would end the line for some */
+    printf("%s\r\n", buf_cstr(&b));
+    buf_free(&b);
 }
 
 static void begin_again(struct session *x)

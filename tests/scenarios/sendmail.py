@@ -192,6 +192,8 @@ def test_smtp_on_standard_input_while_the_daemon_is_down():
         lines = talk(b"EHLO me\r\n" + one + big + b"MAIL FROM:<>\r\nRCPT TO:<a b@>\r\nDATA\r\nRCPT TO:<\"us\\er\"@example.com>\r\n"
                      b"RCPT TO:<user@example.com> NOTIFY=NEVER\r\nBDAT 5\r\nRSET\r\nRCPT TO:<user@example.com>\r\nMAIL FROM:<x> SIZE=3000\r\nQUIT\r\n")
         assert lines[0].startswith("220 hub.example.net ESMTP") and "250-SIZE 2000" in lines, lines
+        odd = talk(b"HELO me\r\nVRFY a\rb\x1b[2J\r\nMAIL FROM:<x> A\x07\xff=1\r\nQUIT\r\n")
+        assert odd[2:4] == ["252 2.0.0 a?b?[2J", "555 5.5.4 Unsupported option: A??=1"], odd
         codes = [line[:3] for line in lines if line and line[3] == " "]
         assert codes == ["220", "250", "250", "250", "354", "250", "250", "250", "354", "552", "250", "501", "554", "250", "555",
                          "502", "250", "503", "552", "221"], lines
