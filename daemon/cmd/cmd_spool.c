@@ -273,12 +273,15 @@ static json_int_t number(const json_t *o, const char *name)
     return json_integer_value(json_object_get(o, name));
 }
 
-static void print_compaction(const json_t *j, bool as_json)
+static void print_compaction(json_t *j, bool as_json)
 {
     char before[32], now[32];
     if (as_json) {
-        json_dumpf(j, stdout, 0);
+        json_t *o = json_copy(j);
+        json_object_del(o, "ok");
+        json_dumpf(o, stdout, 0);
         putchar('\n');
+        json_decref(o);
         return;
     }
     long_work_bytes((uint64_t)number(j, "bytes_before"), before, sizeof before);

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import pathlib
 import re
 import socket
 import subprocess
@@ -215,6 +216,36 @@ def test_json_of_every_command():
         assert lines("pause", "-j", "--transport", "smtp") == [{**what, "result": "done"}]
         assert [{k: p[k] for k in what} for p in lines("pause", "-j")] == [what]
         assert lines("resume", "-j", "--all") == [{**what, "result": "done"}]
+
+
+def members(value):
+    """The names of all members in it, without those of objects whose names are data."""
+    if isinstance(value, list):
+        return {m for v in value for m in members(v)}
+    if not isinstance(value, dict):
+        return set()
+    return {m for k, v in value.items() for m in {k} | (members(v) if k not in ("limits_reached",) else set())}
+
+
+def test_the_manual_has_every_member():
+    """Programs rely on the names: each that -j prints stands in posthousectl(8)."""
+    page = (pathlib.Path(__file__).resolve().parents[2] / "man" / "posthousectl.8").read_text().replace("\\", "")
+    with Hub({**LATER, "address_verify_map": "", "transport_maps": "inline:{ { later.example = smtp:[127.0.0.1]:1 } }"}) as hub:
+        qid = queue_one(hub, "u@later.example", "v@later.example")
+        gone = queue_one(hub)
+        hub.ctl("queue", "hold", qid)
+        hub.ctl("queue", "delete", gone)
+        hub.ctl("queue", "pause", "--transport", "smtp")
+        undocumented = {}
+        for args in (["queue", "list"], ["queue", "show", qid], ["queue", "deleted"], ["queue", "stats"], ["queue", "check"], ["queue", "compact"],
+                     ["queue", "pause"], ["queue", "hold", qid, "F00D"], ["status"], ["tables"], ["restrictions"], ["verify", "list"]):
+            at = 2 if args[0] in ("queue", "verify") else 1
+            lines = [json.loads(line) for line in hub.ctl(*args[:at], "-j", *args[at:]).stdout.splitlines()]
+            assert lines or args[0] == "verify", args
+            bad = {m for m in members(lines) if not re.search(rf"\b{m}\b", page)}
+            if bad:
+                undocumented[" ".join(args)] = sorted(bad)
+        assert not undocumented, undocumented
 
 
 def test_requests_that_no_command_makes():
