@@ -1,9 +1,5 @@
 /*
- * posthousectl queue export, import
- *
- * An exported file is the message as it is in the spool (CRLF line ends), with one header field before it, X-Posthouse-Envelope, that
- * has the envelope as JSON, folded. Any mail program can read it; import takes the field off again and puts the rest back
- * byte by byte. A message without that field is handed in like one that sendmail(1) was given.
+ * posthousectl queue export, import: see exported_mail.h for what is in the files
  */
 #include "daemon/cmd/posthousectl.h"
 
@@ -17,7 +13,7 @@
 #include "common/base/io.h"
 #include "common/base/mem.h"
 #include "common/conf/params.h"
-#include "common/mail/headers.h"
+#include "daemon/cmd/exported_mail.h"
 #include "daemon/cmd/header_rcpts.h"
 #include "daemon/cmd/queue_offline.h"
 #include "daemon/cmd/select_options.h"
@@ -25,7 +21,6 @@
 #include "daemon/control/envelope_json.h"
 #include "daemon/control/queue_json.h"
 
-#define FIELD "X-Posthouse-Envelope:"
 #define FILE_MAX_BYTES (UINT64_C(1) << 30)
 
 /* Takes the reference. */
@@ -50,18 +45,12 @@ static bool out_bytes(void *arg, struct span s)
     return o->ok;
 }
 
-/* Every line of the JSON text becomes a line of the field. */
 static void out_envelope(struct out *o, const json_t *envelope)
 {
-    char *text = json_dumps(envelope, JSON_INDENT(1) | JSON_ENSURE_ASCII);
-    struct span rest = span_cstr(text), line;
     struct buf b = BUF_INIT(0);
-    buf_puts(&b, FIELD);
-    while (span_next_token(&rest, "\n", &line))
-        buf_printf(&b, " %.*s\r\n", SPAN_ARG(line));
+    exported_mail_put_envelope(&b, envelope);
     out_bytes(o, buf_span(&b));
     buf_free(&b);
-    free(text);
 }
 
 static int export_online(struct ctl *ctl, const char *id, struct out *o, struct err *e)
@@ -209,77 +198,6 @@ struct import_run {
     bool as_json, dry_run;   /* dry_run: all is looked at, nothing handed in */
 };
 
-/* A message begins with a header field, and its header ends with an empty line or with the message. */
-static bool is_mail(struct span text, struct err *e)
-{
-    struct arena *a = arena_new(0);
-    struct hdr_scan h;
-    struct span rest = text;
-    size_t number = 0;
-    bool ok = text.n > 0, is_done = false;
-    hdr_scan_init(&h, a);
-    if (!ok)
-        err_set(e, "it is empty");
-    while (ok && !is_done && rest.n > 0) {
-        ptrdiff_t end = span_find(rest, '\n');
-        struct span line = span_of(rest.p, end < 0 ? rest.n : (size_t)end);
-        rest = end < 0 ? span_of(NULL, 0) : span_from(rest, (size_t)end + 1);
-        if (line.n > 0 && line.p[line.n - 1] == '\r')
-            line.n--;
-        number++;
-        if (number == 1 && span_starts_with(line, SPAN_LIT("From "))) {
-            err_set(e, "it is a mailbox (its first line begins with \"From \"): split it into messages first");
-            ok = false;
-            break;
-        }
-        enum hdr_line k = hdr_scan_line(&h, line);
-        is_done = k == HDR_LINE_EMPTY;
-        if (k == HDR_LINE_BODY || (number == 1 && k != HDR_LINE_FIELD)) {
-            err_set(e, "it is not a mail message: line %zu is not a header field", number);
-            ok = false;
-        }
-    }
-    arena_free(&a);
-    return ok;
-}
-
-/* Takes the envelope's field off *text. NULL without *e: there is none. */
-static json_t *take_envelope(struct span *text, struct err *e)
-{
-    struct buf b = BUF_INIT(0);
-    json_error_t je;
-    if (!span_istarts_with(*text, SPAN_LIT(FIELD)))
-        return NULL;
-    struct span rest = span_from(*text, strlen(FIELD));
-    do {
-        ptrdiff_t end = span_find(rest, '\n');
-        size_t n = end < 0 ? rest.n : (size_t)end + 1;
-        buf_add(&b, rest.p, n);
-        rest = span_from(rest, n);
-    } while (rest.n > 0 && (rest.p[0] == ' ' || rest.p[0] == '\t'));
-    json_t *j = json_loadb(b.p, b.n, JSON_REJECT_DUPLICATES, &je);
-    if (j == NULL)
-        err_set(e, "its " FIELD " field is not JSON: %s", je.text);
-    else
-        *text = rest;
-    buf_free(&b);
-    return j;
-}
-
-/* CRLF line ends. A file that had them keeps every byte. */
-static void to_crlf(struct span text, bool is_lf, struct buf *out)
-{
-    if (!is_lf) {
-        buf_add_span(out, text);
-        return;
-    }
-    for (size_t i = 0; i < text.n; i++) {
-        if (text.p[i] == '\n' && (i == 0 || text.p[i - 1] != '\r'))
-            buf_putc(out, '\r');
-        buf_putc(out, text.p[i]);
-    }
-}
-
 /* Where it went; id NULL: it waits in maildrop/, or nothing was done. */
 static void print_imported(const struct import_run *r, const char *path, const char *id)
 {
@@ -324,7 +242,7 @@ static int import_enveloped(struct import_run *r, const char *path, json_t *enve
     if (status == 0 && r->dry_run) {
         status = is_good_envelope(envelope, e) ? 0 : EX_DATAERR;
     } else if (status == 0) {
-        to_crlf(text, is_lf, &content);
+        exported_mail_to_crlf(text, is_lf, &content);
         status = import_exact(r->ctl, envelope, buf_span(&content), &last, e);
         /* The daemon ends the connection after a refusal. */
         if (status != 0)
@@ -385,10 +303,10 @@ static int import_file(struct import_run *r, const char *path)
     struct span text = buf_span(&b);
     ptrdiff_t eol = span_find(text, '\n');
     bool is_lf = eol > 0 && text.p[eol - 1] != '\r';
-    if (is_mail(text, &e)) {
-        envelope = take_envelope(&text, &e);
+    if (exported_mail_check(text, &e)) {
+        envelope = exported_mail_take_envelope(&text, &e);
         if (envelope != NULL)
-            status = is_mail(text, &e) ? import_enveloped(r, path, envelope, text, is_lf, &e) : EX_DATAERR;
+            status = exported_mail_check(text, &e) ? import_enveloped(r, path, envelope, text, is_lf, &e) : EX_DATAERR;
         else if (e.text[0] == '\0')
             status = import_plain(r, path, text, &e);
     }

@@ -1,6 +1,7 @@
 noinst_LIBRARIES += libctl.a
 libctl_a_SOURCES = \
 	daemon/cmd/ctl_client.c daemon/cmd/ctl_client.h \
+	daemon/cmd/exported_mail.c daemon/cmd/exported_mail.h \
 	daemon/cmd/header_rcpts.c daemon/cmd/header_rcpts.h \
 	daemon/cmd/mail_input.c daemon/cmd/mail_input.h \
 	daemon/cmd/queue_format.c daemon/cmd/queue_format.h \

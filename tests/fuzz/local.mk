@@ -2,7 +2,7 @@
 EXTRA_DIST += tests/fuzz/README.md tests/fuzz/run tests/fuzz/corpus tests/fuzz/fuzz.h tests/fuzz/fuzz_wire.h tests/fuzz/record.tsv $(FUZZ_DICTS)
 TESTS += tests/fuzz/test_run.py
 EXTRA_DIST += tests/fuzz/test_run.py
-FUZZ_DICTS = tests/fuzz/fuzz_control.dict tests/fuzz/fuzz_select.dict tests/fuzz/fuzz_sendmail_smtp.dict tests/fuzz/fuzz_smtp_client.dict tests/fuzz/fuzz_smtp_command.dict tests/fuzz/fuzz_upstream.dict
+FUZZ_DICTS = tests/fuzz/fuzz_control.dict tests/fuzz/fuzz_import.dict tests/fuzz/fuzz_select.dict tests/fuzz/fuzz_sendmail_smtp.dict tests/fuzz/fuzz_smtp_client.dict tests/fuzz/fuzz_smtp_command.dict tests/fuzz/fuzz_upstream.dict
 
 # FUZZ_SECONDS for each target, FUZZ_TARGETS for some of them: a build of its own, with clang.
 fuzz:
@@ -16,7 +16,10 @@ FUZZERS_ARE_ON = yes
 FUZZ_LINK = $(AM_LDFLAGS) -fsanitize=fuzzer
 noinst_PROGRAMS += tests/fuzz/fuzz_content tests/fuzz/fuzz_encodings tests/fuzz/fuzz_net_text tests/fuzz/fuzz_dsn \
 	tests/fuzz/fuzz_master_cf tests/fuzz/fuzz_expand tests/fuzz/fuzz_command_line tests/fuzz/fuzz_smtp_client tests/fuzz/fuzz_pipe \
-	tests/fuzz/fuzz_dns_filter tests/fuzz/fuzz_restrictions tests/fuzz/fuzz_select tests/fuzz/fuzz_sendmail_smtp
+	tests/fuzz/fuzz_dns_filter tests/fuzz/fuzz_restrictions tests/fuzz/fuzz_select tests/fuzz/fuzz_sendmail_smtp tests/fuzz/fuzz_import
+tests_fuzz_fuzz_import_SOURCES = tests/fuzz/fuzz_import.c
+tests_fuzz_fuzz_import_LDADD = $(CTL_LIBS)
+tests_fuzz_fuzz_import_LDFLAGS = $(FUZZ_LINK)
 tests_fuzz_fuzz_sendmail_smtp_SOURCES = tests/fuzz/fuzz_sendmail_smtp.c daemon/cmd/sendmail_smtp_down.c
 tests_fuzz_fuzz_sendmail_smtp_LDADD = libctl.a libmail.a libnet.a libbase.a $(IDN2_LIBS)
 tests_fuzz_fuzz_sendmail_smtp_LDFLAGS = $(FUZZ_LINK)
