@@ -194,6 +194,15 @@ const struct param_row *param_transport_family(size_t i)
     return NULL;
 }
 
+/* A bit for each byte that is there, some sharing one. */
+static uint64_t bytes_in(struct span s)
+{
+    uint64_t set = 0;
+    for (size_t i = 0; i < s.n; i++)
+        set |= UINT64_C(1) << (s.p[i] & 63);
+    return set;
+}
+
 /* Levenshtein distance, given up (limit + 1) as soon as every way is longer than the limit. */
 static size_t edit_distance(struct span a, const char *b, size_t limit)
 {
@@ -222,10 +231,15 @@ const char *param_nearest(struct span name)
 {
     const char *best = NULL;
     size_t limit = name.n / 4 + 1;
+    uint64_t has = bytes_in(name);
     if (limit > 5)
         limit = 5;
     for (size_t i = 0; i < ARRAY_LEN(rows) && name.n > 0; i++) {
-        size_t d = rows[i].name ? edit_distance(name, rows[i].name, limit) : limit + 1;
+        /* Each byte that only the one has costs an edit: that alone excludes nearly all. */
+        uint64_t wants = rows[i].name ? bytes_in(span_cstr(rows[i].name)) : 0;
+        bool is_near = rows[i].name != NULL && (size_t)__builtin_popcountll(has & ~wants) <= limit &&
+                       (size_t)__builtin_popcountll(wants & ~has) <= limit;
+        size_t d = is_near ? edit_distance(name, rows[i].name, limit) : limit + 1;
         if (d <= limit && d < name.n) {
             best = rows[i].name;
             if (d == 0)

@@ -2,7 +2,11 @@
 EXTRA_DIST += tests/fuzz/README.md tests/fuzz/run tests/fuzz/corpus tests/fuzz/fuzz.h tests/fuzz/fuzz_wire.h tests/fuzz/record.tsv $(FUZZ_DICTS)
 TESTS += tests/fuzz/test_run.py
 EXTRA_DIST += tests/fuzz/test_run.py
-FUZZ_DICTS = tests/fuzz/fuzz_control.dict tests/fuzz/fuzz_import.dict tests/fuzz/fuzz_select.dict tests/fuzz/fuzz_sendmail_smtp.dict tests/fuzz/fuzz_smtp_client.dict tests/fuzz/fuzz_smtp_command.dict tests/fuzz/fuzz_upstream.dict
+FUZZ_DICTS = tests/fuzz/fuzz_command_line.dict tests/fuzz/fuzz_content.dict tests/fuzz/fuzz_control.dict \
+	tests/fuzz/fuzz_expand.dict tests/fuzz/fuzz_import.dict tests/fuzz/fuzz_local_mail.dict tests/fuzz/fuzz_main_cf.dict \
+	tests/fuzz/fuzz_master_cf.dict tests/fuzz/fuzz_mime.dict tests/fuzz/fuzz_pipe.dict tests/fuzz/fuzz_restrictions.dict \
+	tests/fuzz/fuzz_rewrite.dict tests/fuzz/fuzz_select.dict tests/fuzz/fuzz_sendmail_smtp.dict tests/fuzz/fuzz_smtp_client.dict \
+	tests/fuzz/fuzz_smtp_command.dict tests/fuzz/fuzz_table_text.dict tests/fuzz/fuzz_upstream.dict
 
 # FUZZ_SECONDS for each target, FUZZ_TARGETS for some of them: a build of its own, with clang.
 fuzz:
