@@ -130,7 +130,11 @@ static int change(struct ctl *ctl, const char *op, const char *kind, const char 
         ctl_complain("\"%s\" is not valid UTF-8", name);
         return EX_DATAERR;
     }
-    int status = ctl_simple(ctl, request, NULL);
+    json_t *last = NULL;
+    int status = ctl_simple(ctl, request, &last);
+    if (status == 0 && json_is_false(json_object_get(last, "waits")))
+        ctl_complain("note: no mail waits for \"%s\" now (a next hop is written as queue show prints it)", name);
+    json_decref(last);
     if (status == 0 && as_json) {
         json_t *o = json_pack("{s:s, s:s, s:s}", "kind", kind, "name", name, "result", "done");
         print_pause(o, true);

@@ -6,6 +6,7 @@
 
 #include <sysexits.h>
 
+#include "daemon/control/ctl_select.h"
 #include "daemon/control/queue_json.h"
 #include "queue/sched.h"
 
@@ -52,6 +53,22 @@ static bool has_transport(struct ctl_client *cl, struct span name)
     return yes;
 }
 
+/* Does mail wait for it, or would it by a transport? What cannot be found out counts as yes. */
+static bool has_mail(struct ctl_client *cl, enum pause_kind k, struct span name)
+{
+    struct err e = ERR_INIT;
+    sqlite3_stmt *st = NULL;
+    struct query *q = k == PAUSE_DESTINATION ? ctl_query(cl, true, &e) : NULL;
+    bool no = q != NULL && query_prepare(q, SPAN_LIT("SELECT 1 FROM recipients WHERE nexthop = ?1 AND state <> 2 LIMIT 1"), &st, &e) == QUERY_OK;
+    if (no) {
+        query_bind(st, 1, name);
+        no = query_step(q, st, &e) == QUERY_OK;
+    }
+    sqlite3_finalize(st);
+    query_close(&q);
+    return !no;
+}
+
 bool ctl_queue_pause(struct ctl_client *cl, json_t *request)
 {
     enum pause_kind k;
@@ -63,7 +80,7 @@ bool ctl_queue_pause(struct ctl_client *cl, json_t *request)
         return ctl_fail(cl, EX_DATAERR, "there is no transport \"%.*s\" in master.cf", SPAN_ARG(name));
     switch (sched_pause(cl->c->o.sched, k, name, &e)) {
     case SCHED_CMD_OK:
-        return ctl_ok(cl, NULL);
+        return ctl_ok(cl, json_pack("{s:b}", "waits", has_mail(cl, k, name)));
     case SCHED_CMD_BUSY:
         return ctl_fail(cl, 1, "%s %.*s is paused already", pause_kind_name(k), SPAN_ARG(name));
     case SCHED_CMD_NOT_FOUND:

@@ -158,7 +158,13 @@ def test_deliver_one_destination_now():
 
 
 def test_bad_input():
-    with Hub({"transport_maps": "inline:{ x.example=smtp:[127.0.0.1]:1 }"}, master=MASTER) as hub:
+    with Hub(routes={"x.example": "smtp:[127.0.0.1]:1"}, master=MASTER) as hub:
+        send(hub, "u@x.example")
+        hub.wait_log("status=deferred")
+        assert hub.ctl("queue", "pause", "--destination", "[127.0.0.1]:1").stderr == ""
+        r = hub.ctl("queue", "pause", "--destination", "127.0.0.1")
+        assert 'no mail waits for "127.0.0.1"' in r.stderr and "as queue show prints it" in r.stderr, r
+        hub.ctl("queue", "resume", "--all")
         for args in (["pause", "x"], ["pause", "--destination", "a", "--transport", "smtp"], ["resume"], ["resume", "--all", "-d", "x"],
                      ["pause", "--all"], ["pause", "--nothing"]):
             r = hub.ctl("queue", *args, check=False)
@@ -172,7 +178,8 @@ def test_bad_input():
         for bad in ("", " x", "a\nb", "x" * 2000):
             r = hub.ctl("queue", "pause", "--destination", bad, check=False)
             assert r.returncode == 65 and "no name of a destination" in r.stderr, (bad[:10], r)
-        hub.ctl("queue", "pause", "--destination", "x.example")
+        r = hub.ctl("queue", "pause", "--destination", "x.example")
+        assert 'no mail waits for "x.example"' in r.stderr, r
         r = hub.ctl("queue", "pause", "--destination", "X.example", check=False)
         assert r.returncode == 1 and "paused already" in r.stderr, r
         os.chmod(hub.dir / "spool", 0o500)
