@@ -1,4 +1,5 @@
 /* Addresses of one host: literal, localhost, DNS, the native name service. */
+#include <errno.h>
 #include <netdb.h>
 
 #include "common/base/ascii.h"
@@ -123,7 +124,8 @@ static bool add_native(struct finder *f, const struct host_name *n)
     struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *list = NULL;
     size_t before = f->count;
     hints.ai_family = f->o->v4 && f->o->v6 ? AF_UNSPEC : f->o->v4 ? AF_INET : AF_INET6;
-    int rc = getaddrinfo(n->name, NULL, &hints, &list);
+    errno = 0;
+    int rc = getaddrinfo(n->name, NULL, &hints, &list), why = errno;
     for (struct addrinfo *i = rc == 0 ? list : NULL; i; i = i->ai_next) {
         struct ip_addr a;
         if (ip_from_sockaddr(i->ai_addr, &a, NULL))
@@ -133,9 +135,11 @@ static bool add_native(struct finder *f, const struct host_name *n)
         freeaddrinfo(list);
     if (f->count > before)
         return true;
-    bool final = rc == 0 || rc == EAI_NONAME || rc == EAI_NODATA || rc == EAI_ADDRFAMILY;
+    /* glibc says that there is no such name also when it had no memory to open /etc/hosts; errno tells. */
+    bool starved = rc != 0 && why == ENOMEM;
+    bool final = !starved && (rc == 0 || rc == EAI_NONAME || rc == EAI_NODATA || rc == EAI_ADDRFAMILY);
     finder_fail(f, !final, final ? "4.4" : "4.3", "unable to look up host %s: %s", n->name,
-                rc == 0 ? "no usable address" : gai_strerror(rc));
+                rc == 0 ? "no usable address" : starved ? "out of memory" : gai_strerror(rc));
     return false;
 }
 

@@ -1,6 +1,9 @@
 /* daemon/smtp/hosts: the candidates for a destination, against a name server of our own. */
 #include "tests/unit/unit.h"
 
+#include <dlfcn.h>
+#include <errno.h>
+#include <netdb.h>
 #include <time.h>
 
 #include "common/base/buf.h"
@@ -94,7 +97,7 @@ static void find(struct responder_state *f, const char *dest, const struct hosts
 
 #define NOT_FOUND(name, type, why) \
     "Host or domain name not found. Name service error for name=" name " type=" type ": " why
-#define TRY_AGAIN "Host not found, try again"
+#define TRY_LATER "Host not found, try again"
 
 static const struct hcase cases[] = {
     { "by preference", "d.test", OPTIONS(.address_limit = 0),
@@ -146,9 +149,9 @@ static const struct hcase cases[] = {
     { "neither MX nor address", "onlytxt.test", OPTIONS(.balance = false), .status = HOSTS_BOUNCE, .dsn = "5.4.4",
       .text = NOT_FOUND("onlytxt.test", "A", "Host found but no data record of requested type") },
     { "SERVFAIL", "broken.test", OPTIONS(.balance = false), .status = HOSTS_DEFER, .dsn = "4.4.3",
-      .text = NOT_FOUND("broken.test", "MX", TRY_AGAIN) },
+      .text = NOT_FOUND("broken.test", "MX", TRY_LATER) },
     { "SERVFAIL of a host", "[broken.test]", OPTIONS(.balance = false), .status = HOSTS_DEFER, .dsn = "4.4.3",
-      .text = NOT_FOUND("broken.test", "A", TRY_AGAIN) },
+      .text = NOT_FOUND("broken.test", "A", TRY_LATER) },
     { "not a name", "a..b", OPTIONS(.balance = false), .status = HOSTS_BOUNCE, .dsn = "5.4.4",
       .text = NOT_FOUND("a..b", "MX", "Invalid host or domain name") },
     { "MX is an address", "badmx.test", OPTIONS(.balance = false), .status = HOSTS_BOUNCE, .dsn = "5.4.4",
@@ -158,13 +161,13 @@ static const struct hcase cases[] = {
     { "the same, deferred", "lost.test", OPTIONS(.defer_if_no_mx_address = true), .status = HOSTS_DEFER, .dsn = "4.4.4",
       .text = NOT_FOUND("onlytxt.test", "A", "Host found but no data record of requested type"), .from_mx = true },
     { "a temporary failure outweighs", "mixed.test", OPTIONS(.balance = false), .status = HOSTS_DEFER, .dsn = "4.4.3",
-      .text = NOT_FOUND("broken.test", "A", TRY_AGAIN), .from_mx = true },
+      .text = NOT_FOUND("broken.test", "A", TRY_LATER), .from_mx = true },
     { "whichever comes first", "mixed2.test", OPTIONS(.balance = false), .status = HOSTS_DEFER, .dsn = "4.4.3",
-      .text = NOT_FOUND("broken.test", "A", TRY_AGAIN), .from_mx = true },
+      .text = NOT_FOUND("broken.test", "A", TRY_LATER), .from_mx = true },
     { "one MX that cannot be found is passed over", "second.test", OPTIONS(.balance = false), .list = "c.test[192.0.2.4]:25",
       .from_mx = true },
     { "ignore_mx_lookup_error goes on to the address", "broken.test", OPTIONS(.ignore_mx_lookup_error = true),
-      .status = HOSTS_DEFER, .dsn = "4.4.3", .text = NOT_FOUND("broken.test", "A", TRY_AGAIN) },
+      .status = HOSTS_DEFER, .dsn = "4.4.3", .text = NOT_FOUND("broken.test", "A", TRY_LATER) },
 
     { "best MX is us, by address", "loop.test", OPTIONS(.balance = false), .status = HOSTS_SELF, .dsn = "5.4.6",
       .text = "mail for loop.test loops back to myself", .found_self = true, .from_mx = true },
@@ -210,7 +213,7 @@ static const struct hcase cases[] = {
       OPTIONS(.use_srv = "submission", .port = 587, .allow_srv_lookup_fallback = true),
       .list = "c.test[192.0.2.4]:587", .from_mx = true },
     { "SRV error", "nomx.test:submission", OPTIONS(.use_srv = "submission", .port = 587), .status = HOSTS_DEFER,
-      .dsn = "4.4.3", .text = NOT_FOUND("_submission._tcp.nomx.test", "SRV", TRY_AGAIN) },
+      .dsn = "4.4.3", .text = NOT_FOUND("_submission._tcp.nomx.test", "SRV", TRY_LATER) },
     { "SRV error ignored", "nomx.test:submission",
       OPTIONS(.use_srv = "submission", .port = 587, .ignore_srv_lookup_error = true),
       .list = "nomx.test[192.0.2.10]:587" },
@@ -254,6 +257,38 @@ static void native_lookup_asks_no_name_server(void **state)
     assert_non_null(strstr(h.text, "unable to look up host no-such-host.invalid: "));
     hosts_free(&h);
     assert_int_equal(responder_questions(f->r), 0);
+}
+
+/* The C library's, but for one name: that it does not exist, and why. */
+static int starved_errno;
+
+int getaddrinfo(const char *restrict name, const char *restrict service, const struct addrinfo *restrict hints, struct addrinfo **restrict out)
+{
+    int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+    if (strcmp(name, "starved.invalid") != 0) {
+        *(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
+        return real(name, service, hints, out);
+    }
+    errno = starved_errno;
+    return EAI_NONAME;
+}
+
+/* "No such name" is no answer when the library had no memory to look: mail waits. */
+static void a_look_up_without_memory_is_not_final(void **state)
+{
+    static const struct { int error; enum hosts_status status; const char *text; } rows[] = {
+        { 0, HOSTS_BOUNCE, "Name or service not known" }, { ENOENT, HOSTS_BOUNCE, "Name or service not known" },
+        { ENOMEM, HOSTS_DEFER, "out of memory" },
+    };
+    static const struct hosts_options o = { .port = 25, .v4 = true, .disable_dns = true };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct hosts h;
+        starved_errno = rows[i].error;
+        find(*state, "starved.invalid", &o, &h);
+        if (h.status != rows[i].status || strstr(h.text, rows[i].text) == NULL)
+            fail_msg("errno %d: status %d, %s", rows[i].error, h.status, h.text);
+        hosts_free(&h);
+    }
 }
 
 /* Equals change places with the seed, others never do. */
@@ -395,7 +430,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, responder_teardown)
     const struct CMUnitTest tests[] = {
         T(candidates),
-        T(native_lookup_asks_no_name_server),
+        T(native_lookup_asks_no_name_server), T(a_look_up_without_memory_is_not_final),
         T(equals_are_tried_in_random_order),
         cmocka_unit_test(srv_weights_share_the_load),
         cmocka_unit_test(all_names_are_asked_at_once),
