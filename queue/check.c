@@ -16,6 +16,7 @@
 #include "common/base/io.h"
 #include "common/base/mem.h"
 #include "common/base/num.h"
+#include "common/base/printable.h"
 #include "queue/check_internal.h"
 
 #define ROUNDS_MAX 3
@@ -45,6 +46,16 @@ static bool is_note(enum check_kind k)
     return k == CHECK_K_TORN || k == CHECK_K_STRAY || k == CHECK_K_KEPT;
 }
 
+/* SQLite's words repeat what is in a damaged file, and go over several lines. */
+static const char *one_line(struct buf *b)
+{
+    for (size_t i = 0; i < b->n; i++)
+        if (b->p[i] == '\n')
+            b->p[i] = ' ';
+    text_make_printable(b->p, b->n);
+    return buf_cstr(b);
+}
+
 static void report(struct check *c, const struct check_finding *f)
 {
     if (f->is_note)
@@ -65,7 +76,7 @@ void check_tell(struct check *c, enum check_kind k, const char *file, int64_t of
     buf_vprintf(&b, fmt, ap);
     va_end(ap);
     struct check_finding f = { .kind = k, .is_note = is_note(k), .file = file, .offset = offset, .id = id,
-                               .text = buf_cstr(&b), .advice = advice };
+                               .text = one_line(&b), .advice = advice };
     report(c, &f);
     buf_free(&b);
 }
@@ -80,7 +91,7 @@ void check_doubt(struct check *c, enum check_kind k, const char *file, int64_t o
     buf_vprintf(&b, fmt, ap);
     va_end(ap);
     d->f = (struct check_finding){ .kind = k, .is_note = is_note(k), .file = arena_strdup(c->arena, file), .offset = offset, .id = id,
-                                   .text = arena_strdup(c->arena, buf_cstr(&b)), .advice = arena_strdup(c->arena, advice) };
+                                   .text = arena_strdup(c->arena, one_line(&b)), .advice = arena_strdup(c->arena, advice) };
     d->next = c->doubts;
     c->doubts = d;
     buf_free(&b);

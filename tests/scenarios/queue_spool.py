@@ -223,12 +223,21 @@ def test_check_index_and_others():
         assert found[0]["kind"] == "index" and "schema version 99" in found[0]["text"], found
         db.execute("UPDATE meta SET value = ? WHERE key = 'schema_version'", (version,))
         db.commit()
+        sql = db.execute("SELECT sql FROM sqlite_master WHERE name = 'meta'").fetchone()[0]
+        db.execute("PRAGMA writable_schema = ON")
+        db.execute("UPDATE sqlite_master SET sql = 'CREATE \x1b[2J' WHERE name = 'meta'")  # SQLite's words about it have it
+        db.commit()
+        found, _ = findings(hub, 65)
+        assert any('"?"' in f["text"] for f in found) and all(f["text"].isprintable() for f in found), found
+        db.execute("UPDATE sqlite_master SET sql = ? WHERE name = 'meta'", (sql,))
+        db.commit()
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         db.close()
         size = (spool / "index.db").stat().st_size
         write_at(spool / "index.db", size // 2, b"\x55" * 3000)
         found, _ = findings(hub, 65)
         assert found and found[0]["kind"] == "index" and found[0]["advice"] == "posthousectl queue rebuild", found
+        assert all(f["text"].isprintable() for f in found), found
         hub.ctl("queue", "rebuild")
         assert findings(hub, 0)[0] == []
         assert rows(hub) == 3
