@@ -253,7 +253,8 @@ static int setup(void **state)
 {
     struct fixture *f = xcalloc(1, sizeof *f);
     struct conf_report report = { 0 };
-    snprintf(f->dir, sizeof f->dir, "/tmp/ctlXXXXXX");
+    const char *tmp = getenv("TMPDIR");
+    snprintf(f->dir, sizeof f->dir, "%s/ctlXXXXXX", tmp != NULL && strlen(tmp) < 32 ? tmp : "/tmp"); /* a socket's path is short */
     assert_non_null(mkdtemp(f->dir));
     snprintf(f->spool_dir, sizeof f->spool_dir, "%s/spool", f->dir);
     snprintf(f->socket, sizeof f->socket, "%s/control", f->dir);
