@@ -289,14 +289,26 @@ static void drop_body_line(struct content_pipe *p, struct span raw)
         put(p, SPAN_LIT("\r\n"));
 }
 
+/* Behind the line of a boundary, all of it, something else may begin. */
+static void leave_boundary(struct content_pipe *p)
+{
+    if (p->is_boundary)
+        p->state = p->after_boundary;
+    p->is_boundary = false;
+}
+
 /* A whole body line with its end, or a piece of one. */
 static void take_body_line(struct content_pipe *p, struct span raw)
 {
     struct span line = without_end(raw), text = line;
     bool is_beginning = p->at_line_start;
     size_t level = p->at_line_start ? mime_stack_find(&p->stack, line) : p->stack.count;
-    if (level < p->stack.count) /* what a closing boundary belongs to is over before it */
+    if (level < p->stack.count) { /* what a closing boundary belongs to is over before it */
         pass_boundary(p, level, line);
+        p->after_boundary = p->state;
+        p->is_boundary = true;
+        p->state = BODY;
+    }
     enum pipe_answer got = p->wants_lines ? ask(p, NULL, false, &text) : PIPE_KEEP;
     p->at_line_start = raw.p[raw.n - 1] == '\n';
     if (got == PIPE_STOP)
@@ -307,6 +319,8 @@ static void take_body_line(struct content_pipe *p, struct span raw)
         drop_body_line(p, raw);
     else
         put_text(p, text);
+    if (p->at_line_start)
+        leave_boundary(p);
 }
 
 /* ---- bytes ---- */
@@ -372,7 +386,7 @@ static size_t take_header_bytes(struct content_pipe *p, struct span s)
         p->is_cut = false;
         p->at_line_start = false;
     }
-    if (!p->is_known_field && lf == NULL && p->field.n + piece.n > FIELD_NAME_MAX && p->field.n < FIELD_NAME_MAX)
+    if (!p->is_known_field && p->field.n + piece.n > FIELD_NAME_MAX && p->field.n < FIELD_NAME_MAX)
         piece.n = FIELD_NAME_MAX - p->field.n;
     keep_header_bytes(p, piece);
     if (lf != NULL && piece.p + piece.n == lf + 1)
@@ -424,7 +438,7 @@ static size_t take_body_bytes(struct content_pipe *p, struct span s)
     size_t run = 0;
     while (run < s.n && p->state == BODY) {
         struct span rest = span_from(s, run);
-        bool is_gathering = p->field.n > 0 || p->wants_lines || (p->at_line_start && *rest.p == '-');
+        bool is_gathering = p->field.n > 0 || p->wants_lines || p->is_boundary || (p->at_line_start && *rest.p == '-');
         if (is_gathering) {
             put(p, span_of(s.p, run));
             return run + gather_body_line(p, rest);
@@ -484,6 +498,12 @@ void pipe_end(struct content_pipe *p)
     if (p->is_stopped)
         return;
     pipe_end_header(p);
+    if (p->is_boundary) {
+        if (p->field.n > 0)
+            take_body_line(p, buf_span(&p->field));
+        buf_reset(&p->field);
+        leave_boundary(p);
+    }
     if (p->state == PART && p->is_known_field)
         finish_field(p);
     if (p->state == PART || p->state == SEPARATOR)

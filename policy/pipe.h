@@ -77,6 +77,8 @@ struct content_pipe {
     struct pipe_options o;
     struct hdr_scan hdr;      /* of the message's own header as it is written */
     uint8_t state;            /* enum pipe_state */
+    uint8_t after_boundary;   /* the state behind this line, when is_boundary */
+    bool is_boundary;         /* the line that comes in pieces is one */
     bool at_line_start;
     bool is_stopped;
     bool wants_lines, wants_parts; /* of the stages */

@@ -20,6 +20,10 @@ struct pipe_case {
 #define MULTI(b) "Content-Type: multipart/mixed; boundary=" b "\r\n"
 #define SEEN_MULTI(b) "i:Content-Type: multipart/mixed; boundary=" b "\n"
 
+#define LONG_64 "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+#define LONG_256 LONG_64 LONG_64 LONG_64 LONG_64
+#define LONG_1K LONG_256 LONG_256 LONG_256 LONG_256
+
 static const struct pipe_case cases[] = {
     { "plain", "A: b\r\nC: d\r\n", "\r\nx\r\ny\r\n", 0, "m:A: b\nm:C: d\np:l7\nb:x\nb:y\n", NULL, 0, 0 },
     { "folded", "A: b\r\n c\r\n\t d\r\nE: f\r\n", "\r\n", 0, "m:A: b| c|\t d\nm:E: f\np:l7\n", NULL, 0, 0 },
@@ -48,6 +52,12 @@ static const struct pipe_case cases[] = {
     { "ends in a part's header", MULTI("a"), "\r\n--a\r\nX: y\r\n", NO_LINES, SEEN_MULTI("a") "p:m7\ni:X: y\np:l7\n", NULL, 0, 0 },
     { "too deep", MULTI("a"), "\r\n--a\r\n" MULTI("b") "\r\n--b\r\n" MULTI("c") "\r\n--c\r\n" MULTI("d") "\r\n--d\r\nX: y\r\n\r\n", NO_LINES,
       SEEN_MULTI("a") "p:m7\n" SEEN_MULTI("b") "p:m7\n" SEEN_MULTI("c") "p:m7\n" SEEN_MULTI("d") "p:m7!\n", NULL, 0, 0 },
+    { "long boundaries", MULTI("a"), "\r\n--a 3456789\r\nX: y\r\n\r\none\r\n--a--567X: 1\r\nend\r\n", NO_LINES,
+      SEEN_MULTI("a") "p:m7\ni:X: y\np:l7\np:l7\n", NULL, 0, 5 },
+    { "long boundaries, seen", MULTI("a"), "\r\n--a 3456789\r\nX: y\r\n\r\none\r\n--a--567X: 1\r\nend\r\n", 0,
+      SEEN_MULTI("a") "p:m7\nb:--a 3\nb:45678\nb:9\ni:X: y\np:l7\nb:one\np:l7\nb:--a--\nb:567X:\nb: 1\nb:end\n", NULL, 0, 5 },
+    { "long boundary in a part's header", MULTI("a"), "\r\n--a\r\nX: y\r\n--a" LONG_1K "\r\nZ: z\r\n\r\n", NO_LINES,
+      SEEN_MULTI("a") "p:m7\ni:X: y\np:l7\ni:Z: z\np:l7\n", NULL, 0, 5 },
     { "long line", "A: b\r\n", "\r\n0123456789\r\n01234\r\n0123456\r\n", 0, "m:A: b\np:l7\nb:01234\nb:56789\nb:01234\nb:01234\nb:56\n", NULL, 0, 5 },
     { "long field", "A: 0123456789\r\nB: 01234567\r\n89\r\nC: 0\r\n 1\r\n 2\r\n 3456\r\n", "\r\n", 0,
       "m:A: 0123456\nm:B: 0123456\nm:C: 0| 1\np:l7\n", "A: 0123456\r\nB: 0123456\r\n89\r\nC: 0\r\n 1\r\n\r\n", 10, 0 },
