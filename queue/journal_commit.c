@@ -30,7 +30,7 @@
 #define ALONE_ENOUGH 8          /* so many flushes say what one takes */
 #define BESIDE_ENOUGH 32
 #define FLIGHTS_AGAIN_US 10000000
-#define GAPS 4                  /* of a flush: between the beginnings of two */
+#define GAPS 16                 /* of a flush: between the beginnings of two */
 #define GAP_MIN_US 500
 
 /* ---- what flushes take ---- */

@@ -19,7 +19,7 @@
 #include "common/base/mem.h"
 #include "queue/journal_internal.h"
 
-#define FLIGHTS 8
+#define FLIGHTS 16
 #define FLUSHER_STACK_BYTES (64 * 1024)
 
 enum flight_state { FLIGHT_FREE, FLIGHT_FLYING, FLIGHT_LANDED };

@@ -33,7 +33,7 @@ BUDGET = 8 * MB if not LONG else 256 * MB   # spool_memory_limit
 SESSION_BYTES = 4096                        # beside its content and its envelope, which are the budget's
 FIXED_BYTES = 24 * MB                       # workers with 64 KiB in their hands, log ring, caches, the queue, malloc
 LEFT_BYTES = 16 * MB                        # what may be left over the start when all attackers have gone
-LEFT_FDS = 8 + 8                            # connections to the next hops; descriptors of flushes side by side, where the disk is slow
+LEFT_FDS = 8 + 16                           # connections to the next hops; descriptors of flushes side by side, where the disk is slow
 RATE = 40 if LONG else 20                   # messages a second of the well-behaved client
 HANG_S = 60                                 # nothing here takes that long unless it hangs
 

@@ -187,21 +187,23 @@ static void nobody_waits_for_the_flush_of_others_and_answers_keep_the_order(void
     }
 }
 
-static void no_more_than_eight_at_once_and_the_rest_share_the_next(void **state)
+static void no_more_than_sixteen_at_once_and_the_rest_share_the_next(void **state)
 {
     struct gated *g = *state;
-    struct asked a[12];
+    struct asked a[20];
     unsigned before = answers(g);
-    for (unsigned i = 0; i < 8; i++)
+    for (unsigned i = 0; i < 16; i++)
         ask(g, &a[i], i + 1);
-    for (unsigned i = 8; i < 12; i++)
+    for (unsigned i = 16; i < 20; i++)
         ask(g, &a[i], 0);
-    for (unsigned i = 0; i < 8; i++)
+    usleep(4 * SLOW_US); /* one too many would begin */
+    wait_until_came(g, 16);
+    for (unsigned i = 0; i < 16; i++)
         let_go(g, i, 0);
-    assert_true(fixture_wait(&g->f, before + 8));
-    wait_until_came(g, 9); /* those that waited share one */
-    let_go(g, 8, 0);
-    assert_true(fixture_wait(&g->f, before + 12));
+    assert_true(fixture_wait(&g->f, before + 16));
+    wait_until_came(g, 17); /* those that waited share one */
+    let_go(g, 16, 0);
+    assert_true(fixture_wait(&g->f, before + 20));
 }
 
 /* One fails: all that are up are refused and stay away, those before and after are there. */
@@ -394,7 +396,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(nobody_waits_for_the_flush_of_others_and_answers_keep_the_order),
-        T(no_more_than_eight_at_once_and_the_rest_share_the_next),
+        T(no_more_than_sixteen_at_once_and_the_rest_share_the_next),
         T(a_flush_that_fails_is_one_of_all_that_run),
         T(a_write_that_fails_is_too),
         T(stop_waits_for_what_is_on_its_way),
