@@ -497,6 +497,7 @@ static void maybe_shrink(struct index *ix)
     if (now < ix->shrink_look_ms)
         return;
     ix->shrink_look_ms = now + SHRINK_LOOK_MS;
+    ix->shrink_wanted = false;
     int64_t pages = pragma_number(ix, "PRAGMA page_count"), unused = pragma_number(ix, "PRAGMA freelist_count");
     if (unused < ix->shrink_min_pages || (pages - unused) * SHRINK_LEFT > unused)
         return;
@@ -537,6 +538,7 @@ static bool run_job(struct index *ix, struct index_job *j)
         ix->durable = j->mark;
         lock_drop(&ix->m);
         keeper_wake(ix->s);
+        ix->shrink_wanted = true;
         maybe_shrink(ix);
     }
     return true;
@@ -556,13 +558,26 @@ static bool submit_again(struct index *ix, struct index_job *j)
     return go_on;
 }
 
+/* What was written last may have been the end of a backlog: nothing more comes then, and the file is to become small all the same. */
+static void wait_for_job(struct index *ix) REQUIRES(ix->m)
+{
+    while (ix->jobs == NULL && !ix->stopping) {
+        if (!ix->shrink_wanted) {
+            cond_wait(&ix->wake, &ix->m);
+        } else if (!cond_wait_until(&ix->wake, &ix->m, ix->shrink_look_ms)) {
+            lock_drop(&ix->m);
+            maybe_shrink(ix);
+            lock_take(&ix->m);
+        }
+    }
+}
+
 void *index_thread(void *arg)
 {
     struct index *ix = arg;
     lock_take(&ix->m);
     for (;;) {
-        while (ix->jobs == NULL && !ix->stopping)
-            cond_wait(&ix->wake, &ix->m);
+        wait_for_job(ix);
         struct index_job *j = ix->jobs;
         if (j == NULL)
             break;

@@ -75,7 +75,8 @@ struct index {
     struct pending_move *moves;  /* indexer only: taken from the segments, not yet committed */
     unsigned due_piece;          /* immutable; tests make it small, and the next */
     int64_t shrink_min_pages;
-    int64_t shrink_look_ms;      /* indexer only */
+    int64_t shrink_look_ms;      /* indexer only, like the next */
+    bool shrink_wanted;          /* something was written since it was last looked whether the file could be smaller */
     struct index_mark durable;   /* guarded by m: mark of the last committed flush */
     pthread_t thread;
     bool running;

@@ -215,10 +215,9 @@ static int64_t index_file_bytes(struct fixture *f)
     return st.st_size;
 }
 
-/* When a backlog is gone the file becomes small again by itself. */
-static void pages_go_back_to_the_disk(void **state)
+/* look_in_ms: when the indexer looks again. */
+static void fill_and_empty(struct fixture *f, int64_t look_in_ms)
 {
-    struct fixture *f = *state;
     uint64_t ids[10];
     struct index_change c[10];
     struct err e = ERR_INIT;
@@ -228,13 +227,32 @@ static void pages_go_back_to_the_disk(void **state)
                            "PRAGMA wal_checkpoint(TRUNCATE)", &e));
     int64_t full = index_file_bytes(f);
     spool_index(f->s)->shrink_min_pages = 1;
-    spool_index(f->s)->shrink_look_ms = 0;
+    spool_index(f->s)->shrink_look_ms = clock_mono_ms() + look_in_ms;
     for (int i = 0; i < 10; i++)
         c[i] = (struct index_change){ .kind = INDEX_DELETE, .id = ids[i] };
     struct index_mark k = spool_index_mark(f->s);
     assert_int_equal(flush(f, c, 10, &k), SPOOL_OK);
-    assert_true(full > 4000000 && index_file_bytes(f) < 1000000);
+    assert_true(full > 4000000);
     assert_int_equal(index_count(spool_index(f->s)), 0);
+}
+
+/* When a backlog is gone the file becomes small again by itself. */
+static void pages_go_back_to_the_disk(void **state)
+{
+    struct fixture *f = *state;
+    fill_and_empty(f, 0);
+    assert_true(index_file_bytes(f) < 1000000);
+}
+
+/* Also when it was looked at a moment before its end, and nothing is written any more. */
+static void pages_go_back_when_nothing_comes(void **state)
+{
+    struct fixture *f = *state;
+    int64_t until_ms = clock_mono_ms() + 20000;
+    fill_and_empty(f, 200);
+    while (index_file_bytes(f) >= 1000000 && clock_mono_ms() < until_ms)
+        nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
+    assert_true(index_file_bytes(f) < 1000000);
 }
 
 /* ---- restarts ---- */
@@ -534,7 +552,7 @@ int main(void)
         T(a_row_does_not_outlive_its_message),
         T(make_due_moves_what_it_should),
         T(make_due_goes_in_pieces),
-        T(pages_go_back_to_the_disk),
+        T(pages_go_back_to_the_disk), T(pages_go_back_when_nothing_comes),
         T(recovery_brings_the_index_up_to_date),
         T(a_result_that_the_row_has_already_is_not_counted_again),
         T(a_part_of_a_message_without_rows_is_refused),
