@@ -177,14 +177,21 @@ def test_no_memory_opens_no_door():
         hub.write_conf()
         hub.start()
         assert ask_as_refused(hub) == [554, 554]  # what is made at first use is there
-        hub.block.order("alloc", "NOTE")
-        assert ask_as_refused(hub) == [554, 554]
-        ways = [way for way, (_, at) in hub.block.ways().items() if at and at[0].startswith("lib")]
-        assert len(ways) >= 2, hub.block.ways().values()
-        for way in ways:
-            hub.block.order("alloc", "STACK", errno.ENOMEM, way=way)
-            codes = ask_as_refused(hub)
-            assert hub.block.hit_count("alloc") == 1 and sorted(codes) == [451, 554], (codes, hub.block.hits())
+        failed = set()
+        for _ in range(20):  # a way is told by all that led to it: it need not come again
+            hub.block.order("alloc", "NOTE")
+            assert ask_as_refused(hub) == [554, 554]
+            for way, (_, at) in hub.block.ways().items():
+                if not at or not at[0].startswith("lib"):
+                    continue
+                hub.block.order("alloc", "STACK", errno.ENOMEM, way=way)
+                codes, hits = ask_as_refused(hub), hub.block.hit_count("alloc")
+                assert sorted(codes) == [451, 554] if hits == 1 else codes == [554, 554] and hits == 0, (hits, codes, hub.block.hits())
+                if hits == 1:
+                    failed.add(at[0].split("+")[0])
+            if len(failed) >= 2:
+                break
+        assert len(failed) >= 2, failed  # that of regexec() and that of pcre2
         hub.block.heal()
         assert ask_as_refused(hub) == [554, 554]
 
