@@ -76,7 +76,7 @@ static bool select_bits(const struct line *lines, size_t n, const char *but, enu
     *bits = 0;
     if (ok) {
         k = selection_prepare(s, the_queue(), of, "m.id", NOW_US, &st, &e);
-        CHECK(k == QUERY_OK || (has_where && e.text[0] != '\0'));
+        CHECK(k == QUERY_OK || ((has_where || of == SELECT_DELETED) && e.text[0] != '\0')); /* what is deleted has no state */
     }
     if (ok && k == QUERY_OK) {
         CHECK(sqlite3_stmt_readonly(st) && sqlite3_column_count(st) == 1);
