@@ -10,6 +10,7 @@
 #include <sysexits.h>
 
 #include "common/base/mem.h"
+#include "common/base/printable.h"
 #include "common/conf/params.h"
 #include "daemon/control/requeue.h"
 #include "policy/route.h"
@@ -220,19 +221,11 @@ bool ctl_queue_expire(struct ctl_client *cl, json_t *request)
     return run_simple(cl, request, ADMIN_EXPIRE, "Expired");
 }
 
-/* The new address goes into SMTP commands and into the log. */
-static bool has_controls(const char *text)
-{
-    for (; *text != '\0'; text++)
-        if ((unsigned char)*text < ' ' || *text == 0x7f)
-            return true;
-    return false;
-}
-
 bool ctl_queue_readdress(struct ctl_client *cl, json_t *request)
 {
     const char *from = json_string_value(json_object_get(request, "from")), *to = json_string_value(json_object_get(request, "to"));
-    if (from == NULL || to == NULL || *from == '\0' || *to == '\0' || (*from == '@') != (*to == '@') || strlen(to) > READDRESS_MAX || has_controls(to))
+    if (from == NULL || to == NULL || *from == '\0' || *to == '\0' || (*from == '@') != (*to == '@') || strlen(to) > READDRESS_MAX ||
+        !text_is_printable(span_cstr(to))) /* it goes into SMTP commands and into the log */
         return ctl_fail(cl, EX_USAGE, "readdressing needs two addresses, or two domains as @example.com");
     struct sched_change c = { .what = ADMIN_READDRESS, .from = span_cstr(from), .to = span_cstr(to) };
     return run(cl, request, &c, "Readdressed");
