@@ -52,3 +52,16 @@ static inline bool fuzz_has_control(struct span s)
             return true;
     return false;
 }
+
+/* The next line of a server's replies, taken off *said, without its line end: "250 text" or "250-text", nothing that is not printed. */
+static inline struct span fuzz_reply_line(struct span *said)
+{
+    ptrdiff_t lf = span_find(*said, '\n');
+    CHECK(lf > 3 && said->p[lf - 1] == '\r');
+    struct span line = span_of(said->p, (size_t)lf - 1);
+    *said = span_from(*said, (size_t)lf + 1);
+    CHECK(!fuzz_has_control(line));
+    CHECK(line.p[0] >= '2' && line.p[0] <= '5' && ascii_is_digit(line.p[1]) && ascii_is_digit(line.p[2]));
+    CHECK(line.n > 3 && (line.p[3] == ' ' || line.p[3] == '-'));
+    return line;
+}

@@ -42,14 +42,7 @@ static void take_replies(const char *said, struct buf *out)
 {
     struct span rest = span_cstr(said);
     while (rest.n > 0) {
-        ptrdiff_t lf = span_find(rest, '\n');
-        CHECK(lf > 3 && rest.p[lf - 1] == '\r');
-        struct span line = span_of(rest.p, (size_t)lf - 1);
-        rest = span_from(rest, (size_t)lf + 1);
-        CHECK(!fuzz_has_control(line));
-        CHECK(line.p[0] >= '2' && line.p[0] <= '5' && ascii_is_digit(line.p[1]) && ascii_is_digit(line.p[2]));
-        CHECK(line.n > 3 && (line.p[3] == ' ' || line.p[3] == '-'));
-        add_without_id(out, line);
+        add_without_id(out, fuzz_reply_line(&rest));
     }
 }
 
